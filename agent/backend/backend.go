@@ -1,0 +1,63 @@
+// Package backend says what a generator of images is to muster: one method that turns a request into a PNG on one device.
+//
+// It is a leaf: the scheduler calls the interface, the packages below implement it, and none of them knows the others.
+package backend
+
+import (
+	"context"
+	"errors"
+
+	"muster/shared/gpu"
+	"muster/shared/job"
+)
+
+// What the scheduler branches on. Every other error is final for the job, and its text is shown to a person.
+var (
+	// ErrUnavailable is wrapped when the generator or its device died or can't be reached: the job is tried again elsewhere.
+	ErrUnavailable = errors.New("generator is unavailable")
+	// ErrOutOfMemory is wrapped when the device has no room for the job: it is tried again elsewhere.
+	ErrOutOfMemory = errors.New("no room on the device")
+)
+
+// Backend makes images on one kind of device.
+type Backend interface {
+	// Name is what a job shows as its backend: "builtin", "sdserver".
+	Name() string
+	// Generate makes one image on dev and blocks until it is done. report may be called from its goroutine at any rate, and
+	// never after Generate has returned. When ctx ends it returns context.Cause(ctx) promptly. At most one call per device
+	// runs at a time; calls for different devices run side by side.
+	Generate(ctx context.Context, dev gpu.Device, req Request, report func(job.Progress)) (Image, error)
+}
+
+// Request is one image to make. The same request gives the same image wherever the generator can promise that.
+type Request struct {
+	JobID   string
+	Attempt int // rises with every start of the job
+
+	Prompt         string // never logged, never in a program's arguments
+	NegativePrompt string
+	Model          string // a Model.Name
+	Sampler        string // "" is the generator's own default
+	Seed           int64
+	Width, Height  int // pixels
+	Steps          int
+	Guidance       float64 // classifier-free guidance scale
+}
+
+// Image is a finished image.
+type Image struct {
+	PNG []byte // a complete PNG file
+}
+
+// Model is something that a backend can make images with.
+type Model struct {
+	Name  string // unique on this machine; what a job asks for
+	Title string // for people
+	Path  string // of its file; "" when it has none. It is never shown.
+	Bytes int64  // of its file; 0 when it has none
+	// VRAMBytes estimates the device memory it needs for an image of one megapixel; 0 when it needs none.
+	VRAMBytes uint64
+}
+
+// CPU gives the pseudo device that stands for the processor in calls of Generate.
+func CPU() gpu.Device { return gpu.Device{ID: "cpu", Index: gpu.CPU, Name: "CPU"} }
