@@ -1,0 +1,59 @@
+// Package telemetry watches the devices of this machine: it asks readers at a fixed rate, joins what they say and publishes
+// immutable snapshots. One driver call that hangs, lies or panics costs the device it was made for, never the stream.
+//
+// The readers live in sub-packages (nvml, amdgpu, sim, host) and import this one for the types below.
+package telemetry
+
+import (
+	"context"
+	"errors"
+
+	"muster/shared/gpu"
+)
+
+// Found is what one reader sees of the machine. The sampler keeps it: a reader never changes it after returning it.
+type Found struct {
+	// Devices have no Index. IDs are unique within the reader; Sources names by field where each value comes from, including
+	// the fields of Reading that Read fills.
+	Devices  []gpu.Device
+	Adapters []gpu.Adapter
+	// Host has only the fields that this reader knows; the others are zero.
+	Host gpu.Host
+	// Problems are sentences for people, each saying what to do next.
+	Problems []string
+}
+
+// Reader reads the devices of one driver. Methods are called from several goroutines at once: never two calls of Read for one
+// id, nor two of Inventory, but Inventory beside Reads of any device. The context has a deadline; a method that can't be
+// interrupted may outlive it: the sampler stops waiting, and makes no further call of that kind until it has returned.
+type Reader interface {
+	// Name is short and in lower case: "nvml", "amdgpu", "sim". It stands before the reader's problems.
+	Name() string
+	// Inventory describes every device, also those that can't be read (with Error). It is called at start, every 30 s, and
+	// sooner after a device was lost or its driver failed: a reader whose driver was reloaded connects anew here. No hardware
+	// or no driver is no error: it is an empty Found. An error keeps the last Found and is shown as a problem.
+	Inventory(ctx context.Context) (Found, error)
+	// Read measures the device of that Device.ID. Index, State and AgeMilliseconds are the sampler's; the values that
+	// pointers lead to are never changed after returning. An error that wraps one of the sentinels below becomes the
+	// device's state; with ErrSuspended, ErrNoPermission, ErrNoDriver and ErrUnsupported the Reading carries what is known
+	// all the same (memory total, say), with every other error it is ignored and the last values stay, with their age.
+	Read(ctx context.Context, id string) (gpu.Reading, error)
+}
+
+// Errors of Read that say in which state the device is. Wrap them with what was being read.
+var (
+	ErrSuspended      = errors.New("device is suspended")                                                              // gpu.StateSuspended
+	ErrLost           = errors.New("device is lost: it fell off the bus or was removed")                               // gpu.StateLost
+	ErrDriverMismatch = errors.New("kernel module and library of the driver differ: reboot, or reload the module")     // gpu.StateDriverMismatch
+	ErrNoDriver       = errors.New("no driver serves the device: load its kernel module")                              // gpu.StateNoDriver
+	ErrNoPermission   = errors.New("no permission to read the device: add this user to the groups render and video")   // gpu.StateNoPermission
+	ErrUnsupported    = errors.New("the driver reports nothing that muster can read: update it, or report the device") // gpu.StateUnsupported
+)
+
+// HostReader reads the machine itself. The same rules hold as for Reader.
+type HostReader interface {
+	// Static is called as often as Inventory is.
+	Static(ctx context.Context) (gpu.Host, error)
+	// Read is called at every tick.
+	Read(ctx context.Context) (gpu.HostReading, error)
+}
