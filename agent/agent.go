@@ -1,0 +1,194 @@
+// Package agent wires the parts of muster together and nothing else: the sampler watches the devices, the feed shows what it
+// saw, the server takes commands, the queue keeps them, the scheduler spreads them. Every arrow between them stands in Run.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"muster/agent/feed"
+	"muster/agent/images"
+	"muster/agent/queue"
+	"muster/agent/scheduler"
+	"muster/agent/server"
+	"muster/agent/telemetry"
+	"muster/shared/gpu"
+	"muster/shared/job"
+	"muster/shared/wire"
+)
+
+// Hardware is what this machine can be asked and what it can generate with. The literal list stands in cmd/muster.
+type Hardware struct {
+	Readers []telemetry.Reader
+	Host    telemetry.HostReader
+	// Slots gives the devices that can generate, for an inventory. It must not block.
+	Slots func(gpu.Inventory) []scheduler.Slot
+	// Run supervises the generators' processes until ctx ends; nil when there are none.
+	Run func(context.Context) error
+}
+
+// memoryLimit makes the collector return memory that a burst needed; the idle agent stays far below it.
+const memoryLimit = 256 << 20
+
+// Run serves until ctx ends, then stops in order: no new requests, no new images, last commit. out gets what a person must see.
+func Run(ctx context.Context, config Config, hardware Hardware, site fs.FS, build string, out io.Writer, log *slog.Logger) error {
+	debug.SetMemoryLimit(memoryLimit)
+	parts, err := assemble(ctx, config, hardware, site, build, log)
+	if err != nil {
+		return err
+	}
+	address := filepath.Join(config.Data, addressFile)
+	if err := writePrivate(address, parts.listener.Addr().String()+"\n"); err != nil {
+		return errors.Join(err, parts.listener.Close(), parts.jobs.Close())
+	}
+	defer os.Remove(address)
+	fmt.Fprintf(out, "muster %s watches this machine. Open this link once, within 5 minutes:\n\n  %s\n\n(muster link prints a new one.)\n", build, parts.edge.NewLink())
+	return parts.run(ctx, hardware.Run, log)
+}
+
+// parts are what flows into each other, in the order of the flow.
+type parts struct {
+	sampler  *telemetry.Sampler
+	feed     *feed.Feed
+	jobs     *queue.Queue
+	store    *images.Store
+	spread   *scheduler.Scheduler
+	edge     *server.Server
+	listener net.Listener
+}
+
+func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS, build string, log *slog.Logger) (*parts, error) {
+	if err := os.MkdirAll(config.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w; choose another with --data", err)
+	}
+	token, err := Token(config, true)
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{feed: feed.New()}
+	p.jobs, err = queue.Open(ctx, config.Data, queue.Options{Log: log, Publish: func(changed []job.Job) {
+		p.feed.Jobs(changed)
+		p.spread.Wake()
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if p.store, err = images.Open(filepath.Join(config.Data, "images")); err != nil {
+		return nil, errors.Join(err, p.jobs.Close())
+	}
+	p.sampler = telemetry.NewSampler(telemetry.Config{
+		Readers: hardware.Readers, Host: hardware.Host, Interval: config.Interval, Log: log,
+		Publish: func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) {
+			p.feed.Inventory(inventory)
+			p.feed.Snapshot(snapshot)
+			p.spread.Wake()
+		},
+	})
+	p.spread = scheduler.New(scheduler.Config{
+		Policy: scheduler.Policy(config.Policy), Queue: p.jobs, Images: p.store, Slots: hardware.Slots,
+		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, Log: log,
+		Publish: func(c wire.Capacity) { p.feed.Capacity(&c) },
+	})
+	if p.listener, err = net.Listen("tcp", config.Listen); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w; choose another address with --listen", err), p.jobs.Close())
+	}
+	p.edge, err = server.New(server.Config{
+		Build: build, Instance: instance(), Interval: config.Interval, Addr: p.listener.Addr().String(), AllowHosts: config.AllowHosts,
+		Token: token, ModelsDir: config.ModelsDir(), MaxClients: config.MaxClients, Queue: p.jobs, Images: p.store, Feed: p.feed,
+		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, History: p.sampler.History, Temperatures: temperatures(p.sampler),
+		Capacity: p.spread.Capacity, Pause: p.spread.Pause, Ready: ready(p.spread), Site: site, Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, p.listener.Close(), p.jobs.Close())
+	}
+	return p, nil
+}
+
+// run starts everything that is long-running. The queue outlives the others, so that their last changes are committed.
+func (p *parts) run(ctx context.Context, generators func(context.Context) error, log *slog.Logger) error {
+	queueCtx, stopQueue := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopQueue()
+	queueDone := make(chan error, 1)
+	group, ctx := errgroup.WithContext(ctx)
+	go func() { queueDone <- p.jobs.Run(queueCtx) }()
+	group.Go(func() error { return p.sampler.Run(ctx) })
+	group.Go(func() error { return p.spread.Run(ctx) })
+	group.Go(func() error { return serve(ctx, p.listener, p.edge.Handler(), log) })
+	if generators != nil {
+		group.Go(func() error { return generators(ctx) })
+	}
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	stopQueue()
+	return errors.Join(err, <-queueDone)
+}
+
+// Limits of the HTTP server. There is no write timeout: a set of sample images takes minutes, and a socket stays for days.
+const (
+	readHeaderTimeout = 5 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+	shutdownGrace     = 3 * time.Second
+)
+
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
+	web := &http.Server{
+		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return ctx }, // requests that wait for images end with the agent
+	}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		if err := web.Shutdown(grace); err != nil {
+			err = web.Close()
+			stopped <- err
+			return
+		}
+		stopped <- nil
+	})
+	err := web.Serve(listener)
+	if stop() {
+		return err // it ended by itself
+	}
+	return <-stopped
+}
+
+func ready(s *scheduler.Scheduler) func() error {
+	return func() error {
+		for _, slot := range s.Capacity().Slots {
+			if slot.Problem == "" && !slot.Paused {
+				return nil
+			}
+		}
+		return errors.New("no device can generate: see muster doctor")
+	}
+}
+
+func temperatures(s *telemetry.Sampler) func(gpu.Ref) []server.TemperaturePoint {
+	return func(ref gpu.Ref) []server.TemperaturePoint {
+		points := s.Temperatures(ref)
+		out := make([]server.TemperaturePoint, len(points))
+		for i, p := range points {
+			out[i] = server.TemperaturePoint(p)
+		}
+		return out
+	}
+}
+
+func instance() string { return fmt.Sprintf("%x", random(8)) }

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"muster/agent"
+	"muster/shared/gpu"
+)
+
+func gpusCommand(config *agent.Config) *cobra.Command {
+	var asJSON, follow bool
+	cmd := &cobra.Command{
+		Use:   "gpus",
+		Short: "Show every GPU of this machine",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			hardware, err := newHardware(config, log)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			return watch(cmd.Context(), config, hardware, log, func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) (bool, error) {
+				if asJSON {
+					err = json.NewEncoder(out).Encode(map[string]any{"inventory": inventory, "snapshot": snapshot})
+				} else {
+					err = printGPUs(out, inventory, snapshot, follow && terminal(out))
+				}
+				return !follow, err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print inventory and snapshot as JSON, one line each")
+	cmd.Flags().BoolVar(&follow, "watch", false, "go on until interrupted, every --interval")
+	return cmd
+}
+
+func printGPUs(out io.Writer, inventory *gpu.Inventory, snapshot *gpu.Snapshot, clear bool) error {
+	var text strings.Builder
+	if clear {
+		text.WriteString("\033[H\033[2J")
+	}
+	fmt.Fprintf(&text, "%d device(s) detected", len(inventory.Devices))
+	if inventory.Simulated() {
+		text.WriteString(" (simulated)")
+	}
+	if total := inventory.TotalMemoryBytes(); total > 0 {
+		fmt.Fprintf(&text, ", %.2f GiB VRAM", gpu.RoundGiB(total))
+	}
+	fmt.Fprintf(&text, " · %s\n", versions(inventory.Host))
+	table := tabwriter.NewWriter(&text, 2, 0, 2, ' ', 0)
+	if len(inventory.Devices) > 0 {
+		fmt.Fprintln(table, "ID\tNAME\tMEMORY GiB\tLOAD\tTEMP\tPOWER\tCC\tMP\tPCI\tSTATE")
+	}
+	for i, device := range inventory.Devices {
+		var r gpu.Reading
+		if snapshot.Revision == inventory.Revision && i < len(snapshot.GPUs) {
+			r = snapshot.GPUs[i]
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", device.Index, device.Name, memory(device, r),
+			number(r.UtilizationPercent, "%.0f %%"), number(r.TemperatureCelsius(), "%.0f °C"), number(r.PowerWatts, "%.0f W"),
+			word(device.ComputeCapability), number(device.MultiprocessorCount, "%d"), word(device.PCIAddress), state(device, r))
+	}
+	table.Flush()
+	for _, adapter := range inventory.OtherAdapters {
+		fmt.Fprintf(&text, "other adapter: %s %s (no GPU driver serves it; it takes no work)\n", adapter.PCIAddress, adapter.Name)
+	}
+	for _, problem := range inventory.Problems {
+		fmt.Fprintf(&text, "problem: %s\n", problem)
+	}
+	_, err := io.WriteString(out, text.String())
+	return err
+}
+
+// absent is what every view shows for a value that was not reported.
+const absent = "—"
+
+func number[N any](value *N, format string) string {
+	if value == nil {
+		return absent
+	}
+	return fmt.Sprintf(format, *value)
+}
+
+func word(value string) string {
+	if value == "" {
+		return absent
+	}
+	return value
+}
+
+func memory(device gpu.Device, r gpu.Reading) string {
+	total := r.MemoryTotalBytes
+	if total == nil {
+		total = device.MemoryBytes
+	}
+	used, of := absent, absent
+	if r.MemoryUsedBytes != nil {
+		used = fmt.Sprintf("%.2f", gpu.RoundGiB(*r.MemoryUsedBytes))
+	}
+	if total != nil {
+		of = fmt.Sprintf("%.2f", gpu.RoundGiB(*total))
+	}
+	return used + " / " + of
+}
+
+func state(device gpu.Device, r gpu.Reading) string {
+	words := word(string(r.State))
+	if r.AgeMilliseconds >= 1000 {
+		words += fmt.Sprintf(" (%d s old)", r.AgeMilliseconds/1000)
+	}
+	if device.Simulated {
+		words += " simulated"
+	}
+	if device.Error != "" {
+		words += ": " + device.Error
+	}
+	return words
+}
+
+func versions(h gpu.Host) string {
+	parts := []string{}
+	add := func(name, version string) {
+		if version != "" {
+			parts = append(parts, name+" "+version)
+		}
+	}
+	add("NVIDIA driver", h.NVIDIADriver)
+	add("CUDA", h.CUDAVersion)
+	add("amdgpu", h.AMDGPUDriver)
+	add("ROCm", h.ROCmVersion)
+	if h.Torch != nil {
+		add("PyTorch", h.Torch.Version)
+	}
+	if len(parts) == 0 {
+		return fmt.Sprintf("CPU only: %d cores", h.CPUCount)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// terminal says whether a person watches the output as it comes.
+func terminal(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

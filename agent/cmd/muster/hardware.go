@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"muster/agent"
+	"muster/agent/backend"
+	"muster/agent/backend/builtin"
+	"muster/agent/backend/sdserver"
+	"muster/agent/models"
+	"muster/agent/scheduler"
+	"muster/agent/telemetry"
+	"muster/agent/telemetry/amdgpu"
+	"muster/agent/telemetry/host"
+	"muster/agent/telemetry/nvml"
+	"muster/agent/telemetry/sim"
+	"muster/shared/gpu"
+)
+
+// newHardware lists the readers and generators of this machine. A new one is added here and nowhere else.
+func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error) {
+	machine := host.New(config.SysRoot, config.Python)
+	if config.Simulate != "" {
+		simulated, err := sim.Parse(config.Simulate)
+		if err != nil {
+			return agent.Hardware{}, fmt.Errorf("--simulate: %w", err)
+		}
+		sketch := builtin.New(builtin.Config{Pace: simulated.StepsPerSecond, Busy: simulated.Busy})
+		return agent.Hardware{
+			Readers: []telemetry.Reader{simulated}, Host: machine,
+			Slots: func(inventory gpu.Inventory) []scheduler.Slot { return simulatedSlots(inventory, sketch, simulated) },
+		}, nil
+	}
+	readers := []telemetry.Reader{amdgpu.New(config.SysRoot)}
+	if filepath.Clean(config.SysRoot) == "/" {
+		readers = append(readers, nvml.New(config.NVML)) // a library of this machine knows nothing of another root
+	}
+	sketch := builtin.New(builtin.Config{})
+	hardware := agent.Hardware{Readers: readers, Host: machine}
+	fleet, err := newFleet(config, log)
+	if err != nil {
+		return agent.Hardware{}, err
+	}
+	if fleet != nil {
+		hardware.Run = fleet.Run
+	}
+	hardware.Slots = func(inventory gpu.Inventory) []scheduler.Slot { return slots(inventory, sketch, fleet) }
+	return hardware, nil
+}
+
+// newFleet prepares sd-server for the models in the models folder; nil when no --sd-server is given.
+func newFleet(config *agent.Config, log *slog.Logger) (*sdserver.Fleet, error) {
+	if config.SDServer == "" {
+		return nil, nil
+	}
+	files, err := models.List(config.ModelsDir())
+	if err != nil {
+		return nil, fmt.Errorf("--models: %w", err)
+	}
+	var found []backend.Model
+	for _, file := range files {
+		found = append(found, backend.Model{Name: file.Name, Title: file.Name, Path: file.Path, Bytes: file.Bytes, VRAMBytes: sdserver.EstimateVRAM(file.Bytes)})
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("--models %s: holds no .safetensors or .gguf file for sd-server; put one there, or leave out --sd-server to use the built-in renderer", config.ModelsDir())
+	}
+	return sdserver.New(sdserver.Config{
+		Program: config.SDServer, Dir: filepath.Join(config.Data, "sd-server"), Threads: max(1, config.SDThreads),
+		Models: found, BackendName: config.SDBackend, Log: log,
+	})
+}
+
+// slots gives every GPU that sd-server serves, those that it can't serve with the reason, and the CPU while no GPU has a
+// generator.
+func slots(inventory gpu.Inventory, sketch backend.Backend, fleet *sdserver.Fleet) []scheduler.Slot {
+	var slots []scheduler.Slot
+	served := false
+	if fleet != nil {
+		for _, device := range inventory.Devices {
+			slot := scheduler.Slot{Device: device, Backend: fleet.Backend(), Models: fleet.Models()}
+			if err := fleet.Serves(device); err != nil {
+				slot.Problem = err.Error()
+			} else {
+				served = true
+			}
+			slots = append(slots, slot)
+		}
+	}
+	if !served {
+		cpu := gpu.Device{ID: "cpu", Index: gpu.CPU, Name: "CPU"}
+		slots = append(slots, scheduler.Slot{Device: cpu, Backend: sketch, Models: []backend.Model{builtin.Model()}})
+	}
+	return slots
+}
+
+func simulatedSlots(inventory gpu.Inventory, sketch backend.Backend, machine *sim.Machine) []scheduler.Slot {
+	var slots []scheduler.Slot
+	for _, device := range inventory.Devices {
+		slots = append(slots, scheduler.Slot{
+			Device: device, Backend: sketch, Models: []backend.Model{builtin.Model()}, Speed: machine.StepsPerSecond(device),
+		})
+	}
+	return slots
+}
+
+// watch runs the readers of this machine alone, without queue and server, and hands every snapshot to show until it says enough
+// or ctx ends.
+func watch(ctx context.Context, config *agent.Config, hardware agent.Hardware, log *slog.Logger, show func(*gpu.Inventory, *gpu.Snapshot) (enough bool, err error)) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var failed error
+	enough := false
+	sampler := telemetry.NewSampler(telemetry.Config{
+		Readers: hardware.Readers, Host: hardware.Host, Interval: config.Interval, Log: log,
+		Publish: func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) {
+			if enough {
+				return
+			}
+			if enough, failed = show(inventory, snapshot); enough || failed != nil {
+				enough = true
+				stop()
+			}
+		},
+	})
+	if err := sampler.Run(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return failed
+}

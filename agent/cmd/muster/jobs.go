@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"muster/agent"
+	"muster/shared/job"
+)
+
+// jobList is the answer of GET /api/v1/jobs.
+type jobList struct {
+	Jobs []job.Job `json:"jobs"`
+	Next string    `json:"next"`
+}
+
+func jobsCommand(config *agent.Config) *cobra.Command {
+	var asJSON bool
+	var state string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "jobs",
+		Short: "List jobs of the running agent, newest first",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := newClient(cmd, config)
+			if err != nil {
+				return err
+			}
+			query := url.Values{"limit": {strconv.Itoa(limit)}, "order": {"newest"}}
+			if state != "" {
+				query.Set("state", state)
+			}
+			var list jobList
+			if err := client.do(cmd.Context(), "GET", "/api/v1/jobs?"+query.Encode(), nil, &list); err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(list)
+			}
+			table := tabwriter.NewWriter(cmd.OutOrStdout(), 2, 0, 2, ' ', 0)
+			fmt.Fprintln(table, "ID\tSTATE\tDEVICE\tSTEP\tAGE\tWHY")
+			for _, j := range list.Jobs {
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", j.ID, j.State, device(j), step(j), time.Since(j.Created).Truncate(time.Second), why(j))
+			}
+			return table.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the jobs as JSON")
+	cmd.Flags().StringVar(&state, "state", "", "only this state: queued, running, succeeded, failed or cancelled")
+	cmd.Flags().IntVar(&limit, "limit", 20, "jobs at most (1 to 1000)")
+	cmd.AddCommand(&cobra.Command{
+		Use:   "cancel ID...",
+		Short: "Cancel jobs",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			client, err := newClient(cmd, config)
+			if err != nil {
+				return err
+			}
+			for _, id := range ids {
+				var j job.Job
+				if err := client.do(cmd.Context(), "DELETE", "/api/v1/jobs/"+url.PathEscape(id), nil, &j); err != nil {
+					return fmt.Errorf("%s: %w", id, err)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", id, j.State)
+			}
+			return nil
+		},
+	})
+	return cmd
+}
+
+func device(j job.Job) string {
+	if j.DeviceID == nil {
+		return absent
+	}
+	if j.Simulated {
+		return j.DeviceID.String() + " (simulated)"
+	}
+	return j.DeviceID.String()
+}
+
+func step(j job.Job) string {
+	if j.State != job.Running || j.Progress.Steps == 0 {
+		return absent
+	}
+	return fmt.Sprintf("%d/%d", j.Progress.Step, j.Progress.Steps)
+}
+
+func why(j job.Job) string {
+	if j.Error != "" && j.State != job.Succeeded {
+		return j.Error
+	}
+	return word(j.Reason)
+}

@@ -1,0 +1,56 @@
+// Command muster watches every GPU of this machine and spreads image generation over them. Its subcommands stand in one file
+// each; hardware.go holds the list of readers and generators.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"muster/agent"
+)
+
+// build is set by the Makefile (git describe).
+var build = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "muster:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	config := agent.Default()
+	var file string
+	root := &cobra.Command{
+		Use:           "muster",
+		Short:         "Watch every GPU of this machine, and generate images on all of them",
+		Long:          "muster watches every GPU of this machine and spreads image generation over them.\nWithout a subcommand it serves, as muster serve does. Every flag has an environment variable\n(--allow-host is MUSTER_ALLOW_HOST) and a key of the same name in the file that --config names (TOML).",
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if variable, ok := os.LookupEnv("MUSTER_CONFIG"); ok && !cmd.Flags().Changed("config") {
+				file = variable
+			}
+			if err := config.Fill(cmd.Root().PersistentFlags(), file, os.LookupEnv); err != nil {
+				return err
+			}
+			return config.Validate()
+		},
+	}
+	root.PersistentFlags().SortFlags = false
+	root.PersistentFlags().StringVar(&file, "config", "", "configuration file")
+	config.AddFlags(root.PersistentFlags())
+	serve := serveCommand(&config)
+	root.RunE = serve.RunE
+	root.AddCommand(serve, linkCommand(&config), gpusCommand(&config), generateCommand(&config), jobsCommand(&config), doctorCommand(&config), versionCommand())
+	return root
+}
