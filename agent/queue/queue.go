@@ -1,9 +1,20 @@
+// Package queue owns the jobs: it accepts them durably, records every change of their state, and tells one listener about each.
+//
+// The database is SQLite (WAL, synchronous=FULL) in the data folder. One goroutine, in Run, writes: it commits whatever has
+// gathered while the disk was busy as one transaction, and only then answers. Queued and running jobs are mirrored in memory;
+// the mirror changes after the commit, never before, so that nobody sees what a crash could take back. Readers use connections
+// of their own. The package imports nothing of muster but the nouns.
 package queue
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"muster/shared/gpu"
@@ -21,11 +32,15 @@ var (
 	ErrCorrupt   = errors.New("the database is damaged")
 )
 
+// DefaultMaxQueued is how many jobs may wait when Options do not say.
+const DefaultMaxQueued = 10_000
+
 // Options of a Queue; the zero value works.
 type Options struct {
-	// Publish gets every changed job, in order of Seq. One goroutine at a time calls it; it must not block.
+	// Publish gets every changed job, in order of Seq; versions that differ only in Progress or Reason keep the job's Seq and
+	// come after it. One goroutine at a time calls it, from Run; while it blocks nothing else is published. nil publishes nothing.
 	Publish func([]job.Job)
-	// MaxQueued is how many jobs may wait; 0 is 10,000.
+	// MaxQueued is how many jobs may wait; 0 is DefaultMaxQueued.
 	MaxQueued int
 	// Free tells the free and total bytes of the disk that dir is on; nil asks the file system.
 	Free func(dir string) (free, total uint64, err error)
@@ -36,6 +51,154 @@ type Options struct {
 	Log *slog.Logger // nil discards
 }
 
+func (o Options) withDefaults() Options {
+	if o.MaxQueued == 0 {
+		o.MaxQueued = DefaultMaxQueued
+	}
+	if o.Free == nil {
+		o.Free = diskFree
+	}
+	if o.MinFree == nil {
+		o.MinFree = DefaultMinFree
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Queue owns the jobs. Its methods may be called from any goroutine.
+//
+// Methods that write wait for Run: before it starts they block until it does or their context ends, after it returned they give
+// ErrClosed. When a context ends while its change waits for the disk, the method gives the context's error, and the change is
+// either made whole or not at all; Job tells which. Methods that only read work from Open on.
+type Queue struct {
+	dir     string
+	options Options
+	lock    *os.File
+
+	writer   *writer // Run's alone
+	requests chan *request
+	reader   *sql.DB
+	mirror   *mirror
+
+	ran     atomic.Bool
+	closed  chan struct{} // closed when Run stops taking requests
+	unclean bool          // the last agent on this folder did not stop in order
+	damage  atomic.Pointer[error]
+}
+
+// Open opens the jobs in dir, DIR/muster.db, and makes them when there are none. Jobs that were running are queued again: their
+// agent is gone. It writes nothing into a file that is not muster's. Errors: ErrLocked when another agent uses the folder,
+// ErrCorrupt when the file is damaged. Run must follow, even if only with an ended context: it is what closes.
+func Open(ctx context.Context, dir string, o Options) (*Queue, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data folder %s: %w", dir, err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	lock, err := lockFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	q := &Queue{
+		dir:      dir,
+		options:  o.withDefaults(),
+		lock:     lock,
+		requests: make(chan *request),
+		closed:   make(chan struct{}),
+	}
+	if err := q.open(ctx); err != nil {
+		q.release()
+		return nil, err
+	}
+	return q, nil
+}
+
+func (q *Queue) open(ctx context.Context) error {
+	path := filepath.Join(q.dir, databaseName)
+	if err := prepareFile(ctx, path); err != nil {
+		return err
+	}
+	q.mirror = newMirror(q.options.Publish != nil)
+	var err error
+	if q.writer, err = openWriter(ctx, path, q); err != nil {
+		return explainDatabase(path, err)
+	}
+	if q.unclean, err = q.writer.restart(ctx); err != nil {
+		return explainDatabase(path, err)
+	}
+	if q.reader, err = openReaders(ctx, path); err != nil {
+		return explainDatabase(path, err)
+	}
+	return syncFolder(q.dir)
+}
+
+// Run writes and publishes until ctx ends; then it commits what it had taken, publishes what is left, closes the database and
+// gives the folder free. It returns nil. It can run once.
+func (q *Queue) Run(ctx context.Context) error {
+	if q.ran.Swap(true) {
+		return errors.New("queue: Run was called twice")
+	}
+	background, stop := context.WithCancel(ctx)
+	published := make(chan struct{})
+	checked := make(chan struct{})
+	last := make(chan struct{}) // closed when nothing more will be committed
+	go func() {
+		defer close(published)
+		q.mirror.publish(last, q.options.Publish)
+	}()
+	go func() {
+		defer close(checked)
+		if q.unclean {
+			q.check(background)
+		}
+	}()
+	q.write(ctx)
+	stop()
+	close(last)
+	<-published
+	<-checked
+	if err := q.writer.markStopped(); err != nil {
+		q.options.Log.Warn("mark the database as closed in order", "error", err)
+	}
+	q.release()
+	return nil
+}
+
+// check runs SQLite's own check after an unclean stop. Jobs are refused from then on when it finds damage: what would be
+// accepted could not be kept.
+func (q *Queue) check(ctx context.Context) {
+	path := filepath.Join(q.dir, databaseName)
+	began := time.Now()
+	err := quickCheck(ctx, q.reader)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		err = explainDatabase(path, err)
+		q.damage.Store(&err)
+		q.options.Log.Error("check of the database after an unclean stop", "error", err)
+		return
+	}
+	q.options.Log.Info("database is sound after an unclean stop", "took", time.Since(began))
+}
+
+func (q *Queue) release() {
+	if q.reader != nil {
+		q.reader.Close()
+	}
+	if q.writer != nil {
+		q.writer.close()
+	}
+	q.lock.Close() // ends the flock
+}
+
 // Placement is where an attempt runs, and why there.
 type Placement struct {
 	Device    gpu.Ref
@@ -44,52 +207,3 @@ type Placement struct {
 	Simulated bool
 	Reason    string // in words for people
 }
-
-// Filter chooses jobs of List.
-type Filter struct {
-	State  job.State // "" is any
-	SetID  string    // "" is any
-	Limit  int       // jobs per page; 0 is 100, at most 1,000
-	After  string    // id of the last job of the page before; "" is the first page
-	Newest bool      // newest first
-}
-
-// Queue owns the jobs.
-type Queue struct{}
-
-func Open(ctx context.Context, dir string, o Options) (*Queue, error) { return nil, ErrClosed }
-func (q *Queue) Run(ctx context.Context) error                        { return ErrClosed }
-func (q *Queue) Submit(ctx context.Context, key string, spec job.Spec) (jobs []job.Job, created bool, err error) {
-	return nil, false, ErrClosed
-}
-func (q *Queue) Start(ctx context.Context, id string, attempt int, at Placement) (job.Job, error) {
-	return job.Job{}, ErrClosed
-}
-func (q *Queue) Progress(id string, attempt int, p job.Progress) {}
-func (q *Queue) Explain(reasons map[string]string)               {}
-func (q *Queue) Succeed(ctx context.Context, id string, attempt int, imageID string) (job.Job, error) {
-	return job.Job{}, ErrClosed
-}
-func (q *Queue) Fail(ctx context.Context, id string, attempt int, why string) (job.Job, error) {
-	return job.Job{}, ErrClosed
-}
-func (q *Queue) Requeue(ctx context.Context, id string, attempt int, why string, countsAsFailure bool) (job.Job, error) {
-	return job.Job{}, ErrClosed
-}
-func (q *Queue) Cancel(ctx context.Context, id string) (job.Job, error) { return job.Job{}, ErrClosed }
-func (q *Queue) Job(ctx context.Context, id string) (job.Job, error)    { return job.Job{}, ErrClosed }
-func (q *Queue) List(ctx context.Context, f Filter) (jobs []job.Job, next string, err error) {
-	return nil, "", ErrClosed
-}
-func (q *Queue) Active() []job.Job { return nil }
-func (q *Queue) Since(ctx context.Context, seq uint64, limit int) (jobs []job.Job, newest uint64, complete bool, err error) {
-	return nil, 0, false, ErrClosed
-}
-func (q *Queue) Wait(ctx context.Context, id string) (job.Job, error) { return job.Job{}, ErrClosed }
-func (q *Queue) PutSession(ctx context.Context, hash [32]byte, label string, expires time.Time) error {
-	return ErrClosed
-}
-func (q *Queue) Session(ctx context.Context, hash [32]byte) (ok bool, err error) {
-	return false, ErrClosed
-}
-func (q *Queue) DeleteSession(ctx context.Context, hash [32]byte) error { return ErrClosed }

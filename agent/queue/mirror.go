@@ -1,0 +1,242 @@
+package queue
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"muster/shared/job"
+)
+
+// entry is a queued or running job in memory. Its job is replaced, never changed.
+type entry struct {
+	job       job.Job
+	published time.Time // of the last version that was not durable; monotonic
+}
+
+// mirror holds the queued and running jobs as the database does, and on top of that what is not durable: Progress, and the Reason
+// of those that wait.
+type mirror struct {
+	wake   chan struct{} // of size 1: there may be something to publish
+	listen bool          // somebody publishes
+
+	mu      sync.RWMutex
+	byID    map[string]*entry
+	ordered []*entry // by id, which is by submission
+	seq     uint64   // of the newest durable event
+	queued  int
+	outbox  []job.Job         // durable versions not yet published, in order of Seq
+	dirty   map[string]*entry // those whose newest version that is not durable is not yet published
+	ends    map[string]chan struct{}
+}
+
+func newMirror(listen bool) *mirror {
+	return &mirror{
+		wake:   make(chan struct{}, 1),
+		listen: listen,
+		byID:   map[string]*entry{},
+		dirty:  map[string]*entry{},
+		ends:   map[string]chan struct{}{},
+	}
+}
+
+// load fills an empty mirror from the database; nothing of it is published.
+func (m *mirror) load(jobs []job.Job, seq uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, j := range jobs {
+		m.put(j)
+	}
+	m.seq = seq
+}
+
+// apply takes over versions that were committed, in order of Seq.
+func (m *mirror) apply(jobs []job.Job) {
+	if len(jobs) == 0 {
+		return
+	}
+	m.mu.Lock()
+	for _, j := range jobs {
+		m.put(j)
+		m.seq = j.Seq
+		delete(m.dirty, j.ID)
+		if m.listen {
+			m.outbox = append(m.outbox, j)
+		}
+	}
+	m.mu.Unlock()
+	m.nudge()
+}
+
+// put is called with mu held.
+func (m *mirror) put(j job.Job) {
+	e, known := m.byID[j.ID]
+	if known && e.job.State == job.Queued {
+		m.queued--
+	}
+	if j.State == job.Queued {
+		m.queued++
+	}
+	switch {
+	case j.State.Terminal():
+		if known {
+			delete(m.byID, j.ID)
+			at, _ := m.find(j.ID)
+			m.ordered = slices.Delete(m.ordered, at, at+1)
+		}
+		if end, ok := m.ends[j.ID]; ok {
+			close(end)
+			delete(m.ends, j.ID)
+		}
+	case known:
+		e.job = j
+	default:
+		e = &entry{job: j}
+		m.byID[j.ID] = e
+		at, _ := m.find(j.ID)
+		m.ordered = slices.Insert(m.ordered, at, e)
+	}
+}
+
+func (m *mirror) find(id string) (int, bool) {
+	return slices.BinarySearchFunc(m.ordered, id, func(e *entry, id string) int { return cmp.Compare(e.job.ID, id) })
+}
+
+func (m *mirror) get(id string) (job.Job, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	e, ok := m.byID[id]
+	if !ok {
+		return job.Job{}, false
+	}
+	return e.job, true
+}
+
+// overlay gives what memory knows beyond the database's version of a job: its progress and why it waits.
+func (m *mirror) overlay(j job.Job) job.Job {
+	if newer, ok := m.get(j.ID); ok && newer.Seq == j.Seq {
+		return newer
+	}
+	return j
+}
+
+func (m *mirror) active() []job.Job {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	jobs := make([]job.Job, len(m.ordered))
+	for i, e := range m.ordered {
+		jobs[i] = e.job
+	}
+	return jobs
+}
+
+func (m *mirror) newest() (seq uint64, queued int) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.seq, m.queued
+}
+
+// end gives a channel that is closed when the job ends; nil when it is not active.
+func (m *mirror) end(id string) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.byID[id]; !ok {
+		return nil
+	}
+	if m.ends[id] == nil {
+		m.ends[id] = make(chan struct{})
+	}
+	return m.ends[id]
+}
+
+// progress replaces the progress of that attempt, if it still runs.
+func (m *mirror) progress(id string, attempt int, p job.Progress) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.byID[id]
+	if !ok || e.job.State != job.Running || e.job.Attempt != attempt {
+		return
+	}
+	if p.ETASeconds != nil {
+		eta := *p.ETASeconds // the caller's may change
+		p.ETASeconds = &eta
+	}
+	e.job.Progress = p
+	m.touch(e)
+}
+
+// explain replaces the reasons of queued jobs that differ.
+func (m *mirror) explain(reasons map[string]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, reason := range reasons {
+		e, ok := m.byID[id]
+		if !ok || e.job.State != job.Queued || e.job.Reason == reason {
+			continue
+		}
+		e.job.Reason = reason
+		m.touch(e)
+	}
+}
+
+// touch is called with mu held.
+func (m *mirror) touch(e *entry) {
+	if !m.listen {
+		return
+	}
+	m.dirty[e.job.ID] = e
+	m.nudge()
+}
+
+func (m *mirror) nudge() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// progressInterval is the least time between two versions of a job that are not durable: 4 Hz.
+const progressInterval = 250 * time.Millisecond
+
+// publish gives everything that changed to out, until last is closed and nothing is left.
+func (m *mirror) publish(last <-chan struct{}, out func([]job.Job)) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		jobs, due := m.take(time.Now())
+		if len(jobs) > 0 {
+			out(jobs)
+		}
+		timer.Reset(due)
+		select {
+		case <-m.wake:
+		case <-timer.C:
+		case <-last:
+			if jobs, _ := m.take(time.Now().Add(progressInterval)); len(jobs) > 0 {
+				out(jobs)
+			}
+			return
+		}
+	}
+}
+
+// take gives what may be published now, and when there is more. Both come from one instant, so that no version follows a newer one.
+func (m *mirror) take(now time.Time) (jobs []job.Job, due time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	jobs, m.outbox = m.outbox, nil
+	due = time.Hour
+	for _, id := range slices.Sorted(maps.Keys(m.dirty)) {
+		e := m.dirty[id]
+		if wait := progressInterval - now.Sub(e.published); wait > 0 && !e.published.IsZero() {
+			due = min(due, wait)
+			continue
+		}
+		e.published = now
+		delete(m.dirty, id)
+		jobs = append(jobs, e.job)
+	}
+	return jobs, due
+}

@@ -1,0 +1,315 @@
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"muster/shared/job"
+)
+
+// maxBatch bounds the requests of one transaction, and so how long the first of them waits for the others.
+const maxBatch = 512
+
+// request is a change that waits for the disk.
+type request struct {
+	do   func(*batch) error
+	gone <-chan struct{} // closed when nobody waits any more
+	done chan error      // of size 1
+}
+
+// change hands do to the writer and waits until it is durable.
+func (q *Queue) change(ctx context.Context, do func(*batch) error) error {
+	r := &request{do: do, gone: ctx.Done(), done: make(chan error, 1)}
+	select {
+	case q.requests <- r:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-q.closed:
+		return ErrClosed
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// write commits requests until ctx ends.
+func (q *Queue) write(ctx context.Context) {
+	defer close(q.closed)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-q.requests:
+			q.commit(q.gather(r))
+		}
+	}
+}
+
+// gather takes what else waits.
+func (q *Queue) gather(first *request) []*request {
+	requests := []*request{first}
+	// Those who were just answered may be about to send their next: one turn for them makes the batch fuller and costs nothing.
+	runtime.Gosched()
+	for len(requests) < maxBatch {
+		select {
+		case r := <-q.requests:
+			requests = append(requests, r)
+		default:
+			return requests
+		}
+	}
+	return requests
+}
+
+// commit makes one transaction of the requests, and answers them when it is on the disk. When that fails, all of them failed.
+func (q *Queue) commit(requests []*request) {
+	refusals := make([]error, len(requests))
+	err := q.writer.transaction(func(b *batch) error {
+		b.q = q
+		for i, r := range requests {
+			select {
+			case <-r.gone:
+				refusals[i] = context.Canceled // nobody reads it
+				continue
+			default:
+			}
+			if refusals[i] = r.do(b); b.failed != nil {
+				return b.failed
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		err = explainDatabase(filepath.Join(q.dir, databaseName), err)
+		q.options.Log.Error("commit", "requests", len(requests), "error", err)
+	}
+	for i, r := range requests {
+		if err != nil {
+			r.done <- err
+		} else {
+			r.done <- refusals[i]
+		}
+	}
+}
+
+// writer is the one connection that writes. Only Run's goroutine uses it after Open.
+type writer struct {
+	db       *sql.DB
+	mirror   *mirror
+	now      func() time.Time
+	conn     *sql.Conn
+	prepared statements
+	suspect  bool // the last transaction failed: memory and disk must be compared
+	entropy  io.Reader
+	lastID   uint64 // milliseconds of the newest id
+	commits  atomic.Uint64
+}
+
+// nothing cancels the writer's statements: a transaction is made whole or fails.
+var uncancelled = context.Background()
+
+func openWriter(ctx context.Context, path string, q *Queue) (*writer, error) {
+	db, err := openDatabase(path, writerPragmas)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	w := &writer{db: db, mirror: q.mirror, now: q.options.Now, entropy: ulid.Monotonic(rand.Reader, 0)}
+	if w.conn, err = db.Conn(ctx); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// restart makes or checks the tables, loads the mirror and queues again what was running.
+func (w *writer) restart(ctx context.Context) (unclean bool, err error) {
+	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return false, err
+	}
+	if err := migrate(ctx, w.conn); err != nil {
+		return false, err // closing the connection rolls back
+	}
+	stopped, err := meta(ctx, w.conn, "stopped")
+	if err != nil {
+		return false, err
+	}
+	if _, err := w.conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return false, err
+	}
+	if w.prepared, err = prepare(ctx, w.conn); err != nil {
+		return false, err
+	}
+	if err := w.load(ctx); err != nil {
+		return false, err
+	}
+	return stopped != stoppedInOrder, w.transaction(func(b *batch) error {
+		b.exec(updateMeta, stoppedNot, "stopped")
+		b.requeueRunning()
+		return b.failed
+	})
+}
+
+func (w *writer) load(ctx context.Context) error {
+	var (
+		jobs []job.Job
+		seq  uint64
+		last string
+		s    scanner
+	)
+	for _, state := range job.States {
+		if state.Terminal() {
+			continue
+		}
+		found, err := s.all(w.conn.QueryContext(ctx, selectState, string(state)))
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, found...)
+	}
+	if err := w.conn.QueryRowContext(ctx, selectSeq).Scan(&seq); err != nil {
+		return err
+	}
+	if err := w.conn.QueryRowContext(ctx, selectLastID).Scan(&last); err != nil {
+		return err
+	}
+	if id, err := ulid.ParseStrict(last); err == nil {
+		w.lastID = id.Time() + 1
+	}
+	w.mirror.load(jobs, seq)
+	return nil
+}
+
+// newID gives an id greater than all before, whatever the wall clock does.
+func (w *writer) newID(now time.Time) (string, error) {
+	w.lastID = max(w.lastID, ulid.Timestamp(now))
+	id, err := ulid.New(w.lastID, w.entropy)
+	if err != nil {
+		return "", fmt.Errorf("make an id: %w", err)
+	}
+	return id.String(), nil
+}
+
+// transaction runs do, commits, and only then changes the mirror. On an error neither disk nor mirror have changed.
+func (w *writer) transaction(do func(*batch) error) error {
+	if w.suspect {
+		if err := w.resync(); err != nil {
+			return err
+		}
+	}
+	b, err := w.begin()
+	if err == nil {
+		err = do(b)
+	}
+	if err == nil {
+		_, err = w.prepared["COMMIT"].ExecContext(uncancelled)
+	}
+	if err != nil {
+		// SQLite has rolled back by itself after some errors; resync looks at what is true.
+		_, _ = w.prepared["ROLLBACK"].ExecContext(uncancelled)
+		w.suspect = true
+		return err
+	}
+	w.commits.Add(1)
+	w.mirror.apply(b.changed)
+	return nil
+}
+
+func (w *writer) begin() (*batch, error) {
+	seq, queued := w.mirror.newest()
+	b := &batch{w: w, seq: seq, queued: queued, now: w.now().UTC().Truncate(time.Millisecond), staged: map[string]job.Job{}}
+	_, err := w.prepared["BEGIN IMMEDIATE"].ExecContext(uncancelled)
+	return b, err
+}
+
+// resync compares memory with the disk after a failed transaction, on a new connection when the old one does not answer. A
+// commit whose fsync failed may have been made after all: then memory follows.
+func (w *writer) resync() error {
+	missed, err := w.missed()
+	if err != nil {
+		if err := w.reconnect(); err != nil {
+			return err
+		}
+		if missed, err = w.missed(); err != nil {
+			return err
+		}
+	}
+	w.mirror.apply(missed)
+	w.suspect = false
+	return nil
+}
+
+// missed gives the jobs whose newest event is not in the mirror.
+func (w *writer) missed() ([]job.Job, error) {
+	if w.prepared == nil {
+		return nil, driver.ErrBadConn
+	}
+	// A connection that is still inside a transaction would show what was not committed; here BEGIN fails on it.
+	if _, err := w.prepared["BEGIN IMMEDIATE"].ExecContext(uncancelled); err != nil {
+		return nil, err
+	}
+	seq, _ := w.mirror.newest()
+	var onDisk uint64
+	if err := w.prepared[selectSeq].QueryRowContext(uncancelled).Scan(&onDisk); err != nil {
+		return nil, err
+	}
+	if onDisk < seq {
+		return nil, fmt.Errorf("its newest event is %d, after %d was committed: %w", onDisk, seq, ErrCorrupt)
+	}
+	var s scanner
+	missed, err := s.all(w.prepared[selectAfter].QueryContext(uncancelled, seq, -1))
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.prepared["ROLLBACK"].ExecContext(uncancelled)
+	return missed, err
+}
+
+func (w *writer) reconnect() error {
+	for _, s := range w.prepared {
+		s.Close()
+	}
+	w.prepared = nil
+	if w.conn != nil {
+		_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // makes the pool drop it
+		w.conn = nil
+	}
+	conn, err := w.db.Conn(uncancelled)
+	if err != nil {
+		return err
+	}
+	w.conn = conn
+	w.prepared, err = prepare(uncancelled, conn)
+	return err
+}
+
+// markStopped notes that there is nothing to check at the next start.
+func (w *writer) markStopped() error {
+	return w.transaction(func(b *batch) error {
+		b.exec(updateMeta, stoppedInOrder, "stopped")
+		return b.failed
+	})
+}
+
+func (w *writer) close() {
+	for _, s := range w.prepared {
+		s.Close()
+	}
+	if w.conn != nil {
+		w.conn.Close()
+	}
+	w.db.Close()
+}
