@@ -57,7 +57,7 @@ func TestFillRefuses(t *testing.T) {
 		name, file, want string
 		environment      map[string]string
 	}{
-		{name: "unknown key", file: "listen = 'x'", want: `unknown key "listen"`},
+		{name: "unknown key", file: "lisen = 'x'", want: `unknown key "lisen"`},
 		{name: "not TOML", file: "listen", want: "configuration"},
 		{name: "a table", file: "[listen]\nx = 1", want: `key "listen"`},
 		{name: "bad duration in file", file: "interval = 'soon'", want: `key "interval"`},
