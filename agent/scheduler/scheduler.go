@@ -1,66 +1,219 @@
 // Package scheduler spreads queued images over the devices that can make them.
+//
+// It is three parts. place.go decides: a pure function from what is known to what should start, and why the rest waits.
+// scheduler.go and attempt.go do: one goroutine plans again on every event and gives images to devices; each attempt has a
+// goroutine of its own, because no call into a backend is trusted to return. The queue records. estimate.go learns what images
+// cost. Nothing is bound to a device until it starts.
 package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"time"
 
 	"muster/agent/backend"
-	"muster/agent/images"
 	"muster/agent/queue"
 	"muster/shared/gpu"
+	"muster/shared/job"
 	"muster/shared/wire"
 )
-
-// Policy is how images are spread.
-type Policy string
-
-// The policies.
-const (
-	Predicted   Policy = "predicted"    // by predicted completion; the default
-	LeastLoaded Policy = "least-loaded" // the idle device with the least memory in use
-	RoundRobin  Policy = "round-robin"  // a set dealt over the devices by memory in use, at submission
-)
-
-// ParsePolicy takes a policy's name; "" is Predicted.
-func ParsePolicy(name string) (Policy, error) {
-	switch p := Policy(name); p {
-	case "":
-		return Predicted, nil
-	case Predicted, LeastLoaded, RoundRobin:
-		return p, nil
-	default:
-		return "", fmt.Errorf("policy %q: choose %s, %s or %s", name, Predicted, LeastLoaded, RoundRobin)
-	}
-}
 
 // Slot is a device with a generator: it takes one image at a time.
 type Slot struct {
 	Device  gpu.Device // or backend.CPU()
 	Backend backend.Backend
 	Models  []backend.Model
-	Speed   float64 // relative, as long as nothing was measured; 0 is 1
+	Speed   float64 // relative to other slots, as long as nothing was measured; 0 is 1
 	Problem string  // why it can't take work now, in words for people; "" when it can
+}
+
+// Jobs is what the scheduler needs of *queue.Queue.
+type Jobs interface {
+	Active() []job.Job
+	Start(ctx context.Context, id string, attempt int, at queue.Placement) (job.Job, error)
+	Progress(id string, attempt int, p job.Progress)
+	Explain(reasons map[string]string)
+	Succeed(ctx context.Context, id string, attempt int, imageID string) (job.Job, error)
+	Fail(ctx context.Context, id string, attempt int, why string) (job.Job, error)
+	Requeue(ctx context.Context, id string, attempt int, why string, countsAsFailure bool) (job.Job, error)
+}
+
+// Images is what the scheduler needs of *images.Store.
+type Images interface {
+	Put(ctx context.Context, png []byte) (id string, err error)
 }
 
 // Config of a Scheduler.
 type Config struct {
 	Policy    Policy // "" is Predicted
-	Queue     *queue.Queue
-	Images    *images.Store
+	Queue     Jobs
+	Images    Images
 	Slots     func(gpu.Inventory) []Slot // must not block
-	Inventory func() *gpu.Inventory      // nil until the devices are known
-	Snapshot  func() *gpu.Snapshot       // nil until something was measured
-	Publish   func(wire.Capacity)        // must not block
+	Inventory func() *gpu.Inventory      // gives nil until the devices are known
+	Snapshot  func() *gpu.Snapshot       // gives nil until something was measured
+	Publish   func(wire.Capacity)        // gets every change of Capacity; must not block; may be nil
 	Log       *slog.Logger               // nil discards
 }
 
 // Scheduler gives queued images to devices.
-type Scheduler struct{ config Config }
+type Scheduler struct {
+	config Config
+	log    *slog.Logger
+	wake   chan struct{} // of size 1: something changed
+	events chan event    // from attempts to the loop
+	gone   chan struct{} // closed when Run has returned
 
-func New(config Config) *Scheduler                        { return &Scheduler{config: config} }
-func (s *Scheduler) Run(ctx context.Context) error        { <-ctx.Done(); return nil }
-func (s *Scheduler) Wake()                                {}
-func (s *Scheduler) Pause(ref gpu.Ref, paused bool) error { return nil }
-func (s *Scheduler) Capacity() wire.Capacity              { return wire.Capacity{} }
+	mu       sync.Mutex
+	paused   map[string]bool // by Device.ID
+	capacity wire.Capacity
+}
+
+// New gives a Scheduler; nothing happens before Run.
+func New(config Config) *Scheduler {
+	if config.Policy == "" {
+		config.Policy = Predicted
+	}
+	log := config.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Scheduler{
+		config: config, log: log,
+		wake: make(chan struct{}, 1), events: make(chan event), gone: make(chan struct{}),
+		paused:   map[string]bool{},
+		capacity: wire.Capacity{Policy: string(config.Policy), Models: []wire.Model{}, Slots: []wire.Slot{}},
+	}
+}
+
+// Wake says that something changed: jobs, snapshot or inventory. It never blocks; any goroutine may call it.
+func (s *Scheduler) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Pause keeps new work from a device, or allows it again; what runs goes on. It fails when there is no such device.
+func (s *Scheduler) Pause(ref gpu.Ref, paused bool) error {
+	id := backend.CPU().ID
+	if ref != gpu.CPU {
+		inventory := s.config.Inventory()
+		if inventory == nil {
+			return errors.New("the devices are not known yet: try again in a moment")
+		}
+		device, ok := inventory.Device(ref)
+		if !ok {
+			return fmt.Errorf("no device %s: this machine has %d", ref, len(inventory.Devices))
+		}
+		id = device.ID
+	}
+	s.mu.Lock()
+	if paused {
+		s.paused[id] = true
+	} else {
+		delete(s.paused, id)
+	}
+	s.mu.Unlock()
+	s.Wake()
+	return nil
+}
+
+// Capacity is what can generate now. Any goroutine may call it; nobody may change the result.
+func (s *Scheduler) Capacity() wire.Capacity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.capacity
+}
+
+func (s *Scheduler) isPaused(deviceID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paused[deviceID]
+}
+
+// Timing of the loop.
+const (
+	shutdownGrace = 4 * time.Second        // for attempts to end when the agent stops
+	replanEvery   = time.Second            // while images wait: predictions age
+	idleEvery     = 30 * time.Second       // when nothing waits
+	planShare     = 20                     // planning takes at most one part in this many of a core
+	maxPlanGap    = 500 * time.Millisecond // between two plans
+)
+
+// Run plans and starts images until ctx ends. Then attempts are told to stop and get a few seconds; jobs that were running stay
+// so in the database and are queued again at the next start. It may be called once.
+func (s *Scheduler) Run(ctx context.Context) error {
+	defer close(s.gone)
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(errShutdown)
+	l := newLoop(s)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			stop(errShutdown)
+			l.drain()
+			return nil
+		case <-s.wake:
+		case e := <-s.events:
+			l.handle(e)
+		case <-timer.C:
+		}
+		l.handleWaiting()
+		begun := time.Now()
+		next := l.step(work)
+		// With a very long queue, planning on every event would fill a core.
+		if gap := min(planShare*time.Since(begun), maxPlanGap); gap > 10*time.Millisecond {
+			l.rest(ctx, gap)
+		}
+		timer.Reset(next)
+	}
+}
+
+// rest handles events for a while without planning.
+func (l *loop) rest(ctx context.Context, gap time.Duration) {
+	over := time.NewTimer(gap)
+	defer over.Stop()
+	for {
+		select {
+		case e := <-l.s.events:
+			l.handle(e)
+		case <-over.C:
+			l.s.Wake()
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// handleWaiting takes the events that are there already, so that one plan serves all of them.
+func (l *loop) handleWaiting() {
+	for {
+		select {
+		case e := <-l.s.events:
+			l.handle(e)
+		default:
+			return
+		}
+	}
+}
+
+// drain waits until every attempt has ended, but not for ever.
+func (l *loop) drain() {
+	grace := time.NewTimer(shutdownGrace)
+	defer grace.Stop()
+	for l.busy() > 0 {
+		select {
+		case e := <-l.s.events:
+			l.handle(e)
+		case <-grace.C:
+			l.s.log.Warn("generators did not stop in time", "count", l.busy())
+			return
+		}
+	}
+}
