@@ -51,7 +51,7 @@ func Run(ctx context.Context, config Config, hardware Hardware, site fs.FS, buil
 	}
 	address := filepath.Join(config.Data, addressFile)
 	if err := writePrivate(address, parts.listener.Addr().String()+"\n"); err != nil {
-		return errors.Join(err, parts.listener.Close(), parts.jobs.Close())
+		return errors.Join(err, parts.discard())
 	}
 	defer os.Remove(address)
 	fmt.Fprintf(out, "muster %s watches this machine. Open this link once, within 5 minutes:\n\n  %s\n\n(muster link prints a new one.)\n", build, parts.edge.NewLink())
@@ -78,15 +78,15 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 		return nil, err
 	}
 	p := &parts{feed: feed.New()}
+	if p.store, err = images.Open(filepath.Join(config.Data, "images")); err != nil {
+		return nil, err
+	}
 	p.jobs, err = queue.Open(ctx, config.Data, queue.Options{Log: log, Publish: func(changed []job.Job) {
 		p.feed.Jobs(changed)
 		p.spread.Wake()
 	}})
 	if err != nil {
 		return nil, err
-	}
-	if p.store, err = images.Open(filepath.Join(config.Data, "images")); err != nil {
-		return nil, errors.Join(err, p.jobs.Close())
 	}
 	p.sampler = telemetry.NewSampler(telemetry.Config{
 		Readers: hardware.Readers, Host: hardware.Host, Interval: config.Interval, Log: log,
@@ -102,7 +102,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 		Publish: func(c wire.Capacity) { p.feed.Capacity(&c) },
 	})
 	if p.listener, err = net.Listen("tcp", config.Listen); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w; choose another address with --listen", err), p.jobs.Close())
+		return nil, errors.Join(fmt.Errorf("%w; choose another address with --listen", err), p.discard())
 	}
 	p.edge, err = server.New(server.Config{
 		Build: build, Instance: instance(), Interval: config.Interval, Addr: p.listener.Addr().String(), AllowHosts: config.AllowHosts,
@@ -111,9 +111,20 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 		Capacity: p.spread.Capacity, Pause: p.spread.Pause, Ready: ready(p.spread), Site: site, Log: log,
 	})
 	if err != nil {
-		return nil, errors.Join(err, p.listener.Close(), p.jobs.Close())
+		return nil, errors.Join(err, p.discard())
 	}
 	return p, nil
+}
+
+// discard closes what assemble opened, when it came to nothing.
+func (p *parts) discard() error {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := p.jobs.Run(ended) // it is what closes the queue
+	if p.listener != nil {
+		err = errors.Join(err, p.listener.Close())
+	}
+	return err
 }
 
 // run starts everything that is long-running. The queue outlives the others, so that their last changes are committed.

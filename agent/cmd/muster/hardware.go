@@ -51,6 +51,11 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 	return hardware, nil
 }
 
+// estimateVRAM is what a model of that file size needs to make one megapixel: the weights, a quarter more for text encoder and
+// latents, and 1 GiB for the driver's context. It meets measured 3.5 GiB for sd15 (2.1 GB), 9.5 for sdxl (6.9 GB) and 16 for
+// flux-q8 (12.7 GB) within 6 %.
+func estimateVRAM(bytes int64) uint64 { return uint64(bytes) + uint64(bytes)/4 + gpu.GiB }
+
 // newFleet prepares sd-server for the models in the models folder; nil when no --sd-server is given.
 func newFleet(config *agent.Config, log *slog.Logger) (*sdserver.Fleet, error) {
 	if config.SDServer == "" {
@@ -62,7 +67,7 @@ func newFleet(config *agent.Config, log *slog.Logger) (*sdserver.Fleet, error) {
 	}
 	var found []backend.Model
 	for _, file := range files {
-		found = append(found, backend.Model{Name: file.Name, Title: file.Name, Path: file.Path, Bytes: file.Bytes, VRAMBytes: sdserver.EstimateVRAM(file.Bytes)})
+		found = append(found, backend.Model{Name: file.Name, Title: file.Name, Path: file.Path, Bytes: file.Bytes, VRAMBytes: estimateVRAM(file.Bytes)})
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf("--models %s: holds no .safetensors or .gguf file for sd-server; put one there, or leave out --sd-server to use the built-in renderer", config.ModelsDir())
