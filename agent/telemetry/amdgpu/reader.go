@@ -1,30 +1,48 @@
 // Package amdgpu reads AMD devices from what the kernel shows below a root folder: sysfs, hwmon and the KFD topology. It needs
 // no ROCm, opens no device node and never wakes a suspended card.
+//
+// Files are described in the kernel's documentation, Documentation/gpu/amdgpu/thermal.rst and driver-misc.rst.
 package amdgpu
 
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"muster/agent/telemetry"
 	"muster/shared/gpu"
 )
 
 // Reader reads the cards that the amdgpu driver serves. It implements telemetry.Reader.
-type Reader struct{ root string }
+type Reader struct {
+	root  string
+	read  func(path string, buf []byte) (int, error)
+	names names // of Inventory, which never runs twice at once
+
+	cards atomic.Pointer[map[string]*card] // by Device.ID; a new map with each Inventory
+}
 
 // New reads below sysroot: "/" is this machine, another folder a capture of one. Nothing outside it is ever opened.
-func New(sysroot string) *Reader { return &Reader{root: sysroot} }
+func New(sysroot string) *Reader {
+	return &Reader{root: sysroot, read: readFile, names: names{found: map[nameKey]name{}}}
+}
 
 // Name gives "amdgpu".
 func (r *Reader) Name() string { return "amdgpu" }
 
-// Inventory lists the cards, and the display adapters that no GPU driver serves.
-func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
-	return telemetry.Found{}, nil
+func (r *Reader) known() map[string]*card {
+	if cards := r.cards.Load(); cards != nil {
+		return *cards
+	}
+	return nil
 }
 
-// Read measures one card.
+// Read measures one card of the last Inventory. A suspended card is not touched: the Reading has its memory's size only, and
+// the error wraps telemetry.ErrSuspended.
 func (r *Reader) Read(ctx context.Context, id string) (gpu.Reading, error) {
-	return gpu.Reading{}, fmt.Errorf("amdgpu %s: %w", id, telemetry.ErrLost)
+	c := r.known()[id]
+	if c == nil {
+		return gpu.Reading{}, fmt.Errorf("AMD device %s: %w", id, telemetry.ErrLost)
+	}
+	return c.measure(ctx)
 }

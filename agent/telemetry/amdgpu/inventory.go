@@ -1,0 +1,192 @@
+package amdgpu
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"muster/agent/telemetry"
+	"muster/shared/gpu"
+)
+
+// Inventory lists the cards that amdgpu serves by PCI address, and as adapters the display devices that neither amdgpu nor
+// NVIDIA's driver serves. It reads nothing that could wake a card or wait for its firmware.
+func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
+	t, err := openTree(r.root, r.read)
+	if err != nil {
+		return telemetry.Found{}, err
+	}
+	r.names.t = t
+	devices := scanPCI(t)
+	found := telemetry.Found{}
+	before, cards := r.known(), map[string]*card{}
+	driver := driverVersion(t)
+	for _, p := range join(devices, readTopology(t)) {
+		if err := ctx.Err(); err != nil {
+			return telemetry.Found{}, fmt.Errorf("inventory of AMD devices: %w", err)
+		}
+		c := r.newCard(t, p, driver, before, cards)
+		cards[c.device.ID] = c
+		found.Devices = append(found.Devices, c.device)
+	}
+	if len(found.Devices) > 0 {
+		found.Host.AMDGPUDriver = driver
+	}
+	for _, d := range devices {
+		if d.served() || d.vendor == vendorNVIDIA {
+			continue
+		}
+		found.Adapters = append(found.Adapters, gpu.Adapter{PCIAddress: d.String(), Name: r.names.adapter(d), Driver: d.driver})
+		if d.vendor == vendorAMD && d.driver == "" {
+			found.Problems = append(found.Problems, fmt.Sprintf("AMD card %s has no driver: load it with \"modprobe amdgpu\", and see the kernel log if that fails", d.address))
+		}
+	}
+	r.cards.Store(&cards)
+	return found, nil
+}
+
+// driverVersion gives the version of AMD's own module, else says that it is the kernel's.
+func driverVersion(t tree) string {
+	if version := t.word(filepath.Join(t.root, "sys/module/amdgpu"), "version"); version != "" {
+		return version
+	}
+	if kernel := t.word(filepath.Join(t.root, "proc/sys/kernel"), "osrelease"); kernel != "" {
+		return "in-tree " + kernel
+	}
+	return "in-tree"
+}
+
+// newCard describes a card. before are the cards of the last inventory, others those already in this one.
+func (r *Reader) newCard(t tree, p physical, driver string, before, others map[string]*card) *card {
+	g := p.graphics()
+	c := &card{tree: t, dir: "", device: gpu.Device{
+		Vendor: gpu.AMD, PCIAddress: p.address.String(), Arch: g.arch(), ComputeCapability: g.capability(), DriverVersion: driver,
+	}}
+	d := &c.device
+	pci := pciDevice{address: p.address, vendor: vendorAMD, device: p.deviceID()}
+	if p.pci != nil {
+		pci, c.dir = *p.pci, p.pci.dir
+		c.vramTotal, c.gttTotal = t.decimal(c.dir, "mem_info_vram_total"), t.decimal(c.dir, "mem_info_gtt_total")
+		if power, err := t.resolveIn(c.dir, "power"); err == nil {
+			c.status = filepath.Join(power, "runtime_status")
+		}
+	}
+	sources := map[string]string{}
+	d.MemoryBytes, sources["memory_bytes"] = c.vramTotal, "mem_info_vram_total"
+	if d.MemoryBytes == nil {
+		d.MemoryBytes, sources["memory_bytes"] = p.memory(), "KFD mem_banks"
+		c.vramTotal = d.MemoryBytes
+	}
+	c.banks = banks(p)
+	d.Unified = p.unified(c.vramTotal, c.gttTotal)
+	c.internalLink = g.major >= 9
+	named := r.names.card(pci)
+	d.Name, sources["name"] = named.text, named.source
+	r.identify(t, c, p, before, others)
+	r.placeInHIP(d, p, g)
+	describeSources(d, sources, p, g)
+	c.carryOver(before[d.ID])
+	c.describeReadings(sources)
+	d.Sources = sources
+	return c
+}
+
+// identify gives the card its stable ID: "GPU-" and 16 digits of its unique id; where it has none, or another card claims the
+// same, "pci-" and its address.
+func (r *Reader) identify(t tree, c *card, p physical, before, others map[string]*card) {
+	unique, err := uint64(0), error(nil)
+	if c.dir != "" {
+		var text string
+		if text, err = t.text(filepath.Join(c.dir, "unique_id")); err == nil {
+			unique, _ = parseHex(text)
+		}
+	}
+	if unique == 0 && len(p.nodes) > 0 {
+		unique = p.nodes[0].uniqueID
+	}
+	if unique == 0 && err != nil && !isAbsent(err) {
+		for _, old := range before { // it is there, but the card can't answer just now: a reset must not rename it
+			if old.device.PCIAddress == c.device.PCIAddress {
+				unique = old.unique
+			}
+		}
+	}
+	c.unique = unique
+	if id := fmt.Sprintf("GPU-%016x", unique); unique != 0 && others[id] == nil {
+		c.device.ID = id
+		return
+	}
+	id := "pci-" + c.device.PCIAddress
+	for n := 2; others[id] != nil; n++ {
+		id = fmt.Sprintf("pci-%s-%d", c.device.PCIAddress, n)
+	}
+	c.device.ID = id
+}
+
+// placeInHIP fills what KFD tells: the HIP index (of a split card that of its first partition), the multiprocessors, and the
+// partitions.
+func (r *Reader) placeInHIP(d *gpu.Device, p physical, g graphics) {
+	units := 0
+	for i, n := range p.nodes {
+		units += n.computeUnits()
+		if i == 0 {
+			rank := n.rank
+			d.VendorIndex = &rank
+		}
+	}
+	if units > 0 {
+		count := g.multiprocessors(units)
+		d.MultiprocessorCount = &count
+	}
+	if !p.split() {
+		return
+	}
+	for _, n := range p.nodes {
+		rank, number := n.rank, n.address().number
+		part := gpu.Device{
+			ID: fmt.Sprintf("%s-p%d", d.ID, number), Vendor: gpu.AMD, Name: fmt.Sprintf("%s partition %d", d.Name, number),
+			PCIAddress: d.PCIAddress, Arch: n.graphics().arch(), ComputeCapability: n.graphics().capability(),
+			VendorIndex: &rank, DriverVersion: d.DriverVersion, Unified: d.Unified,
+		}
+		if n.memory > 0 {
+			part.MemoryBytes = &n.memory
+		}
+		if units := n.computeUnits(); units > 0 {
+			count := n.graphics().multiprocessors(units)
+			part.MultiprocessorCount = &count
+		}
+		d.Partitions = append(d.Partitions, part)
+	}
+}
+
+// describeSources says where the static facts come from, and drops what isn't there.
+func describeSources(d *gpu.Device, sources map[string]string, p physical, g graphics) {
+	if d.MemoryBytes == nil {
+		delete(sources, "memory_bytes")
+	}
+	sources["driver_version"] = "module version"
+	if len(p.nodes) > 0 {
+		sources["vendor_index"] = "KFD node order"
+	}
+	if d.MultiprocessorCount != nil {
+		sources["multi_processor_count"] = "KFD simd_count"
+	}
+	if g == (graphics{}) {
+		return
+	}
+	source := "PCI device id"
+	if len(p.nodes) > 0 && decodeTarget(p.nodes[0].target) != (graphics{}) {
+		source = "KFD gfx_target_version"
+	}
+	sources["arch"], sources["compute_capability"] = source, source
+}
+
+// banks lists the files in which KFD counts the memory in use.
+func banks(p physical) (paths []string) {
+	for _, n := range p.nodes {
+		if n.used != "" {
+			paths = append(paths, n.used)
+		}
+	}
+	return paths
+}
