@@ -1,39 +1,313 @@
-// Package sdserver generates with stable-diffusion.cpp's sd-server.
+// Package sdserver generates with stable-diffusion.cpp's sd-server: one supervised child per device, pinned to it by exactly one
+// mask variable, with one model at a time. The facts it leans on are captured in shared/fixtures/sd-server (master-827).
+//
+// The program must be sd-server itself, or a script that execs it: a kill -9 of the agent takes only the direct child along.
+//
+// Sizes: sd-server rounds both sides up to multiples of 64. The rounded size is requested and the image is kept as it was made;
+// an image of any other size is an error.
 package sdserver
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"muster/agent/backend"
+	"muster/agent/process"
 	"muster/shared/gpu"
 )
 
 // Config says which program to run, where, and with which models.
 type Config struct {
-	Program     string // path of sd-server
-	Dir         string // private working folders of the children are made below it
-	Threads     int    // CPU threads of each child; 0 = 1 on a GPU
-	Models      []backend.Model
-	BackendName string // --backend of every child; "" = detect
-	Env         []string
-	Log         *slog.Logger
+	Program string // path of sd-server, or its name on PATH
+	// Dir holds a private working folder per device, made when needed. Driver caches stay there over restarts.
+	Dir string
+	// Threads is each child's -t; 0 is 1 on a GPU and half the processors on the CPU. sd-server's own default spins on shared cores.
+	Threads int
+	Models  []backend.Model // a VRAMBytes of 0 becomes EstimateVRAM
+	// BackendName is the --backend of every child ("cuda0", "rocm0", "vulkan0", "cpu"); "" asks the program which it has.
+	BackendName string
+	// Env is added to the children's environment, which is otherwise made from scratch ("LD_LIBRARY_PATH=…",
+	// "HSA_OVERRIDE_GFX_VERSION=…"). Device masks are refused: they are what this package sets.
+	Env []string
+	Log *slog.Logger // nil discards
 }
 
-// Fleet owns the children.
-type Fleet struct{ cfg Config }
+// Fleet owns every sd-server of this agent.
+type Fleet struct {
+	// Set by New, never changed.
+	cfg    Config
+	limits limits
+	gen    *generator
 
-// New checks the configuration and probes the program.
-func New(cfg Config) (*Fleet, error) { return &Fleet{cfg}, nil }
+	running, closing chan struct{} // closed when Run begins, and when it ends
 
-// Run owns every child.
-func (f *Fleet) Run(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	program atomic.Pointer[probed]
 
-// Serves says why a device can't be served.
-func (f *Fleet) Serves(dev gpu.Device) error { return nil }
+	mu       sync.Mutex
+	started  bool // by Run
+	closed   bool // nothing may be started any more
+	slots    map[string]*slot
+	children map[*process.Child]struct{}
+	faults   map[string]*modelFault // by model name
+	settling sync.WaitGroup         // grows only while !closed
+}
 
-// Models lists them.
-func (f *Fleet) Models() []backend.Model { return f.cfg.Models }
+// probed is what asking the program gave.
+type probed struct {
+	build build
+	err   error // why it could not be asked
+}
 
-// Backend gives the generator.
-func (f *Fleet) Backend() backend.Backend { return nil }
+// limits are the deadlines towards a child.
+type limits struct {
+	probe     time.Duration // for --version, -h and --list-devices together
+	answer    time.Duration // for one HTTP exchange
+	load      time.Duration // until a child is ready, plus a second per loadBytes of model
+	stall     time.Duration // without a sign of life during a job, or 20 steps if that is longer
+	firstStep time.Duration // the same before a child's first step ever: drivers compile kernels then
+	poll      time.Duration // between looks at a job's status
+	grace     time.Duration // between SIGTERM and SIGKILL
+	backoff   process.Backoff
+	breaker   process.Breaker
+}
+
+// loadBytes is the slowest disk that is waited for, in bytes per second.
+const loadBytes = 25 << 20
+
+func defaultLimits() limits {
+	return limits{
+		probe: 10 * time.Second, answer: 30 * time.Second, load: 2 * time.Minute, stall: 2 * time.Minute, firstStep: 10 * time.Minute,
+		poll: 500 * time.Millisecond, grace: 5 * time.Second,
+		breaker: process.Breaker{Failures: 3, Window: 30 * time.Minute, Rest: time.Minute},
+	}
+}
+
+// maskVariables pin a process to devices, one per driver.
+var maskVariables = []string{"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES", "SD_VK_DEVICE"}
+
+// New checks the configuration and asks the program what it is, for at most 10 s. A program that does not answer is no error
+// here: Serves says why, and Run asks again.
+func New(cfg Config) (*Fleet, error) { return newFleet(cfg, defaultLimits()) }
+
+func newFleet(cfg Config, limits limits) (*Fleet, error) {
+	program, err := exec.LookPath(cfg.Program)
+	if err != nil {
+		return nil, fmt.Errorf("sd-server %s can't be run: %w: give the path of stable-diffusion.cpp's sd-server", cfg.Program, err)
+	}
+	if cfg.Program, err = filepath.Abs(program); err != nil {
+		return nil, err
+	}
+	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
+		return nil, err
+	}
+	for _, variable := range cfg.Env {
+		name, _, _ := strings.Cut(variable, "=")
+		if slices.Contains(maskVariables, name) {
+			return nil, fmt.Errorf("environment of sd-server: %s is set per device by muster; leave it out", name)
+		}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.Models = slices.Clone(cfg.Models)
+	for i := range cfg.Models {
+		if cfg.Models[i].Path, err = filepath.Abs(cfg.Models[i].Path); err != nil {
+			return nil, err
+		}
+		if cfg.Models[i].VRAMBytes == 0 {
+			cfg.Models[i].VRAMBytes = EstimateVRAM(cfg.Models[i].Bytes)
+		}
+	}
+	f := &Fleet{
+		cfg: cfg, limits: limits, running: make(chan struct{}), closing: make(chan struct{}),
+		slots: map[string]*slot{}, children: map[*process.Child]struct{}{}, faults: map[string]*modelFault{},
+	}
+	f.gen = &generator{f}
+	f.ask(context.Background())
+	return f, nil
+}
+
+// EstimateVRAM guesses the device memory that a model file of that size needs for an image of one megapixel: its weights, and
+// 2 GiB for the buffers of the denoiser and the image decoder.
+func EstimateVRAM(bytes int64) uint64 { return uint64(max(0, bytes)) + 2<<30 }
+
+// ask probes the program and keeps what it learnt.
+func (f *Fleet) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, f.limits.probe)
+	defer cancel()
+	b, err := probe(ctx, f.cfg)
+	if err == nil {
+		err = b.usable()
+	}
+	if err != nil {
+		f.cfg.Log.Warn("sd-server can't be used", "program", f.cfg.Program, "error", err)
+	} else {
+		f.cfg.Log.Info("sd-server found", "program", f.cfg.Program, "version", b.version, "devices", len(b.devices))
+	}
+	f.program.Store(&probed{b, err})
+}
+
+// Run owns the children: none is started before it begins, and all are gone when it returns, after ctx ended. Its error then
+// wraps process.ErrStuck when a child could not be killed.
+func (f *Fleet) Run(ctx context.Context) error {
+	f.mu.Lock()
+	again := f.started
+	f.started = true
+	f.mu.Unlock()
+	if again {
+		return errors.New("sd-server fleet: Run was called twice")
+	}
+	close(f.running)
+	f.askUntilAnswered(ctx)
+	<-ctx.Done()
+
+	f.mu.Lock()
+	f.closed = true
+	children := make([]*process.Child, 0, len(f.children))
+	for child := range f.children {
+		children = append(children, child)
+	}
+	f.mu.Unlock()
+	close(f.closing)
+	stuck := make([]error, len(children))
+	var stopping sync.WaitGroup
+	for i, child := range children {
+		stopping.Go(func() { stuck[i] = child.Stop() })
+	}
+	stopping.Wait()
+	f.settling.Wait()
+	return errors.Join(stuck...)
+}
+
+func (f *Fleet) askUntilAnswered(ctx context.Context) {
+	pause := process.Backoff{First: 5 * time.Second, Longest: time.Minute}
+	for f.program.Load().err != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause.Next()):
+			f.ask(ctx)
+		}
+	}
+}
+
+// Serves gives nil when the device can be given work now, or says in words why not and what would help. It does not block.
+func (f *Fleet) Serves(dev gpu.Device) error {
+	if _, err := f.pin(dev); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	s := f.slots[dev.ID]
+	f.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	return s.problem(time.Now())
+}
+
+// pin says how a child is tied to the device.
+func (f *Fleet) pin(dev gpu.Device) (pin, error) {
+	program := f.program.Load()
+	if program.err != nil {
+		return pin{}, program.err
+	}
+	return program.build.pin(dev, f.cfg.BackendName)
+}
+
+// Models gives what the children can be started with.
+func (f *Fleet) Models() []backend.Model { return slices.Clone(f.cfg.Models) }
+
+// Backend gives the generator, always the same one. Its calls wait until Run has begun.
+func (f *Fleet) Backend() backend.Backend { return f.gen }
+
+// model finds the model that a request names; "" is the only one there is.
+func (f *Fleet) model(name string) (backend.Model, error) {
+	for _, m := range f.cfg.Models {
+		if m.Name == name || name == "" && len(f.cfg.Models) == 1 {
+			return m, nil
+		}
+	}
+	return backend.Model{}, fmt.Errorf("model %q is not in the models folder: choose one of those listed, or put it there and restart muster", name)
+}
+
+// slot gives the device's, made when it is first asked for.
+func (f *Fleet) slot(dev gpu.Device) *slot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.slots[dev.ID]
+	if s == nil {
+		s = newSlot(f, dev)
+		f.slots[dev.ID] = s
+	}
+	return s
+}
+
+// start starts a child that Run will end.
+func (f *Fleet) start(c process.Command) (*process.Child, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, errStopping
+	}
+	child, err := process.Start(c)
+	if err != nil {
+		return nil, err
+	}
+	f.children[child] = struct{}{}
+	return child, nil
+}
+
+// forget takes a child that is gone from the list.
+func (f *Fleet) forget(child *process.Child) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.children, child)
+}
+
+// settle runs what is left of a call that has returned already; false when the fleet is ending and nothing needs to be settled.
+func (f *Fleet) settle(rest func()) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.settling.Go(rest)
+	return true
+}
+
+// errStopping is the cause when Run ends during a call.
+var errStopping = fmt.Errorf("the agent stops: %w", backend.ErrUnavailable)
+
+// whileRunning gives a context that ends with ctx or with Run.
+func (f *Fleet) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-f.closing:
+			cancel(errStopping)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(context.Canceled) }
+}
+
+func (f *Fleet) threads(dev gpu.Device) int {
+	switch {
+	case f.cfg.Threads > 0:
+		return f.cfg.Threads
+	case dev.Index == gpu.CPU:
+		return max(1, runtime.NumCPU()/2)
+	default:
+		return 1
+	}
+}

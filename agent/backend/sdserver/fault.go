@@ -1,0 +1,140 @@
+package sdserver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"muster/agent/backend"
+	"muster/agent/process"
+)
+
+// earlyExit is how soon a child ends with status 1 when its configuration is wrong.
+const earlyExit = 2 * time.Second
+
+// gone waits a moment for the end of a child whose connection was dropped; false when it lives.
+func (s *server) gone() bool {
+	select {
+	case <-s.child.Done():
+		return true
+	case <-time.After(time.Second):
+		return false
+	}
+}
+
+// bindFailed says whether the child ended because it could not have its port: status 0 although nobody asked it to end.
+func (s *slot) bindFailed() bool {
+	exit := s.server.child.Exit()
+	return exit.Code == 0 && !exit.Asked
+}
+
+// why is what the child said last, or how it ended.
+func (s *server) why(exit process.Exit) string {
+	if said := s.out.complaint(); said != "" {
+		return fmt.Sprintf("%s (%s)", said, exit)
+	}
+	return exit.String()
+}
+
+// startFault explains a child that ended before it was ready.
+func (s *slot) startFault(p pin, model backend.Model) error {
+	server := s.server
+	exit, said := server.child.Exit(), server.out.complaint()
+	if exit.Signal != 0 || exit.Code != 1 || exit.Ran > earlyExit || server.out.look().memory {
+		return s.died()
+	}
+	_ = s.stop("ended")
+	switch {
+	case strings.Contains(said, "backend") && strings.Contains(said, "not found"):
+		return s.broken(fmt.Errorf("sd-server does not see %s as %s behind %s: %s: check the driver, and that the build is for this device: %w",
+			s.dev.Index.Label(), p.backend, strings.Join(p.env, " "), said, backend.ErrUnavailable))
+	case strings.Contains(said, "unknown argument"), strings.Contains(said, "arguments are required"):
+		return s.broken(fmt.Errorf("this sd-server does not know what muster asks of it (%s): update stable-diffusion.cpp: %w", said, backend.ErrUnavailable))
+	}
+	return s.fleet.blame(model, fmt.Errorf("sd-server can't load model %q: %s: replace the file, or choose another model", model.Name, said))
+}
+
+// died explains a child that ended by itself, counts it and forgets it.
+func (s *slot) died() error {
+	server := s.server
+	exit, memory := server.child.Exit(), server.out.look().memory
+	err := s.stop("ended")
+	switch {
+	case exit.Asked:
+		return err
+	case memory:
+		return s.failed(fmt.Errorf("sd-server on %s: %s: %w", s.dev.Index.Label(), server.why(exit), backend.ErrOutOfMemory))
+	}
+	return s.failed(fmt.Errorf("sd-server on %s ended: %s: %w", s.dev.Index.Label(), server.why(exit), backend.ErrUnavailable))
+}
+
+// exchangeFault explains an exchange about a job that gave no answer to go on with. The child's state is unknown, so it is
+// replaced.
+func (s *slot) exchangeFault(server *server, err error) error {
+	var answered *statusError
+	known := errors.As(err, &answered) || errors.Is(err, errBroken)
+	if !known && server.gone() {
+		return s.died()
+	}
+	return s.failed(s.stop(err.Error()))
+}
+
+// jobFault explains a job that sd-server gave up.
+func (s *slot) jobFault(server *server, job status) error {
+	text := "no reason given"
+	if job.Error != nil && job.Error.Message != "" {
+		text = cut(job.Error.Message)
+	}
+	seen := server.out.look()
+	if said := server.out.complaint(); said != "" {
+		text += ": " + said
+	}
+	switch {
+	case job.Status == statusCancelled:
+		return fmt.Errorf("sd-server on %s: somebody else cancelled the job: %w", s.dev.Index.Label(), backend.ErrUnavailable)
+	// A compute call that fails inside a healthy process had no room for its buffers: captured with 4096x4096 in 10 GiB.
+	case seen.memory, seen.failed, tellsOfMemory(text):
+		return fmt.Errorf("sd-server on %s: %s: try a smaller size: %w", s.dev.Index.Label(), text, backend.ErrOutOfMemory)
+	}
+	return fmt.Errorf("sd-server could not make the image: %s", text)
+}
+
+// modelFault is a model file that sd-server refused.
+type modelFault struct {
+	err      error
+	size     int64
+	modified time.Time
+	until    time.Time
+}
+
+// modelRest is how long a refused file is not tried again while it stays as it is.
+const modelRest = 10 * time.Minute
+
+// blame keeps a model from being started again and again, on whatever device, and gives the error back.
+func (f *Fleet) blame(model backend.Model, err error) error {
+	fault := &modelFault{err: err, until: time.Now().Add(modelRest)}
+	if info, statErr := os.Stat(model.Path); statErr == nil {
+		fault.size, fault.modified = info.Size(), info.ModTime()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults[model.Name] = fault
+	return err
+}
+
+// refuses gives the error for which a model is not tried now; nil when it may be.
+func (f *Fleet) refuses(model backend.Model) error {
+	f.mu.Lock()
+	fault := f.faults[model.Name]
+	f.mu.Unlock()
+	if fault == nil || time.Now().After(fault.until) {
+		return nil
+	}
+	info, err := os.Stat(model.Path)
+	if err != nil && fault.size == 0 || err == nil && info.Size() == fault.size && info.ModTime().Equal(fault.modified) {
+		return fault.err
+	}
+	return nil
+}

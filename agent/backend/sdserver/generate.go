@@ -1,0 +1,312 @@
+package sdserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"muster/agent/backend"
+	"muster/shared/gpu"
+	"muster/shared/job"
+)
+
+// maxSteps is what sd-server makes at most; it clamps without a word.
+const maxSteps = 100
+
+// generator is the Fleet as a backend.Backend.
+type generator struct{ fleet *Fleet }
+
+// Name gives "sdserver".
+func (g *generator) Name() string { return "sdserver" }
+
+// Generate makes one image on the device's own child. When ctx ends it returns at once, and the child is then either left to
+// finish or replaced, whatever is sooner; the next call for the device waits for that.
+func (g *generator) Generate(ctx context.Context, dev gpu.Device, req backend.Request, report func(job.Progress)) (backend.Image, error) {
+	f := g.fleet
+	model, err := f.model(req.Model)
+	if err != nil {
+		return backend.Image{}, err
+	}
+	if err := check(req); err != nil {
+		return backend.Image{}, err
+	}
+	p, err := f.pin(dev)
+	if err != nil {
+		return backend.Image{}, fmt.Errorf("%w: %w", err, backend.ErrUnavailable)
+	}
+	select {
+	case <-f.running:
+	case <-ctx.Done():
+		return backend.Image{}, context.Cause(ctx)
+	}
+	ctx, cancel := f.whileRunning(ctx)
+	defer cancel()
+	s := f.slot(dev)
+	if err := s.take(ctx); err != nil {
+		return backend.Image{}, err
+	}
+	png, settled, err := s.generate(ctx, p, model, req, report)
+	if settled {
+		s.release()
+	}
+	return backend.Image{PNG: png}, err
+}
+
+// check bounds what sd-server would clamp or round silently.
+func check(req backend.Request) error {
+	switch {
+	case req.Steps < 1 || req.Steps > maxSteps:
+		return fmt.Errorf("sd-server makes 1 to %d steps, not %d: ask for fewer", maxSteps, req.Steps)
+	case min(req.Width, req.Height) < 1 || max(side(req.Width), side(req.Height)) > job.MaxSide:
+		return fmt.Errorf("sd-server makes images of up to %d pixels a side, not %dx%d", job.MaxSide, req.Width, req.Height)
+	case req.Seed < 0:
+		return fmt.Errorf("seed %d: must be 0 or more", req.Seed)
+	}
+	return nil
+}
+
+// generate does a call's work with the slot's turn. settled is false when the turn was handed on to what settles the job.
+func (s *slot) generate(ctx context.Context, p pin, model backend.Model, req backend.Request, report func(job.Progress)) (png []byte, settled bool, err error) {
+	server, err := s.ensure(ctx, p, model)
+	if err != nil {
+		return nil, true, err
+	}
+	sampler, err := server.sampler(req.Sampler)
+	if err != nil {
+		return nil, true, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, true, err
+	}
+	server.out.begin()
+	sent, err := s.send(server, newOrder(req, sampler))
+	if err != nil {
+		return nil, true, err
+	}
+	png, err = s.follow(ctx, server, sent, req, report)
+	if ctx.Err() != nil && err != nil {
+		handed := s.server == server && s.fleet.settle(func() {
+			defer s.release()
+			s.settle(server, sent, req)
+		})
+		return nil, !handed, context.Cause(ctx)
+	}
+	return png, true, err
+}
+
+// submission is what became of an order.
+type submission struct {
+	done chan struct{}
+	id   string // once done is closed
+	err  error
+}
+
+// send submits in a goroutine of its own: a call that ends meanwhile must not leave a job behind whose id nobody knows.
+func (s *slot) send(server *server, o order) (*submission, error) {
+	sent := &submission{done: make(chan struct{})}
+	if !s.fleet.settle(func() {
+		defer close(sent.done)
+		sent.id, sent.err = server.api.submit(context.Background(), o) // bounded by the exchange's own deadline
+	}) {
+		return nil, errStopping
+	}
+	return sent, nil
+}
+
+// follow waits for a submitted job's image. report may be nil.
+func (s *slot) follow(ctx context.Context, server *server, sent *submission, req backend.Request, report func(job.Progress)) ([]byte, error) {
+	select {
+	case <-sent.done:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if sent.err != nil {
+		return nil, s.submitFault(server, sent.err)
+	}
+	tell := teller{req: req, report: report}
+	tell.start()
+	look := time.NewTimer(s.fleet.limits.poll)
+	defer look.Stop()
+	hurry := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-server.child.Done():
+			return nil, s.died()
+		case <-server.out.wake:
+		case <-look.C:
+			answer, err := server.api.job(ctx, sent.id)
+			switch {
+			case ctx.Err() != nil:
+				return nil, context.Cause(ctx)
+			case err != nil && !patient(err):
+				return nil, s.exchangeFault(server, err)
+			case err == nil && answer.ended():
+				return s.finish(server, answer, req, &tell)
+			}
+			look.Reset(s.fleet.limits.poll)
+		}
+		seen := server.out.look()
+		tell.progress(seen, s.decodeSeconds)
+		if seen.finished && !hurry { // its status changes in a moment
+			hurry = true
+			look.Reset(time.Millisecond)
+		} else if hurry {
+			look.Reset(20 * time.Millisecond)
+		}
+		if err := s.stalled(server, seen); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// patient says whether an error of a look at the job may pass: a server that is busy answers late, and one that died is noticed
+// by its end.
+func patient(err error) bool {
+	var answered *statusError
+	return !errors.As(err, &answered) && !errors.Is(err, errBroken)
+}
+
+// submitFault explains an order that was not taken.
+func (s *slot) submitFault(server *server, err error) error {
+	var answered *statusError
+	if !errors.As(err, &answered) {
+		return s.exchangeFault(server, err)
+	}
+	switch answered.status {
+	case http.StatusTooManyRequests:
+		return fmt.Errorf("sd-server on %s is busy: %s: %w", s.dev.Index.Label(), answered.message, backend.ErrUnavailable)
+	case http.StatusBadRequest:
+		return fmt.Errorf("sd-server refused the job: %s", answered.message)
+	}
+	return s.exchangeFault(server, err)
+}
+
+// stalled gives an error, and ends the child, when it has shown no sign of life for too long.
+func (s *slot) stalled(server *server, seen said) error {
+	l := s.fleet.limits
+	limit := max(l.stall, time.Duration(20*seen.slowest*float64(time.Second)))
+	if !server.stepped && seen.step == 0 {
+		limit = l.firstStep
+	}
+	if idle := time.Since(seen.active); idle > limit {
+		return s.failed(s.stop(fmt.Sprintf("sd-server on %s made no progress for %s at step %d: it hangs", s.dev.Index.Label(), idle.Round(time.Second), seen.step)))
+	}
+	return nil
+}
+
+// finish takes the image of a job that has ended.
+func (s *slot) finish(server *server, answer status, req backend.Request, tell *teller) ([]byte, error) {
+	if answer.Status != statusCompleted {
+		return nil, s.jobFault(server, answer)
+	}
+	if answer.Result == nil || len(answer.Result.Images) != 1 {
+		return nil, s.exchangeFault(server, fmt.Errorf("%w: a completed job without one image", errBroken))
+	}
+	png := answer.Result.Images[0].PNG
+	if err := checkPNG(png, side(req.Width), side(req.Height)); err != nil {
+		if errors.Is(err, errSize) {
+			return nil, fmt.Errorf("sd-server: %w", err)
+		}
+		return nil, s.exchangeFault(server, fmt.Errorf("%w: %w", errBroken, err))
+	}
+	server.stepped = true
+	if seen := server.out.look(); !seen.sampled.IsZero() {
+		s.stepSeconds = seen.seconds
+		s.decodeSeconds = time.Since(seen.sampled).Seconds() / float64(side(req.Width)*side(req.Height))
+	}
+	s.succeeded()
+	tell.end()
+	return png, nil
+}
+
+// settle deals with a job whose call was given up: a queued one is cancelled; one that is being made is left to finish when that
+// is sooner than loading the model again, else its child is ended. It has the slot's turn.
+func (s *slot) settle(server *server, sent *submission, req backend.Request) {
+	<-sent.done
+	ctx, cancel := s.fleet.whileRunning(context.Background())
+	defer cancel()
+	if sent.err != nil {
+		_ = s.submitFault(server, sent.err)
+		return
+	}
+	if _, err := server.api.cancel(ctx, sent.id); err == nil {
+		return
+	}
+	left, known := s.remaining(server, req)
+	if !known || left > server.loadTook || !s.outlast(ctx, server, sent.id, 2*left+time.Second) {
+		_ = s.stop("the job was cancelled")
+	}
+}
+
+// remaining estimates how long the child still works at its job; false when nothing is known.
+func (s *slot) remaining(server *server, req backend.Request) (time.Duration, bool) {
+	seen := server.out.look()
+	seconds, steps := seen.seconds, seen.steps
+	if seen.step == 0 {
+		seconds, steps = s.stepSeconds, req.Steps
+	}
+	if seconds == 0 {
+		return 0, false
+	}
+	left := seconds*float64(steps-seen.step) + s.decodeSeconds*float64(side(req.Width)*side(req.Height))
+	return time.Duration(left * float64(time.Second)), true
+}
+
+// outlast waits until the job has ended; false when it has not in time.
+func (s *slot) outlast(ctx context.Context, server *server, id string, limit time.Duration) bool {
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	for {
+		if answer, err := server.api.job(ctx, id); err == nil && answer.ended() {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-server.child.Done():
+			return false
+		case <-late.C:
+			return false
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// teller reports the progress of one job, each step at most once and never backwards.
+type teller struct {
+	req    backend.Request
+	report func(job.Progress)
+	step   int
+}
+
+func (t *teller) start() {
+	if t.report != nil {
+		t.report(job.Progress{Steps: t.req.Steps})
+	}
+}
+
+// progress reports a new step. decodeSeconds, per pixel, is added to the time left.
+func (t *teller) progress(seen said, decodeSeconds float64) {
+	if t.report == nil || seen.steps == 0 {
+		return
+	}
+	step := seen.step * t.req.Steps / seen.steps // some samplers count other steps than were asked for
+	if step <= t.step {
+		return
+	}
+	t.step = step
+	left := float64(seen.steps-seen.step)*seen.seconds + decodeSeconds*float64(side(t.req.Width)*side(t.req.Height))
+	t.report(job.Progress{Step: step, Steps: t.req.Steps, ETASeconds: &left})
+}
+
+// end reports the last step, if its bar was not seen.
+func (t *teller) end() {
+	if t.report != nil && t.step < t.req.Steps {
+		left := 0.0
+		t.report(job.Progress{Step: t.req.Steps, Steps: t.req.Steps, ETASeconds: &left})
+	}
+}

@@ -1,0 +1,164 @@
+package sdserver
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+
+	"muster/agent/process"
+)
+
+// build is what an sd-server program says of itself.
+type build struct {
+	version string // "master-827-97d2990+"; "" when it does not say
+	number  int    // 827; 0 when it does not say
+	flags   map[string]bool
+	devices []listedDevice // nil when it has no --list-devices (before 747)
+}
+
+// listedDevice is a line of --list-devices.
+type listedDevice struct {
+	kind        string // lower case, without number: "cuda", "rocm", "vulkan", "cpu"
+	ordinal     int    // 0 for names without number
+	description string
+}
+
+// usable says what the program lacks; nil when it can be driven.
+func (b build) usable() error {
+	const advice = "update stable-diffusion.cpp to build 747 or newer"
+	switch {
+	case !b.flags["--listen-port"]:
+		return fmt.Errorf("the program is not an sd-server (its help names no --listen-port): give stable-diffusion.cpp's examples/server program")
+	case !b.flags["--backend"]:
+		return fmt.Errorf("this sd-server (%s) has no --backend, so it can't be tied to a device: %s", b.name(), advice)
+	}
+	return nil
+}
+
+func (b build) name() string {
+	if b.version == "" {
+		return "version unknown"
+	}
+	return b.version
+}
+
+// probe asks the program for its version, flags and devices. It runs unmasked, and ends with ctx.
+func probe(ctx context.Context, cfg Config) (build, error) {
+	version, err := ask(ctx, cfg, "--version") // must be the first argument
+	if err != nil {
+		return build{}, err
+	}
+	help, err := ask(ctx, cfg, "-h")
+	if err != nil {
+		return build{}, err
+	}
+	b := build{flags: parseFlags(help)}
+	b.version, b.number = parseVersion(version + "\n" + help)
+	if !b.flags["--list-devices"] {
+		return b, nil
+	}
+	devices, err := ask(ctx, cfg, "--list-devices")
+	if err != nil {
+		return build{}, err
+	}
+	b.devices = parseDevices(devices)
+	return b, nil
+}
+
+// answerLines bounds what a probe keeps of the program's output.
+const answerLines = 2000
+
+// ask runs the program with one argument and gives its stdout.
+func ask(ctx context.Context, cfg Config, arg string) (string, error) {
+	var mu sync.Mutex
+	var out []string
+	var complaint string
+	dir := filepath.Join(cfg.Dir, "probe")
+	child, err := process.Start(process.Command{
+		Path: cfg.Program, Args: []string{arg}, Env: environment(cfg, dir), Dir: dir,
+		Stdout: func(line string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(out) < answerLines {
+				out = append(out, line)
+			}
+		},
+		Stderr: func(line string) {
+			mu.Lock()
+			defer mu.Unlock()
+			complaint = line
+		},
+	})
+	if err != nil {
+		return "", fmt.Errorf("sd-server does not start: %w", err)
+	}
+	select {
+	case <-child.Done():
+	case <-ctx.Done():
+		go func() { _ = child.Kill() }() // a hang in a driver must not hold the agent; Kill gives up by itself
+		return "", fmt.Errorf("sd-server %s did not answer in time: a driver may hang, see dmesg; asking again", arg)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if exit := child.Exit(); exit.Code != 0 && len(out) == 0 {
+		if complaint == "" {
+			complaint = "it said nothing"
+		}
+		return "", fmt.Errorf("sd-server %s failed (%s): %s", arg, exit, cut(complaint))
+	}
+	return strings.Join(out, "\n"), nil
+}
+
+var versionPattern = regexp.MustCompile(`version ([A-Za-z0-9._/-]*?-?(\d+)-[0-9a-f]+\+?)`)
+
+// parseVersion finds "stable-diffusion.cpp version master-827-97d2990+, commit 97d29908".
+func parseVersion(text string) (version string, number int) {
+	m := versionPattern.FindStringSubmatch(text)
+	if m == nil {
+		return "", 0
+	}
+	number, err := strconv.Atoi(m[2])
+	if err != nil {
+		return m[1], 0
+	}
+	return m[1], number
+}
+
+var flagPattern = regexp.MustCompile(`(?m)^\s+(?:-[A-Za-z], )?(--[A-Za-z0-9][A-Za-z0-9_-]*)`)
+
+// parseFlags finds the options that a help text explains.
+func parseFlags(help string) map[string]bool {
+	flags := map[string]bool{}
+	for _, m := range flagPattern.FindAllStringSubmatch(help, -1) {
+		flags[m[1]] = true
+	}
+	return flags
+}
+
+var devicePattern = regexp.MustCompile(`^([A-Za-z][A-Za-z_]*?)(\d*)$`)
+
+// parseDevices reads the "name<TAB>description" lines of --list-devices; other lines are a driver's chatter.
+func parseDevices(text string) []listedDevice {
+	devices := []listedDevice{}
+	for line := range strings.Lines(text) {
+		name, description, ok := strings.Cut(strings.TrimRight(line, "\r\n"), "\t")
+		m := devicePattern.FindStringSubmatch(name)
+		if !ok || m == nil {
+			continue
+		}
+		ordinal := 0
+		if m[2] != "" {
+			n, err := strconv.Atoi(m[2])
+			if err != nil {
+				continue
+			}
+			ordinal = n
+		}
+		devices = append(devices, listedDevice{strings.ToLower(m[1]), ordinal, strings.TrimSpace(description)})
+	}
+	return devices
+}
