@@ -6,12 +6,16 @@
 package server
 
 import (
-	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"muster/agent/feed"
@@ -27,15 +31,14 @@ type TemperaturePoint struct {
 	Celsius float64
 }
 
-// Config is what the server shows and where it hands commands to. Token, Addr, Queue, Images, Feed and the functions without
-// "nil" in their comment are required.
+// Config is what the server shows and where it hands commands to. What has no "nil" in its comment is required.
 type Config struct {
 	Build, Instance string
 	// Interval is the time between snapshots, for hello.
 	Interval time.Duration
 	// Addr is the address that is listened on, host:port.
 	Addr string
-	// AllowHosts are further exact values of the Host header that are served, name:port.
+	// AllowHosts are further exact values of the Host header that are served, name:port; may be nil.
 	AllowHosts []string
 	// Token is what programs send as Bearer.
 	Token string
@@ -51,11 +54,11 @@ type Config struct {
 
 	Inventory    func() *gpu.Inventory                   // nil result: not looked yet
 	Snapshot     func() *gpu.Snapshot                    // nil result: not measured yet
-	History      func(time.Duration, int) wire.History   // window and most points
-	Temperatures func(gpu.Ref) []TemperaturePoint        // oldest first
+	History      func(time.Duration, int) wire.History   // window, and how many points at most
+	Temperatures func(gpu.Ref) []TemperaturePoint        // of the last 10 minutes, oldest first
 	Capacity     func() wire.Capacity                    // what can generate
 	Pause        func(device gpu.Ref, paused bool) error // error: no such device
-	Ready        func() error                            // nil: always ready; an error says what is missing
+	Ready        func() error                            // an error says what is missing; nil: always ready
 	Site         fs.FS                                   // the built page; nil or empty answers 503
 	Log          *slog.Logger                            // nil discards
 }
@@ -66,25 +69,124 @@ const (
 	DefaultMaxClientsPerSession = 8
 )
 
-// Server is the edge of one agent.
-type Server struct{ config Config }
-
-// New checks the configuration.
-func New(c Config) (*Server, error) {
-	if c.Token == "" {
-		return nil, errors.New("server: a token is required")
+func (c Config) check() error {
+	switch {
+	case c.Token == "":
+		return errors.New("a token is required")
+	case c.Queue == nil || c.Images == nil || c.Feed == nil:
+		return errors.New("queue, images and feed are required")
+	case c.Inventory == nil || c.Snapshot == nil || c.History == nil || c.Temperatures == nil || c.Capacity == nil || c.Pause == nil:
+		return errors.New("a required function is nil")
 	}
-	return &Server{config: c}, nil
+	return nil
+}
+
+// Server is the edge of one agent. Make it with New.
+type Server struct {
+	config   Config
+	log      *slog.Logger
+	hosts    hosts
+	tokenSum [sha256.Size]byte
+	site     *site
+	handler  http.Handler
+	began    time.Time
+
+	attempts    attempts
+	sessions    sessions
+	submissions buckets[[sha256.Size]byte] // of browsers, by session
+	sockets     sockets
+
+	stopping chan struct{} // closed when the agent stops: what waits for images gives up
+	stopOnce sync.Once
+}
+
+// A browser's session may submit 60 commands a minute; programs with the token are bounded by the queue alone.
+const submissionsPerMinute = 60
+
+// New checks the configuration and builds the table of routes.
+func New(c Config) (*Server, error) {
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	allowed, err := newHosts(c.Addr, c.AllowHosts)
+	if err != nil {
+		return nil, fmt.Errorf("server: address %q: %w", c.Addr, err)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		config: c, log: c.Log, began: time.Now(), hosts: allowed, tokenSum: sha256.Sum256([]byte(c.Token)),
+		sessions:    sessions{queue: c.Queue},
+		submissions: buckets[[sha256.Size]byte]{most: submissionsPerMinute, interval: time.Minute / submissionsPerMinute},
+		sockets:     newSockets(c.MaxClients, c.MaxClientsPerSession),
+		stopping:    make(chan struct{}),
+	}
+	if s.site, err = newSite(c.Site); err != nil {
+		return nil, fmt.Errorf("server: site: %w", err)
+	}
+	mux, resources := s.table(s.routes())
+	s.handler = s.survive(s.guard(mux, resources))
+	return s, nil
 }
 
 // Handler serves everything, guard included.
-func (s *Server) Handler() http.Handler { return http.NotFoundHandler() }
+func (s *Server) Handler() http.Handler { return s.handler }
 
-// NewLink gives a link that lets one browser in, once, within 5 minutes.
-func (s *Server) NewLink() string { return "http://" + s.config.Addr + "/#pair=" }
+// NewLink gives a link that lets one browser in, once, within 5 minutes. The code stands in the fragment, which browsers send to
+// nobody.
+func (s *Server) NewLink() string {
+	return "http://" + reachable(s.config.Addr) + "/#pair=" + s.sessions.newCode()
+}
 
-// Serve answers on the listener until ctx ends, then stops in order: sockets are closed with 1001, requests get a short grace.
-func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	<-ctx.Done()
-	return listener.Close()
+// reachable gives an address that a browser can open for one that is listened on: not "every interface".
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		return net.JoinHostPort("localhost", port)
+	}
+	return addr
+}
+
+// survive answers a panic with 500 and logs it, and logs every request at debug. The query is left out: it can hold a prompt.
+func (s *Server) survive(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		defer func() {
+			cause := recover()
+			if cause == http.ErrAbortHandler {
+				panic(cause) // net/http's own way to cut a connection
+			}
+			if cause != nil {
+				s.log.Error("panic in a request", "method", r.Method, "path", r.URL.Path, "cause", fmt.Sprintf("%T", cause), "stack", string(debug.Stack()))
+				s.refuse(w, r, errors.New("panic"), false)
+			}
+			s.log.Debug("request", "method", r.Method, "path", r.URL.Path, "from", r.RemoteAddr, "took", time.Since(began))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// refuse answers an error, and logs those that are ours.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error, legacy bool) {
+	if errors.Is(err, errAnswered) {
+		return
+	}
+	refused := refusalOf(err)
+	if refused.status == http.StatusInternalServerError {
+		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	refused.write(w, legacy)
+}
+
+// errAnswered says that the answer was written already.
+var errAnswered = errors.New("answered")
+
+// stop ends what waits in requests, and the sockets.
+func (s *Server) stop() {
+	s.stopOnce.Do(func() { close(s.stopping) })
+	s.sockets.stop()
 }

@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"muster/shared/gpu"
+	"muster/shared/job"
+	"muster/shared/wire"
+)
+
+// commandTimeout bounds how long a command may wait for the disk.
+const commandTimeout = 10 * time.Second
+
+// submit is the one way in for generation, from HTTP and from the socket. created is false when the key was used for the same
+// command before: then the jobs are as they are now.
+func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Spec) (jobs []job.Job, created bool, err error) {
+	if len(key) > job.MaxKeyBytes {
+		return nil, false, invalid("Idempotency-Key", "is %d bytes long; at most %d are allowed", len(key), job.MaxKeyBytes)
+	}
+	if !who.bearer {
+		if wait := s.submissions.take(who.session); wait > 0 {
+			return nil, false, &refusal{status: http.StatusTooManyRequests, code: "rate_limited", message: "60 submissions a minute are allowed: wait a little", retry: wait}
+		}
+	}
+	spec = spec.WithDefaults()
+	if err := spec.Validate(); err != nil {
+		return nil, false, err
+	}
+	if spec, err = fit(spec, s.capacity(ctx)); err != nil {
+		return nil, false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	return s.config.Queue.Submit(ctx, key, spec)
+}
+
+// errNoBackend is what a command meets where nothing can generate.
+var errNoBackend = &refusal{status: http.StatusServiceUnavailable, code: "no_backend", message: "no backend can generate images on this machine: see muster doctor", retry: 30 * time.Second}
+
+// fit chooses the model where none was named, and refuses models and devices that are not there.
+func fit(spec job.Spec, capacity wire.Capacity) (job.Spec, error) {
+	if len(capacity.Slots) == 0 || len(capacity.Models) == 0 {
+		return spec, errNoBackend
+	}
+	if spec.Model == "" {
+		spec.Model = defaultModel(capacity, spec.DeviceID)
+	}
+	var names []string
+	for _, m := range capacity.Models {
+		names = append(names, m.Name)
+	}
+	if !slices.Contains(names, spec.Model) {
+		return spec, invalid("model", "%q is not here; allowed are %s", cut(spec.Model), strings.Join(names, ", "))
+	}
+	if spec.DeviceID == nil {
+		return spec, nil
+	}
+	slot, ok := slotOf(capacity, *spec.DeviceID)
+	if !ok {
+		var refs []string
+		for _, slot := range capacity.Slots {
+			refs = append(refs, slot.Device.String())
+		}
+		return spec, invalid("device_id", "%s can't generate; allowed are %s, or none for the scheduler to choose", *spec.DeviceID, strings.Join(refs, ", "))
+	}
+	if !slices.Contains(slot.Models, spec.Model) {
+		return spec, invalid("device_id", "%s has no generator for the model %q; it has %s", *spec.DeviceID, spec.Model, strings.Join(slot.Models, ", "))
+	}
+	return spec, nil
+}
+
+// defaultModel gives the agent's default, or the first model of the device that was asked for when it has not that one.
+func defaultModel(capacity wire.Capacity, device *gpu.Ref) string {
+	if device != nil {
+		if slot, ok := slotOf(capacity, *device); ok && len(slot.Models) > 0 && !slices.Contains(slot.Models, capacity.DefaultModel) {
+			return slot.Models[0]
+		}
+	}
+	if capacity.DefaultModel == "" {
+		return capacity.Models[0].Name
+	}
+	return capacity.DefaultModel
+}
+
+func slotOf(capacity wire.Capacity, device gpu.Ref) (wire.Slot, bool) {
+	at := slices.IndexFunc(capacity.Slots, func(slot wire.Slot) bool { return slot.Device == device })
+	if at < 0 {
+		return wire.Slot{}, false
+	}
+	return capacity.Slots[at], true
+}
+
+// cancel gives up a job. One that was cancelled before is given as it is, changed is false then: asking twice is no error.
+func (s *Server) cancel(ctx context.Context, id string) (cancelled job.Job, changed bool, err error) {
+	ctx, done := context.WithTimeout(ctx, commandTimeout)
+	defer done()
+	cancelled, err = s.config.Queue.Cancel(ctx, id)
+	if !errors.Is(err, job.ErrTransition) {
+		return cancelled, err == nil, err
+	}
+	now, lookErr := s.config.Queue.Job(ctx, id)
+	if lookErr == nil && now.State == job.Cancelled {
+		return now, false, nil
+	}
+	return job.Job{}, false, err
+}

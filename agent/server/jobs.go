@@ -1,0 +1,108 @@
+package server
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"muster/agent/queue"
+	"muster/shared/job"
+)
+
+// postJobs answers POST /api/v1/jobs: 202 when the jobs are new and durable, 200 when the key stood for them already.
+func (s *Server) postJobs(w http.ResponseWriter, r *http.Request) error {
+	var spec job.Spec
+	if err := decodeBody(w, r, &spec); err != nil {
+		return err
+	}
+	keys := r.Header.Values("Idempotency-Key")
+	if len(keys) > 1 {
+		return invalid("Idempotency-Key", "is given %d times: once is enough", len(keys))
+	}
+	jobs, created, err := s.submit(r.Context(), callerOf(r), strings.Join(keys, ""), spec)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusAccepted
+	}
+	writeJSON(w, status, struct {
+		SetID string    `json:"set_id"`
+		Jobs  []job.Job `json:"jobs"`
+	}{jobs[0].SetID, jobs})
+	return nil
+}
+
+// listJobs answers GET /api/v1/jobs?state=&set_id=&limit=&after=&order=.
+func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
+	filter, err := jobFilter(r)
+	if err != nil {
+		return err
+	}
+	jobs, next, err := s.config.Queue.List(r.Context(), filter)
+	if err != nil {
+		return err
+	}
+	if jobs == nil {
+		jobs = []job.Job{}
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Jobs []job.Job `json:"jobs"`
+		Next string    `json:"next"`
+	}{jobs, next})
+	return nil
+}
+
+func jobFilter(r *http.Request) (queue.Filter, error) {
+	values, err := query(r, "state", "set_id", "limit", "after", "order")
+	if err != nil {
+		return queue.Filter{}, err
+	}
+	limit, err := number(values, "limit", queue.DefaultLimit, 1, queue.MaxLimit)
+	if err != nil {
+		return queue.Filter{}, err
+	}
+	state := job.State(values.Get("state"))
+	if state != "" && !slices.Contains(job.States, state) {
+		return queue.Filter{}, invalid("state", "is %q; allowed are queued, running, succeeded, failed, cancelled", cut(string(state)))
+	}
+	for _, name := range []string{"set_id", "after"} {
+		if len(values.Get(name)) > job.MaxKeyBytes {
+			return queue.Filter{}, invalid(name, "is no id of a job or set")
+		}
+	}
+	order := values.Get("order")
+	if order != "" && order != "oldest" && order != "newest" {
+		return queue.Filter{}, invalid("order", "is %q; allowed are oldest and newest", cut(order))
+	}
+	return queue.Filter{State: state, SetID: values.Get("set_id"), Limit: limit, After: values.Get("after"), Newest: order == "newest"}, nil
+}
+
+// getJob answers GET /api/v1/jobs/{id}.
+func (s *Server) getJob(w http.ResponseWriter, r *http.Request) error {
+	j, err := s.config.Queue.Job(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return noJob(err)
+	}
+	writeJSON(w, http.StatusOK, j)
+	return nil
+}
+
+// deleteJob answers DELETE /api/v1/jobs/{id}: it cancels.
+func (s *Server) deleteJob(w http.ResponseWriter, r *http.Request) error {
+	j, _, err := s.cancel(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return noJob(err)
+	}
+	writeJSON(w, http.StatusOK, j)
+	return nil
+}
+
+// noJob keeps an id of any length out of the answer.
+func noJob(err error) error {
+	if refused := refusalOf(err); refused.status == http.StatusNotFound {
+		return &refusal{status: http.StatusNotFound, code: "not_found", message: "no such job"}
+	}
+	return err
+}
