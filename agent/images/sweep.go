@@ -33,20 +33,39 @@ func (s *Store) Sweep(ctx context.Context, keep func(id string) bool, olderThan 
 			if err := ctx.Err(); err != nil {
 				return removed, err
 			}
-			id, isImage := strings.CutSuffix(file.Name(), imageSuffix)
-			if !isImage || !isID(id) || id[:2] != folder.Name() || keep(id) {
+			id, isThumb := strings.CutSuffix(file.Name(), thumbSuffix)
+			id, isImage := strings.CutSuffix(id, imageSuffix)
+			switch {
+			case !isID(id) || id[:2] != folder.Name():
 				continue
+			case isThumb:
+				err = s.removeOrphan(id)
+			case isImage && !keep(id):
+				var gone bool
+				if gone, err = s.remove(id, before); gone {
+					removed++
+				}
 			}
-			gone, err := s.remove(id, before)
 			if err != nil {
 				return removed, fmt.Errorf("sweep images: %w", err)
-			}
-			if gone {
-				removed++
 			}
 		}
 	}
 	return removed, nil
+}
+
+// removeOrphan removes a thumbnail that was made while its image went.
+func (s *Store) removeOrphan(id string) error {
+	s.placing.Lock()
+	defer s.placing.Unlock()
+	if _, err := s.root.Lstat(path(id, imageSuffix)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err := s.root.Remove(path(id, thumbSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // remove takes an image away unless somebody put it since.
@@ -60,11 +79,11 @@ func (s *Store) remove(id string, before time.Time) (bool, error) {
 	if err != nil || info.ModTime().After(before) {
 		return false, err
 	}
-	// The thumbnail first: alone it would never be found again.
 	if err := s.root.Remove(path(id, thumbSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	return true, s.root.Remove(path(id, imageSuffix))
+	err = s.root.Remove(path(id, imageSuffix))
+	return err == nil, err
 }
 
 // sweepTmp removes half-written files that a crash left.
