@@ -10,7 +10,7 @@ import (
 // Start moves a queued job to Running if it is still at that attempt; the result has the next one. Errors wrap job.ErrTransition
 // when it is not, ErrNotFound when there is no such job.
 func (q *Queue) Start(ctx context.Context, id string, attempt int, at Placement) (job.Job, error) {
-	return q.transition(ctx, id, attempt, func(b *batch, j job.Job) (job.Job, string) {
+	return q.transition(ctx, id, &attempt, func(b *batch, j job.Job) (job.Job, string) {
 		now := b.now
 		j.State = job.Running
 		j.Attempt++
@@ -24,7 +24,7 @@ func (q *Queue) Start(ctx context.Context, id string, attempt int, at Placement)
 
 // Succeed ends a running attempt with its image, which must be on the disk already. Errors as Start.
 func (q *Queue) Succeed(ctx context.Context, id string, attempt int, imageID string) (job.Job, error) {
-	return q.transition(ctx, id, attempt, func(b *batch, j job.Job) (job.Job, string) {
+	return q.transition(ctx, id, &attempt, func(b *batch, j job.Job) (job.Job, string) {
 		j.ImageID = imageID
 		j.Error = ""
 		j.Progress = complete(j)
@@ -34,7 +34,7 @@ func (q *Queue) Succeed(ctx context.Context, id string, attempt int, imageID str
 
 // Fail ends an attempt, or a job that waits, with what a person is told. Errors as Start.
 func (q *Queue) Fail(ctx context.Context, id string, attempt int, why string) (job.Job, error) {
-	return q.transition(ctx, id, attempt, func(b *batch, j job.Job) (job.Job, string) {
+	return q.transition(ctx, id, &attempt, func(b *batch, j job.Job) (job.Job, string) {
 		j.Error = why
 		return ended(b, j, job.Failed), why
 	})
@@ -43,7 +43,7 @@ func (q *Queue) Fail(ctx context.Context, id string, attempt int, why string) (j
 // Requeue gives a running attempt back to the queue. With countsAsFailure, for the death of its device or backend, why stays in
 // Error, and the job fails instead when it was the job.MaxFailures-th. Errors as Start.
 func (q *Queue) Requeue(ctx context.Context, id string, attempt int, why string, countsAsFailure bool) (job.Job, error) {
-	return q.transition(ctx, id, attempt, func(b *batch, j job.Job) (job.Job, string) {
+	return q.transition(ctx, id, &attempt, func(b *batch, j job.Job) (job.Job, string) {
 		if !countsAsFailure {
 			return waiting(j, "queued again: "+why), why
 		}
@@ -57,18 +57,16 @@ func (q *Queue) Requeue(ctx context.Context, id string, attempt int, why string,
 	})
 }
 
-const anyAttempt = -1
-
 // Cancel gives up a job that has not ended. It wraps job.ErrTransition when it has, ErrNotFound when there is no such job.
 func (q *Queue) Cancel(ctx context.Context, id string) (job.Job, error) {
-	return q.transition(ctx, id, anyAttempt, func(b *batch, j job.Job) (job.Job, string) {
+	return q.transition(ctx, id, nil, func(b *batch, j job.Job) (job.Job, string) {
 		j.Reason = "cancelled"
 		return ended(b, j, job.Cancelled), ""
 	})
 }
 
-// transition makes the next version of a job: a compare-and-set on state and attempt with its event, in one transaction.
-func (q *Queue) transition(ctx context.Context, id string, attempt int, next func(*batch, job.Job) (job.Job, string)) (job.Job, error) {
+// transition makes the next version of a job: a compare-and-set on state and attempt (nil is any) with its event, in one transaction.
+func (q *Queue) transition(ctx context.Context, id string, attempt *int, next func(*batch, job.Job) (job.Job, string)) (job.Job, error) {
 	answers := make(chan job.Job, 1) // not a variable of ours: we may be gone when it is made
 	err := q.change(ctx, func(b *batch) error {
 		j, err := b.move(id, attempt, next)
@@ -81,7 +79,7 @@ func (q *Queue) transition(ctx context.Context, id string, attempt int, next fun
 	return <-answers, nil
 }
 
-func (b *batch) move(id string, attempt int, next func(*batch, job.Job) (job.Job, string)) (job.Job, error) {
+func (b *batch) move(id string, attempt *int, next func(*batch, job.Job) (job.Job, string)) (job.Job, error) {
 	old, err := b.job(id)
 	if err != nil {
 		return job.Job{}, err
@@ -90,8 +88,8 @@ func (b *batch) move(id string, attempt int, next func(*batch, job.Job) (job.Job
 	if err := old.State.Check(j.State); err != nil {
 		return job.Job{}, fmt.Errorf("job %s: %w", id, err)
 	}
-	if attempt != anyAttempt && attempt != old.Attempt {
-		return job.Job{}, fmt.Errorf("job %s: attempt %d was given up, it is at %d: %w", id, attempt, old.Attempt, job.ErrTransition)
+	if attempt != nil && *attempt != old.Attempt {
+		return job.Job{}, fmt.Errorf("job %s: attempt %d was given up, it is at %d: %w", id, *attempt, old.Attempt, job.ErrTransition)
 	}
 	return b.update(old, j, detail), b.failed
 }
