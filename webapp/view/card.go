@@ -1,0 +1,213 @@
+package view
+
+import (
+	"strconv"
+
+	"github.com/maxence-charriere/go-app/v10/pkg/app"
+
+	"muster/shared/gpu"
+	"muster/shared/job"
+)
+
+// cardIDs are the ids of what is painted on a card.
+type cardIDs struct {
+	title, age, util, used, total, bar, temp, tone, power, line, area, step, progress string
+}
+
+func idsOf(key string) cardIDs {
+	p := "g" + key + "-"
+	return cardIDs{p + "title", p + "age", p + "util", p + "used", p + "total", p + "bar", p + "temp", p + "tone", p + "power", p + "line", p + "area", p + "step", p + "progress"}
+}
+
+func (p *Page) renderCard(d *gpu.Device) app.UI {
+	ids := idsOf(d.Index.String())
+	reading, ok := p.state.Reading(d.Index)
+	r := read(d, reading, ok)
+	working := p.running[d.Index]
+	badge, tone := r.badge, string(reading.State)
+	if working != nil && reading.State.Usable() {
+		badge, tone = "generating", "busy"
+	}
+	return el("article", "card", at{"data-device", d.Index.String(), "data-state", tone, "aria-labelledby", ids.title},
+		el("div", "card-head", nil,
+			el("div", "card-names", nil,
+				el("h3", "", at{"id", ids.title}, text(d.Index.Label())),
+				el("p", "card-name", at{"title", deviceDetails(d)}, text(d.Name))),
+			el("div", "badges", nil, simulatedBadge(d.Simulated), el("span", "badge state", nil, text(badge)))),
+		renderHint(d, r, ids),
+		el("div", "card-gauge", nil,
+			el("p", "reading", nil, measured(ids.util, r.utilization), el("span", "unit", nil, text(" %")), el("span", "label", nil, text("utilisation"))),
+			p.renderTrend(ids)),
+		renderMemory(ids, r),
+		el("dl", "facts", nil,
+			fact("Temperature", el("span", "health", at{"id", ids.tone, "data-health", string(r.health)}, measured(ids.temp, r.temperature))),
+			fact("Power", measured(ids.power, r.power)),
+			fact("Compute capability", measured("", orAbsent(reported(d.ComputeCapability), unreported))),
+			fact("Multiprocessors", measured("", multiprocessors(d)))),
+		p.renderWork(d.Index, working, ids))
+}
+
+func deviceDetails(d *gpu.Device) string {
+	details := d.Name
+	for _, more := range []string{d.Arch, d.PCIAddress, d.ID} {
+		if more != "" {
+			details += " · " + more
+		}
+	}
+	return details
+}
+
+func simulatedBadge(simulated bool) app.UI {
+	if !simulated {
+		return nothing()
+	}
+	return el("span", "badge simulated", at{"title", "This device does not exist: its readings are made up."}, text("simulated"))
+}
+
+// unreported is why most values are absent.
+const unreported = "not reported by the driver"
+
+func multiprocessors(d *gpu.Device) value {
+	if d.MultiprocessorCount == nil {
+		return value{absent, unreported}
+	}
+	return reported(strconv.Itoa(*d.MultiprocessorCount))
+}
+
+// renderHint explains a state that is not plainly good, with the age of the values.
+func renderHint(d *gpu.Device, r readout, ids cardIDs) app.UI {
+	class, hint := "hint", r.hint
+	if d.Error != "" {
+		hint = d.Error
+	}
+	if hint == "" && r.age == "" {
+		class = "none"
+	}
+	return el("p", class, nil, text(hint+" "), el("span", "age", at{"id", ids.age}, text(r.age)))
+}
+
+func (p *Page) renderTrend(ids cardIDs) app.UI {
+	return el("div", "trend-box", nil,
+		drawing("0 0 150 40", "trend",
+			shape(at{"class", "rule", "d", "M0 1H150M0 20.5H150"}),
+			shape(at{"class", "area", "id", ids.area, "d", "M0 0"}),
+			shape(at{"class", "line", "id", ids.line, "d", "M0 0"})),
+		el("span", "trend-label", nil, text(metricNames[p.metric]+", 5 min")))
+}
+
+func renderMemory(ids cardIDs, r readout) app.UI {
+	return el("div", "vram", nil,
+		el("div", "vram-text", nil, el("span", "label", nil, text("VRAM")),
+			el("span", "amount", nil, el("b", "", nil, measured(ids.used, r.used)), text(" of "), measured(ids.total, r.total), text(" GiB"))),
+		el("meter", "", at{"id", ids.bar, "min", "0", "max", "1", "value", r.share, "aria-label", "VRAM in use"}))
+}
+
+// renderWork says what the device makes right now, or why it makes nothing.
+func (p *Page) renderWork(ref gpu.Ref, j *job.Job, ids cardIDs) app.UI {
+	if j != nil {
+		return el("div", "work busy", nil,
+			el("p", "work-title", at{"title", j.Prompt}, text(shorten(j.Prompt, 90))),
+			progress(ids.progress, "", "Progress of the image on "+ref.Label(), j),
+			el("p", "work-step", at{"id", ids.step}, text(stepWords(j))))
+	}
+	slot := p.slot(ref)
+	switch {
+	case p.state.Capacity == nil:
+		return work("", "")
+	case slot == nil:
+		return work("off", "No generator serves this device.")
+	case slot.Problem != "":
+		return work("off", "Takes no work: "+slot.Problem)
+	case slot.Paused:
+		return work("off", "Paused: takes no work.")
+	case slot.Loaded != "":
+		return work("idle", "Ready to generate. Loaded: "+p.modelTitle(slot.Loaded))
+	default:
+		return work("idle", "Ready to generate.")
+	}
+}
+
+func work(tone, words string) app.UI {
+	return el("div", "work "+tone, nil, el("p", "work-step", nil, text(words)))
+}
+
+// progress is the bar of a running image.
+func progress(id, class, label string, j *job.Job) app.UI {
+	return el("progress", class, at{"id", id, "max", strconv.Itoa(max(1, j.Progress.Steps)), "value", strconv.Itoa(j.Progress.Step), "aria-label", label})
+}
+
+// stepWords says how far a running image is: "step 12 of 30 · about 8 s left".
+func stepWords(j *job.Job) string {
+	words := "starting"
+	switch p := j.Progress; {
+	case p.Steps > 0:
+		words = "step " + strconv.Itoa(p.Step) + " of " + strconv.Itoa(p.Steps)
+	case p.Step > 0:
+		words = "step " + strconv.Itoa(p.Step)
+	}
+	if eta := j.Progress.ETASeconds; eta != nil {
+		words += " · about " + span(seconds(*eta)) + " left"
+	}
+	return words
+}
+
+// paintAll writes what changes with every tick. It does nothing where nothing changed.
+func (p *Page) paintAll() {
+	words := p.totals()
+	p.paintTotals(words)
+	p.paintProcessor(words)
+	p.paintJobs()
+	inventory := p.state.Inventory
+	if inventory == nil {
+		return
+	}
+	for i := range inventory.Devices {
+		p.paintCard(&inventory.Devices[i])
+	}
+	if p.drawn != p.state.Trends.End {
+		p.drawn = p.state.Trends.End
+		for i := range inventory.Devices {
+			p.paintTrend(i)
+		}
+	}
+}
+
+func (p *Page) paintCard(d *gpu.Device) {
+	ids := p.ids(int(d.Index))
+	reading, ok := p.state.Reading(d.Index)
+	r := read(d, reading, ok)
+	p.paint.text(ids.age, r.age)
+	p.paint.value(ids.util, r.utilization)
+	p.paint.value(ids.used, r.used)
+	p.paint.value(ids.total, r.total)
+	p.paint.attribute(ids.bar, "value", r.share)
+	p.paint.value(ids.temp, r.temperature)
+	p.paint.attribute(ids.tone, "data-health", string(r.health))
+	p.paint.value(ids.power, r.power)
+	if j := p.running[d.Index]; j != nil {
+		p.paint.text(ids.step, stepWords(j))
+		p.paint.attribute(ids.progress, "value", strconv.Itoa(j.Progress.Step))
+	}
+}
+
+// ids gives the ids of a card, made once.
+func (p *Page) ids(i int) *cardIDs {
+	for len(p.cards) <= i {
+		p.cards = append(p.cards, idsOf(strconv.Itoa(len(p.cards))))
+	}
+	return &p.cards[i]
+}
+
+func (p *Page) paintTrend(i int) {
+	if i >= len(p.state.Trends.Devices) {
+		return
+	}
+	var limit *float64
+	if r, ok := p.state.Reading(gpu.Ref(i)); ok {
+		limit = r.PowerLimitWatts
+	}
+	line, area := sparkline(p.state.Trends.Devices[i][p.metric], scaleOf(p.metric, limit))
+	ids := p.ids(i)
+	p.paint.attribute(ids.line, "d", line)
+	p.paint.attribute(ids.area, "d", area)
+}

@@ -1,0 +1,285 @@
+package view
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/maxence-charriere/go-app/v10/pkg/app"
+
+	"muster/shared/gpu"
+	"muster/shared/job"
+	"muster/shared/wire"
+	"muster/webapp/state"
+)
+
+// form orders images. Its inputs keep their own values; it reads them when it is submitted.
+type form struct {
+	app.Compo
+	Page    *Page
+	Version int
+
+	count int    // what the button promises
+	said  string // what became of the last order
+}
+
+const defaultCount = 4
+
+// choice is an option of a select: what is sent and what is read.
+type choice struct{ value, label string }
+
+// The qualities are numbers of steps, as everywhere in muster's API.
+var qualities = []choice{
+	{"30", "Standard, 30 steps"}, {"20", "Draft, 20 steps"}, {"50", "High, 50 steps"}, {"80", "Premium, 80 steps"},
+}
+
+var sizes = []choice{
+	{"512x512", "512 × 512"}, {"768x768", "768 × 768"}, {"1024x1024", "1024 × 1024"}, {"512x768", "512 × 768, portrait"},
+	{"832x1216", "832 × 1216, portrait"}, {"768x512", "768 × 512, landscape"}, {"1216x832", "1216 × 832, landscape"},
+}
+
+// automatic leaves the choice to the agent. It is not empty: go-app leaves empty attributes out.
+const automatic = "auto"
+
+// fieldIDs gives the input that a field of a Spec is entered in.
+var fieldIDs = map[string]string{
+	"prompt": "prompt", "negative_prompt": "negative", "count": "count", "width": "size", "height": "size",
+	"steps": "quality", "seed": "seed", "model": "model", "device_id": "device",
+}
+
+// OnInit sets what the button promises before anybody changed the count.
+func (f *form) OnInit() { f.count = defaultCount }
+
+// Render shows the form.
+func (f *form) Render() app.UI {
+	able := f.Page.state.Capacity == nil || len(f.Page.state.Capacity.Slots) > 0
+	prompt := el("textarea", "", f.input("prompt", at{"rows", "4", "required", "true", "maxlength", strconv.Itoa(job.MaxPrompt),
+		"placeholder", "A lighthouse keeper, weathered face, storm light"}), on("keydown", f.keyDown))
+	count := void("input", "", f.input("count", at{"type", "number", "min", "1", "max", strconv.Itoa(job.MaxCount), "step", "1", "inputmode", "numeric",
+		"value", strconv.Itoa(defaultCount)}), on("input", f.countChanged))
+	return section("order", "panel",
+		el("h2", "", at{"id", "order-title"}, text("Generate")),
+		renderAbility(able),
+		el("form", "form", at{"novalidate", "true"},
+			f.field("prompt", "Prompt", prompt),
+			el("div", "field-row", nil, f.field("count", "Images", count), f.field("size", "Size", f.choose("size", sizes))),
+			el("div", "field-row", nil, f.field("quality", "Quality", f.choose("quality", qualities)), f.field("device", "Device", f.choose("device", f.devices()))),
+			f.field("model", "Model", f.choose("model", f.models())),
+			f.renderMore(),
+			el("div", "form-end", nil,
+				el("button", "primary-button", at{"id", "generate", "type", "submit", "disabled", flag(!able)}, text(f.label())),
+				el("p", "said", at{"id", "generate-said", "role", "status"}, text(f.said))),
+			on("submit", f.submit)))
+}
+
+func renderAbility(able bool) app.UI {
+	if able {
+		return nothing()
+	}
+	return el("p", "hint", nil,
+		text("Nothing on this machine can generate yet. Run "), el("code", "", nil, text("muster doctor")), text(" to see what is missing."))
+}
+
+func (f *form) renderMore() app.UI {
+	return el("details", "more", nil, el("summary", "", nil, text("More options")),
+		f.field("negative", "Negative prompt", el("textarea", "", f.input("negative", at{"rows", "2", "maxlength", strconv.Itoa(job.MaxPrompt),
+			"placeholder", "What the image should not show"}))),
+		f.field("seed", "Seed", void("input", "", f.input("seed", at{"type", "number", "min", "0", "max", strconv.Itoa(job.MaxSeed), "step", "1", "inputmode", "numeric",
+			"placeholder", "drawn by the agent"}))))
+}
+
+// input adds to an input's attributes what ties it to its label and its error.
+func (f *form) input(id string, attributes at) at {
+	return append(attributes, "id", id, "aria-describedby", id+"-wrong", "aria-invalid", flag(f.wrong(id) != ""))
+}
+
+// wrong gives what is wrong with what was entered in an input; "" when nothing is.
+func (f *form) wrong(id string) string {
+	for field, at := range fieldIDs {
+		if at == id && f.Page.wrong[field] != "" {
+			return f.Page.wrong[field]
+		}
+	}
+	return ""
+}
+
+// field shows an input under its label, with the place of its error.
+func (f *form) field(id, label string, input app.UI) app.UI {
+	wrong := f.wrong(id)
+	if wrong != "" {
+		wrong = sentence(label, wrong)
+	}
+	return el("div", "field", nil, el("label", "", at{"for", id}, text(label)), input, el("p", "field-error", at{"id", id + "-wrong"}, text(wrong)))
+}
+
+// sentence joins a label with what Validate says of its field: "Prompt must not be empty."
+func sentence(label, message string) string {
+	return label + " " + strings.TrimSuffix(message, ".") + "."
+}
+
+func (f *form) choose(id string, choices []choice) app.UI {
+	options := make([]app.UI, len(choices))
+	for i, c := range choices {
+		options[i] = el("option", "", at{"value", c.value}, text(c.label))
+	}
+	return el("select", "", f.input(id, nil), options...)
+}
+
+func (f *form) models() []choice {
+	capacity := f.Page.state.Capacity
+	if capacity == nil || len(capacity.Models) == 0 {
+		return []choice{{automatic, "Automatic"}}
+	}
+	out := []choice{}
+	for _, m := range capacity.Models {
+		c := choice{m.Name, f.Page.modelTitle(m.Name)}
+		if m.Name == capacity.DefaultModel {
+			out = append([]choice{c}, out...)
+		} else {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (f *form) devices() []choice {
+	out := []choice{{automatic, "Automatic"}}
+	if f.Page.state.Capacity == nil {
+		return out
+	}
+	for _, slot := range f.Page.state.Capacity.Slots {
+		label := slot.Device.Label()
+		if f.Page.state.Inventory != nil {
+			if d, ok := f.Page.state.Inventory.Device(slot.Device); ok {
+				label += ", " + d.Name
+			}
+		}
+		if slot.Problem != "" || slot.Paused {
+			label += " (takes no work now)"
+		}
+		out = append(out, choice{slot.Device.String(), label})
+	}
+	return out
+}
+
+func (f *form) label() string {
+	images := plural(f.count, "image", "images")
+	switch f.Page.state.Link {
+	case state.Offline, state.Unpaired:
+		return "Keep " + images + " for later"
+	default:
+		return "Generate " + images
+	}
+}
+
+func (f *form) countChanged(ctx app.Context, _ app.Event) {
+	if n, err := strconv.Atoi(ctx.JSSrc().Get("value").String()); err == nil {
+		f.count = max(1, min(job.MaxCount, n))
+	}
+}
+
+func (f *form) keyDown(ctx app.Context, e app.Event) {
+	if e.Get("key").String() == "Enter" && (e.Get("ctrlKey").Bool() || e.Get("metaKey").Bool()) {
+		f.submit(ctx, e)
+	}
+}
+
+func (f *form) submit(ctx app.Context, e app.Event) {
+	e.PreventDefault()
+	spec, err := readSpec(entered)
+	if err == nil {
+		err = spec.WithDefaults().Validate()
+	}
+	if err != nil {
+		f.reject(ctx, err)
+		return
+	}
+	f.Page.wrong = nil
+	f.said = f.Page.order(spec)
+	f.Page.settle(ctx)
+}
+
+// reject shows the error at its field and puts the cursor there.
+func (f *form) reject(ctx app.Context, err error) {
+	f.said = ""
+	var wrong *job.FieldError
+	if !errors.As(err, &wrong) {
+		f.Page.notice = err.Error()
+		return
+	}
+	f.Page.wrong = map[string]string{wrong.Field: wrong.Message}
+	f.said = "Not sent yet: see the field above."
+	ctx.Defer(func(app.Context) {
+		if input := app.Window().GetElementByID(fieldIDs[wrong.Field]); input.Truthy() {
+			input.Call("focus")
+		}
+	})
+}
+
+// order hands the command over, and says what became of it.
+func (p *Page) order(spec job.Spec) string {
+	if p.agent.Link == nil || p.agent.NewID == nil {
+		return ""
+	}
+	id := p.agent.NewID()
+	if err := p.agent.Link.Send(wire.Command{Submit: &wire.Submit{ID: id, Spec: spec}}); err != nil {
+		p.notice = err.Error()
+		return ""
+	}
+	p.ordered = id
+	p.refreshOutbox()
+	if p.state.Link == state.Connected {
+		return plural(spec.Count, "image", "images") + " ordered."
+	}
+	return plural(spec.Count, "image", "images") + " kept here until the agent is back."
+}
+
+// entered gives the text of an input.
+func entered(id string) string {
+	input := app.Window().GetElementByID(id)
+	if !input.Truthy() {
+		return ""
+	}
+	return input.Get("value").String()
+}
+
+// readSpec makes a Spec of the inputs' texts. Its error is a *job.FieldError.
+func readSpec(text func(id string) string) (job.Spec, error) {
+	spec := job.Spec{Prompt: strings.TrimSpace(text("prompt")), NegativePrompt: strings.TrimSpace(text("negative"))}
+	var err error
+	if spec.Count, err = strconv.Atoi(text("count")); err != nil || spec.Count < 1 {
+		return spec, &job.FieldError{Field: "count", Message: "must be a whole number from 1 to " + strconv.Itoa(job.MaxCount)}
+	}
+	if spec.Steps, err = strconv.Atoi(text("quality")); err != nil {
+		return spec, &job.FieldError{Field: "steps", Message: "must be chosen from the list"}
+	}
+	width, high, _ := strings.Cut(text("size"), "x")
+	spec.Width, _ = strconv.Atoi(width)
+	spec.Height, _ = strconv.Atoi(high)
+	if model := text("model"); model != automatic {
+		spec.Model = model
+	}
+	if seed := strings.TrimSpace(text("seed")); seed != "" {
+		n, err := strconv.ParseInt(seed, 10, 64)
+		if err != nil {
+			return spec, &job.FieldError{Field: "seed", Message: "must be a whole number"}
+		}
+		spec.Seed = &n
+	}
+	spec.DeviceID = pinned(text("device"))
+	return spec, nil
+}
+
+// pinned gives the device that was chosen; nil for automatic.
+func pinned(chosen string) *gpu.Ref {
+	if chosen == gpu.CPU.String() {
+		cpu := gpu.CPU
+		return &cpu
+	}
+	n, err := strconv.Atoi(chosen)
+	if err != nil {
+		return nil
+	}
+	ref := gpu.Ref(n)
+	return &ref
+}

@@ -1,0 +1,275 @@
+package view
+
+import (
+	"strconv"
+
+	"github.com/maxence-charriere/go-app/v10/pkg/app"
+
+	"muster/shared/job"
+	"muster/shared/wire"
+	"muster/webapp/state"
+)
+
+// jobs is the list of what was ordered: what waits for the connection, what is being made, and what has ended lately.
+type jobs struct {
+	app.Compo
+	Page    *Page
+	Version int
+}
+
+// endedSets is how many sets stay on the list after they ended.
+const endedSets = 5
+
+// Render shows the list.
+func (l *jobs) Render() app.UI {
+	sets := l.Page.state.Sets()
+	var active, ended []app.UI
+	running, queued := 0, 0
+	for _, s := range sets {
+		running += s.Count(job.Running)
+		queued += s.Count(job.Queued)
+		switch {
+		case s.Active():
+			active = append(active, l.renderSet(s))
+		case len(ended) < endedSets:
+			ended = append(ended, l.renderEnded(s))
+		}
+	}
+	waiting := l.renderWaiting()
+	return section("jobs", "panel",
+		heading("jobs", "Jobs", el("p", "tally", nil, text(tally(running, queued)))),
+		jobsEmpty(len(waiting)+len(active)+len(ended) == 0),
+		el("div", "sets", nil, append(waiting, active...)...),
+		el("div", "sets ended", nil, ended...))
+}
+
+func tally(running, queued int) string {
+	switch {
+	case running+queued == 0:
+		return "nothing is being made"
+	case queued == 0:
+		return strconv.Itoa(running) + " running"
+	default:
+		return strconv.Itoa(running) + " running, " + strconv.Itoa(queued) + " queued"
+	}
+}
+
+func jobsEmpty(empty bool) app.UI {
+	if !empty {
+		return nothing()
+	}
+	return el("p", "empty", nil, text("No jobs yet. Describe an image: each image of an order goes to the device that will have it ready first."))
+}
+
+// renderWaiting shows orders that the agent has not confirmed.
+func (l *jobs) renderWaiting() []app.UI {
+	var out []app.UI
+	for _, c := range l.Page.waiting {
+		if c.Submit == nil {
+			continue
+		}
+		words := "Sending…"
+		if l.Page.state.Link != state.Connected {
+			words = "Waiting for the connection. It is sent once, as soon as the agent is back."
+		}
+		out = append(out, el("article", "set waiting", at{"data-waiting", c.Submit.ID},
+			setPrompt("p", c.Submit.Spec.Prompt),
+			el("div", "set-end", nil,
+				el("p", "set-meta", nil, text(plural(max(1, c.Submit.Spec.Count), "image", "images")+". "+words)),
+				el("button", "quiet-button", at{"type", "button", "data-command", c.Submit.ID}, text("Discard"), on("click", l.withdraw)))))
+	}
+	return out
+}
+
+func setPrompt(tag, prompt string) app.UI {
+	return el(tag, "set-prompt", at{"title", prompt}, text(prompt))
+}
+
+func (l *jobs) renderRows(s state.Set) app.UI {
+	rows := make([]app.UI, len(s.Jobs))
+	for i, j := range s.Jobs {
+		rows[i] = l.renderJob(j, len(s.Jobs))
+	}
+	return el("ul", "job-list", nil, rows...)
+}
+
+func (l *jobs) renderSet(s state.Set) app.UI {
+	return el("article", "set", at{"data-set", s.ID},
+		setPrompt("p", s.Jobs[0].Prompt),
+		el("div", "set-end", nil,
+			el("p", "set-meta", nil, text(l.describe(s))),
+			el("button", "quiet-button", at{"type", "button", "data-set", s.ID}, text(cancelWord(len(s.Jobs))), on("click", l.cancelSet))),
+		l.renderRows(s))
+}
+
+// renderEnded folds a set that has ended, unless something went wrong with it.
+func (l *jobs) renderEnded(s state.Set) app.UI {
+	return el("details", "set", at{"data-set", s.ID, "open", flag(s.Count(job.Failed) > 0)},
+		el("summary", "", nil, el("span", "set-outcome", at{"data-tone", tone(s)}, text(outcome(s))), setPrompt("span", s.Jobs[0].Prompt)),
+		l.renderRows(s))
+}
+
+func cancelWord(n int) string {
+	if n == 1 {
+		return "Cancel"
+	}
+	return "Cancel all"
+}
+
+func tone(s state.Set) string {
+	switch {
+	case s.Count(job.Failed) > 0:
+		return "failed"
+	case s.Count(job.Cancelled) == len(s.Jobs):
+		return "cancelled"
+	default:
+		return "succeeded"
+	}
+}
+
+// outcome says how a set ended: "4 of 4 ready", "3 of 4 ready, 1 failed".
+func outcome(s state.Set) string {
+	words := strconv.Itoa(s.Count(job.Succeeded)) + " of " + strconv.Itoa(len(s.Jobs)) + " ready"
+	if n := s.Count(job.Failed); n > 0 {
+		words += ", " + strconv.Itoa(n) + " failed"
+	}
+	if n := s.Count(job.Cancelled); n > 0 {
+		words += ", " + strconv.Itoa(n) + " cancelled"
+	}
+	return words
+}
+
+func (l *jobs) describe(s state.Set) string {
+	first := s.Jobs[0]
+	return outcome(s) + " · " + strconv.Itoa(first.Width) + " × " + strconv.Itoa(first.Height) + " · " + strconv.Itoa(first.Steps) + " steps · " + l.Page.modelTitle(first.Model)
+}
+
+func (l *jobs) renderJob(j *job.Job, of int) app.UI {
+	id, number := "j"+j.ID, strconv.Itoa(j.Ordinal+1)
+	return el("li", "job", at{"data-job", j.ID, "data-state", string(j.State)},
+		el("span", "job-number", at{"aria-hidden", "true"}, text(number)),
+		el("div", "job-body", nil,
+			el("p", "job-head", nil,
+				el("span", "visually-hidden", nil, text("Image "+number+" of "+strconv.Itoa(of)+": ")),
+				el("strong", "", nil, text(where(j))),
+				el("span", "job-words", at{"id", id + "-words"}, text(jobWords(j)))),
+			progress(id+"-bar", "job-bar", "Progress of image "+number, j),
+			renderWhy(j)),
+		l.renderEnd(j, "image "+number))
+}
+
+// where names the device of a job, and says if it is simulated.
+func where(j *job.Job) string {
+	where := "any device"
+	switch {
+	case j.DeviceID != nil && j.State != job.Queued:
+		where = j.DeviceID.Label()
+	case j.PinnedTo != nil:
+		where = j.PinnedTo.Label()
+	case j.State.Terminal():
+		where = "no device"
+	}
+	if j.Simulated {
+		where += " (simulated)"
+	}
+	return where
+}
+
+// jobWords says where a job is in its life.
+func jobWords(j *job.Job) string {
+	switch j.State {
+	case job.Running:
+		return stepWords(j)
+	case job.Queued:
+		if j.Attempt > 0 {
+			return "queued again after attempt " + strconv.Itoa(j.Attempt)
+		}
+		return "queued"
+	case job.Succeeded:
+		if j.Started != nil && j.Finished != nil {
+			return "ready after " + span(j.Finished.Sub(*j.Started))
+		}
+		return "ready"
+	default:
+		return string(j.State)
+	}
+}
+
+// renderWhy shows the reason of the placement or of the wait, and what went wrong.
+func renderWhy(j *job.Job) app.UI {
+	var lines []app.UI
+	if j.Error != "" && j.State != job.Succeeded {
+		lines = append(lines, el("p", "job-error", nil, text(j.Error)))
+	}
+	if j.Reason != "" && (!j.State.Terminal() || j.State == job.Succeeded) {
+		lines = append(lines, el("p", "reason", nil, text(j.Reason)))
+	}
+	return el("div", "why", nil, lines...)
+}
+
+func (l *jobs) renderEnd(j *job.Job, name string) app.UI {
+	switch {
+	case j.ImageID != "":
+		return el("button", "job-thumb", at{"type", "button", "data-picture", j.ID, "aria-label", "Open " + name},
+			picture(at{"src", thumbURL(j.ImageID), "alt", name, "width", "40", "height", "40", "loading", "lazy"}), on("click", l.Page.openPicture))
+	case j.State.Terminal():
+		return nothing()
+	case l.cancelling(j.ID):
+		return el("span", "job-cancelling", nil, text("cancelling…"))
+	default:
+		return iconButton("Cancel "+name, iconCross, at{"data-cancel", j.ID}, on("click", l.cancel))
+	}
+}
+
+func (l *jobs) cancelling(jobID string) bool {
+	for _, c := range l.Page.waiting {
+		if c.Cancel != nil && c.Cancel.JobID == jobID {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *jobs) cancel(ctx app.Context, _ app.Event) {
+	l.Page.giveUp(data(ctx, "cancel"))
+	l.Page.settle(ctx)
+}
+
+func (l *jobs) cancelSet(ctx app.Context, _ app.Event) {
+	set := data(ctx, "set")
+	for _, j := range l.Page.state.Jobs {
+		if j.SetID == set && !j.State.Terminal() {
+			l.Page.giveUp(j.ID)
+		}
+	}
+	l.Page.settle(ctx)
+}
+
+func (l *jobs) withdraw(ctx app.Context, _ app.Event) {
+	l.Page.agent.Link.Withdraw(data(ctx, "command"))
+	l.Page.refreshOutbox()
+	l.Page.settle(ctx)
+}
+
+// giveUp asks the agent to cancel a job, once.
+func (p *Page) giveUp(jobID string) {
+	for _, c := range p.waiting {
+		if c.Cancel != nil && c.Cancel.JobID == jobID {
+			return
+		}
+	}
+	if err := p.agent.Link.Send(wire.Command{Cancel: &wire.Cancel{ID: p.agent.NewID(), JobID: jobID}}); err != nil {
+		p.notice = err.Error()
+	}
+	p.refreshOutbox()
+}
+
+// paintJobs writes how far the running images are.
+func (p *Page) paintJobs() {
+	for _, j := range p.running {
+		id := "j" + j.ID
+		p.paint.text(id+"-words", jobWords(j))
+		p.paint.attribute(id+"-bar", "max", strconv.Itoa(max(1, j.Progress.Steps)))
+		p.paint.attribute(id+"-bar", "value", strconv.Itoa(j.Progress.Step))
+	}
+}

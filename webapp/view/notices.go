@@ -1,0 +1,42 @@
+package view
+
+import (
+	"github.com/maxence-charriere/go-app/v10/pkg/app"
+
+	"muster/webapp/state"
+)
+
+// renderNotices shows what everybody must know: simulated devices, the lost connection, the last refusal, and what could not
+// be read at all.
+func (p *Page) renderNotices() app.UI {
+	var notices []app.UI
+	if p.state.Simulated() {
+		notices = append(notices, notice("simulated", "Simulated devices",
+			"Devices marked “simulated” do not exist. Their readings are made up, and images in their name are drawn by the CPU."))
+	}
+	switch {
+	case p.state.Link == state.Offline && p.state.Inventory != nil:
+		notices = append(notices, notice("offline", "Offline",
+			"This is the last known state. You can still order images: they are kept here and sent when the agent is back."))
+	case p.state.Link == state.Offline:
+		notices = append(notices, notice("offline", "The agent does not answer",
+			"Start it with “muster serve” on its machine, or check the tunnel to it. This page connects by itself."))
+	}
+	if p.notice != "" {
+		notices = append(notices, el("div", "notice", at{"data-kind", "error", "role", "alert"}, icon(iconWarning),
+			el("p", "", nil, el("strong", "", nil, text("Not accepted")), text(" "+p.notice)),
+			iconButton("Close this message", iconCross, nil, on("click", p.closeNotice))))
+	}
+	if p.state.Inventory != nil {
+		for _, problem := range p.state.Inventory.Problems {
+			notices = append(notices, notice("problem", "Problem", problem))
+		}
+	}
+	return el("div", "notices", nil, notices...)
+}
+
+func notice(kind, title, words string) app.UI {
+	return el("div", "notice", at{"data-kind", kind}, icon(iconWarning), el("p", "", nil, el("strong", "", nil, text(title)), text(" "+words)))
+}
+
+func (p *Page) closeNotice(app.Context, app.Event) { p.notice = "" }

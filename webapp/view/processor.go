@@ -1,0 +1,40 @@
+package view
+
+import (
+	"github.com/maxence-charriere/go-app/v10/pkg/app"
+
+	"muster/shared/gpu"
+	"muster/shared/wire"
+)
+
+// renderProcessor is the card of the CPU: it is no GPU and is not counted as one, but it makes images.
+func (p *Page) renderProcessor(inventory *gpu.Inventory, slot *wire.Slot) app.UI {
+	ids := idsOf("cpu")
+	working := p.running[gpu.CPU]
+	badge, tone := "ready", "ok"
+	switch {
+	case working != nil:
+		badge, tone = "generating", "busy"
+	case slot == nil:
+		badge, tone = "no generator", "unsupported"
+	}
+	words := p.totals()
+	return el("article", "card processor", at{"data-processor", "cpu", "data-state", tone, "aria-labelledby", ids.title},
+		el("div", "card-head", nil,
+			el("div", "card-names", nil, el("h3", "", at{"id", ids.title}, text("CPU")), el("p", "card-name", nil, text(cpuName(&inventory.Host)))),
+			el("div", "badges", nil, el("span", "badge state", nil, text(badge)))),
+		el("dl", "facts", nil,
+			fact("In use", measured("cpu-util", words.cpu), text(" %")),
+			fact("Memory", measured("cpu-ram", words.ram), text(" of "+gib(inventory.Host.MemoryBytes)+" GiB"))),
+		p.renderWork(gpu.CPU, working, ids))
+}
+
+func (p *Page) paintProcessor(words totalWords) {
+	p.paint.value("cpu-util", words.cpu)
+	p.paint.value("cpu-ram", words.ram)
+	if j := p.running[gpu.CPU]; j != nil {
+		ids := idsOf("cpu")
+		p.paint.text(ids.step, stepWords(j))
+		p.paint.attribute(ids.progress, "value", whole(float64(j.Progress.Step)))
+	}
+}
