@@ -1,0 +1,218 @@
+package backendtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"image/png"
+	"sync"
+	"testing"
+	"time"
+
+	"muster/agent/backend"
+	"muster/shared/gpu"
+	"muster/shared/job"
+)
+
+// Subject is what a backend is exercised with.
+type Subject struct {
+	Devices []gpu.Device // at least one that it serves; calls run on all of them at once
+	Model   string
+	// Width and Height are those of the images: ones that the backend makes exactly. 0 is 64.
+	Width, Height int
+	Steps         int // 0 is 4
+	// Long is a number of steps that takes a second or more; a call of so many is cancelled. 0 is 100.
+	Long int
+}
+
+// patience is how long the suite waits for what must happen; it is reached only by a failure.
+const patience = 30 * time.Second
+
+// errGivenUp is the cause with which the suite cancels.
+var errGivenUp = errors.New("the test gave it up")
+
+// Exercise checks what every backend promises. newBackend gives a fresh one for each test.
+func Exercise(t *testing.T, newBackend func(t *testing.T) backend.Backend, s Subject) {
+	if s.Width == 0 {
+		s.Width, s.Height = 64, 64
+	}
+	if s.Steps == 0 {
+		s.Steps = 4
+	}
+	if s.Long == 0 {
+		s.Long = 100
+	}
+	for name, test := range map[string]func(*testing.T, backend.Backend, Subject){
+		"an image of the right size, with progress up to its last step": testImage,
+		"the same request gives the same bytes":                         testSame,
+		"another seed gives another image":                              testDiffers,
+		"cancelling returns at once with its cause":                     testCancel,
+		"an ended context makes nothing":                                testEnded,
+		"devices work side by side":                                     testSideBySide,
+		"an unknown model is final":                                     testUnknownModel,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newBackend(t), s)
+		})
+	}
+}
+
+func (s Subject) request(seed int64) backend.Request {
+	return backend.Request{
+		JobID: "01JEXERCISE", Attempt: 1, Prompt: "a violinist on a roof", NegativePrompt: "rain", Model: s.Model, Seed: seed,
+		Width: s.Width, Height: s.Height, Steps: s.Steps, Guidance: 7,
+	}
+}
+
+// generate makes an image that must succeed.
+func generate(t *testing.T, b backend.Backend, dev gpu.Device, req backend.Request, report func(job.Progress)) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if report == nil {
+		report = func(job.Progress) {}
+	}
+	image, err := b.Generate(ctx, dev, req, report)
+	if err != nil {
+		t.Fatalf("generate on %s: %v", dev.ID, err)
+	}
+	return image.PNG
+}
+
+func testImage(t *testing.T, b backend.Backend, s Subject) {
+	if b.Name() == "" {
+		t.Error("the backend has no name")
+	}
+	var mu sync.Mutex
+	var seen []job.Progress
+	returned := false
+	file := generate(t, b, s.Devices[0], s.request(1), func(p job.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		if returned {
+			t.Error("progress was reported after Generate had returned")
+		}
+		seen = append(seen, p)
+	})
+	mu.Lock()
+	returned = true
+	mu.Unlock()
+	img, err := png.Decode(bytes.NewReader(file))
+	if err != nil {
+		t.Fatalf("the image is no PNG: %v", err)
+	}
+	if size := img.Bounds().Size(); size.X != s.Width || size.Y != s.Height {
+		t.Errorf("the image is %v; want %dx%d", size, s.Width, s.Height)
+	}
+	if len(seen) == 0 {
+		t.Fatal("no progress was reported")
+	}
+	for i, p := range seen {
+		if p.Steps != s.Steps {
+			t.Errorf("report %d tells of %d steps; want %d", i, p.Steps, s.Steps)
+		}
+		if i > 0 && p.Step < seen[i-1].Step {
+			t.Errorf("progress went back from step %d to %d", seen[i-1].Step, p.Step)
+		}
+	}
+	if last := seen[len(seen)-1]; last.Step != s.Steps {
+		t.Errorf("the last report is of step %d; want %d", last.Step, s.Steps)
+	}
+}
+
+func testSame(t *testing.T, b backend.Backend, s Subject) {
+	one := s.request(7)
+	two := one
+	two.JobID, two.Attempt = "01JANOTHER", 2
+	last := s.Devices[len(s.Devices)-1]
+	if !bytes.Equal(generate(t, b, s.Devices[0], one, nil), generate(t, b, last, two, nil)) {
+		t.Error("a retry on another device gave another image")
+	}
+}
+
+func testDiffers(t *testing.T, b backend.Backend, s Subject) {
+	first := generate(t, b, s.Devices[0], s.request(7), nil)
+	if bytes.Equal(first, generate(t, b, s.Devices[0], s.request(8), nil)) {
+		t.Error("two seeds gave the same image")
+	}
+	other := s.request(7)
+	other.Prompt = "a drummer in a cellar"
+	if bytes.Equal(first, generate(t, b, s.Devices[0], other, nil)) {
+		t.Error("two prompts gave the same image")
+	}
+}
+
+func testCancel(t *testing.T, b backend.Backend, s Subject) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	req := s.request(3)
+	req.Steps = s.Long
+	working, done := make(chan struct{}), make(chan error, 1)
+	var once sync.Once
+	go func() {
+		_, err := b.Generate(ctx, s.Devices[0], req, func(p job.Progress) {
+			if p.Step > 0 {
+				once.Do(func() { close(working) })
+			}
+		})
+		done <- err
+	}()
+	select {
+	case <-working:
+	case err := <-done:
+		t.Fatalf("it ended before its first step: %v", err)
+	case <-time.After(patience):
+		t.Fatal("no step was reported")
+	}
+	cancel(errGivenUp)
+	select {
+	case err := <-done:
+		if !errors.Is(err, errGivenUp) {
+			t.Errorf("a cancelled call returned %v; want its cause", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("a cancelled call did not return")
+	}
+	generate(t, b, s.Devices[0], s.request(4), nil) // the device can be used again
+}
+
+func testEnded(t *testing.T, b backend.Backend, s Subject) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errGivenUp)
+	image, err := b.Generate(ctx, s.Devices[0], s.request(5), func(job.Progress) {})
+	if !errors.Is(err, errGivenUp) || image.PNG != nil {
+		t.Errorf("with an ended context it returned %d bytes and %v; want nothing and the cause", len(image.PNG), err)
+	}
+}
+
+func testSideBySide(t *testing.T, b backend.Backend, s Subject) {
+	images := make([][]byte, len(s.Devices))
+	t.Run("group", func(t *testing.T) {
+		for i, dev := range s.Devices {
+			t.Run(dev.ID, func(t *testing.T) {
+				t.Parallel()
+				images[i] = generate(t, b, dev, s.request(int64(100+i)), nil)
+			})
+		}
+	})
+	for i := range images {
+		for j := range i {
+			if bytes.Equal(images[i], images[j]) {
+				t.Errorf("%s and %s made the same image of different seeds", s.Devices[j].ID, s.Devices[i].ID)
+			}
+		}
+	}
+}
+
+func testUnknownModel(t *testing.T, b backend.Backend, s Subject) {
+	req := s.request(6)
+	req.Model = "no such model"
+	_, err := b.Generate(t.Context(), s.Devices[0], req, func(job.Progress) {})
+	switch {
+	case err == nil:
+		t.Error("it made an image with a model that does not exist")
+	case errors.Is(err, backend.ErrUnavailable) || errors.Is(err, backend.ErrOutOfMemory):
+		t.Errorf("an unknown model is not final, but tried again elsewhere: %v", err)
+	}
+}

@@ -1,0 +1,154 @@
+// Package backendtest tests generators: Exercise is the suite that every backend.Backend passes, and BuildFakeSDServer gives a
+// program that behaves as a real sd-server was seen to behave. For tests only.
+package backendtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"muster/agent/backend/backendtest/fake"
+	"muster/shared/gpu"
+)
+
+// BuildFakeSDServer builds the fake sd-server (see its package comment) into a folder of the test's own and gives its path. With
+// no settings it is a ROCm build on the captured machine amd-mi25x8: see MI25x8.
+func BuildFakeSDServer(t testing.TB, settings ...fake.Settings) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "sd-server")
+	shared := build.take(t)
+	if err := os.Link(shared, program); err != nil {
+		copyProgram(t, shared, program)
+	}
+	if len(settings) == 0 {
+		settings = []fake.Settings{MI25x8()}
+	}
+	writeJSON(t, fake.SettingsPath(program), settings[0])
+	return program
+}
+
+// builder keeps one build for all tests of a process that run at the same time.
+type builder struct {
+	mu    sync.Mutex
+	dir   string
+	users int
+}
+
+var build builder
+
+func (b *builder) take(t testing.TB) string {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.users == 0 {
+		dir, err := os.MkdirTemp("", "fake-sd-server-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "sd-server"), "muster/agent/backend/backendtest/cmd/fake-sd-server")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build the fake sd-server: %v: %s", err, out)
+		}
+		b.dir = dir
+	}
+	b.users++
+	t.Cleanup(func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.users--; b.users == 0 {
+			_ = os.RemoveAll(b.dir)
+		}
+	})
+	return filepath.Join(b.dir, "sd-server")
+}
+
+func copyProgram(t testing.TB, from, to string) {
+	t.Helper()
+	in, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func writeJSON(t testing.TB, path string, value any) {
+	t.Helper()
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// MI25x8 are the devices that a ROCm build lists on the captured machine amd-mi25x8, in HIP's order (KFD node id), each with
+// its unique id.
+func MI25x8() fake.Settings {
+	var s fake.Settings
+	for i, id := range []int{4, 5, 6, 7, 0, 1, 2, 3} {
+		s.Devices = append(s.Devices, fake.Device{
+			Name: fmt.Sprintf("ROCm%d", i), Description: "AMD Radeon Instinct MI25", ID: fmt.Sprintf("GPU-c34f1a2b%08x", id),
+		})
+	}
+	s.Devices = append(s.Devices, fake.Device{Name: "CPU", Description: "AMD EPYC 7551P 32-Core Processor", ID: "cpu"})
+	return s
+}
+
+// Devices gives the devices that a reader would find for the settings' GPUs, in their order.
+func Devices(s fake.Settings, vendor gpu.Vendor) []gpu.Device {
+	var devices []gpu.Device
+	for _, d := range s.Devices {
+		if d.ID == "cpu" {
+			continue
+		}
+		i := len(devices)
+		devices = append(devices, gpu.Device{
+			ID: d.ID, Index: gpu.Ref(i), VendorIndex: &i, Vendor: vendor, Name: d.Description, PCIAddress: fmt.Sprintf("0000:%02x:00.0", 3+i),
+		})
+	}
+	return devices
+}
+
+// WriteModel makes the smallest safetensors file in dir, with a scenario beside it, and gives its path.
+func WriteModel(t testing.TB, dir, name string, scenario fake.Scenario) string {
+	t.Helper()
+	path := filepath.Join(dir, name+".safetensors")
+	if err := os.WriteFile(path, []byte("\x13\x00\x00\x00\x00\x00\x00\x00"+`{"__metadata__":{}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writeJSON(t, fake.ScenarioPath(path), scenario)
+	return path
+}
+
+// Serving gives the starts of the program that were not probes.
+func Serving(t testing.TB, program string) []fake.Start {
+	t.Helper()
+	starts, err := fake.Starts(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving []fake.Start
+	for _, s := range starts {
+		if s.Model != "" || s.Refused != "" {
+			serving = append(serving, s)
+		}
+	}
+	return serving
+}

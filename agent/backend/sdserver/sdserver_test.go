@@ -1,0 +1,94 @@
+package sdserver
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"muster/agent/backend"
+	"muster/agent/backend/backendtest"
+	"muster/agent/backend/backendtest/fake"
+	"muster/agent/process"
+	"muster/shared/gpu"
+)
+
+// quick are limits for a fake that works in milliseconds, wide enough for a loaded machine.
+func quick() limits {
+	l := defaultLimits()
+	l.probe, l.answer, l.poll, l.grace = 30*time.Second, 20*time.Second, 20*time.Millisecond, 20*time.Second
+	l.backoff = process.Backoff{First: time.Millisecond, Longest: time.Millisecond}
+	l.breaker.Failures = 100
+	return l
+}
+
+// bench is a running fleet with a fake program.
+type bench struct {
+	*Fleet
+	program string
+	devices []gpu.Device
+	dir     string // of the models
+}
+
+type setup struct {
+	settings fake.Settings
+	vendor   gpu.Vendor
+	limits   limits
+	models   map[string]fake.Scenario // "model" when there are none
+}
+
+func newBench(t *testing.T, s setup) *bench {
+	t.Helper()
+	if s.settings.Devices == nil {
+		s.settings.Devices = backendtest.MI25x8().Devices
+	}
+	if s.vendor == "" {
+		s.vendor = gpu.AMD
+	}
+	if s.limits.probe == 0 {
+		s.limits = quick()
+	}
+	if s.models == nil {
+		s.models = map[string]fake.Scenario{"model": {}}
+	}
+	b := &bench{program: backendtest.BuildFakeSDServer(t, s.settings), devices: backendtest.Devices(s.settings, s.vendor), dir: t.TempDir()}
+	var models []backend.Model
+	for name, scenario := range s.models {
+		models = append(models, backend.Model{Name: name, Path: backendtest.WriteModel(t, b.dir, name, scenario)})
+	}
+	var err error
+	b.Fleet, err = newFleet(Config{Program: b.program, Dir: t.TempDir(), Models: models, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}, s.limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.run(t)
+	return b
+}
+
+// run runs the fleet until the test ends, and checks that no child is left then.
+func (b *bench) run(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		for _, start := range backendtest.Serving(t, b.program) {
+			if running(start.PID) {
+				t.Errorf("sd-server %d outlived its fleet", start.PID)
+			}
+		}
+	})
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	settings := backendtest.MI25x8()
+	settings.Devices = settings.Devices[:3]
+	backendtest.Exercise(t, func(t *testing.T) backend.Backend {
+		return newBench(t, setup{settings: settings, models: map[string]fake.Scenario{"model": {StepMilliseconds: 10}}}).Backend()
+	}, backendtest.Subject{Devices: backendtest.Devices(settings, gpu.AMD), Model: "model"})
+}
