@@ -3,35 +3,207 @@ package telemetry
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"muster/shared/gpu"
 	"muster/shared/wire"
 )
 
+const (
+	// callDeadline is when a device whose driver call has not returned is stuck; slower intervals raise it to maxCallDeadline
+	// at most, so that it shows within 3 s.
+	callDeadline    = 1500 * time.Millisecond
+	maxCallDeadline = 2500 * time.Millisecond
+	// collectWindow is how long a tick waits for its readings; slower ones appear with their age in the next.
+	collectWindow = 50 * time.Millisecond
+	// firstWindow is how long at most a tick waits for devices that were never read.
+	firstWindow = 500 * time.Millisecond
+	// startWindow is how long the first tick waits for inventories; those of slow drivers arrive later.
+	startWindow = 1400 * time.Millisecond
+	// stopGrace is how long Run waits at its end for calls that may never return.
+	stopGrace = 2 * time.Second
+
+	minInterval     = 100 * time.Millisecond
+	defaultInterval = time.Second
+)
+
+// Config says what to sample. Only Readers are needed, and they may be none.
 type Config struct {
-	Readers  []Reader
-	Host     HostReader
-	Interval time.Duration
-	Publish  func(*gpu.Inventory, *gpu.Snapshot)
-	Log      *slog.Logger
+	Readers  []Reader      // the earlier one's word counts more where two describe one device
+	Host     HostReader    // nil = nothing is known of the machine
+	Interval time.Duration // between ticks; 0 = 1 s, at least 100 ms
+	// Publish gets each tick's result, from one goroutine, and must not block; nil = nobody listens. What it gets is never
+	// changed afterwards.
+	Publish func(*gpu.Inventory, *gpu.Snapshot)
+	Log     *slog.Logger // nil = discard
 }
 
-type Sampler struct{}
+// Sampler asks every reader at a fixed rate and publishes what they say.
+//
+// Run's goroutine (the loop) owns everything but the published values. Calls into readers are made by goroutines of their own
+// (see call), which hand their results to the loop as functions to run there.
+type Sampler struct {
+	config   Config
+	deadline time.Duration // of Read
+	log      *slog.Logger
 
-type TemperaturePoint struct {
-	Time    time.Time
-	Celsius float64
+	// Published, read from any goroutine.
+	inventory atomic.Pointer[gpu.Inventory]
+	snapshot  atomic.Pointer[gpu.Snapshot]
+	past      *history
+
+	// The loop's.
+	rosters     []*roster
+	host        *hostWorker
+	workers     map[origin]*worker
+	devices     [][]*worker // by Device.Index: who reads it, best first
+	relist      bool        // a roster or the host changed since the inventory was merged
+	seq         uint64
+	tickAt      time.Time
+	complained  map[string]string // last failure logged, by what failed
+	arrived     chan func()
+	exited      chan struct{}
+	abandoned   chan struct{} // closed when Run no longer waits for goroutines
+	goroutines  int
+	windowTimer *time.Timer
+	begun       []*call // of this tick; kept for its capacity
 }
 
-func NewSampler(c Config) *Sampler { return &Sampler{} }
+// NewSampler makes a sampler; nothing is read before Run.
+func NewSampler(c Config) *Sampler {
+	if c.Interval <= 0 {
+		c.Interval = defaultInterval
+	}
+	c.Interval = max(c.Interval, minInterval)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Sampler{
+		config: c, log: c.Log, past: newHistory(c.Interval),
+		deadline:   min(max(callDeadline, c.Interval+c.Interval/10), maxCallDeadline),
+		workers:    map[origin]*worker{},
+		complained: map[string]string{},
+		arrived:    make(chan func()), exited: make(chan struct{}), abandoned: make(chan struct{}),
+	}
+}
 
-func (s *Sampler) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// Inventory is the newest one published; nil before the first tick.
+func (s *Sampler) Inventory() *gpu.Inventory { return s.inventory.Load() }
 
-func (s *Sampler) Inventory() *gpu.Inventory { return nil }
+// Snapshot is the newest one published; nil before the first tick.
+func (s *Sampler) Snapshot() *gpu.Snapshot { return s.snapshot.Load() }
 
-func (s *Sampler) Snapshot() *gpu.Snapshot { return nil }
+// History is the last window (at most 10 minutes are kept) as points means of equal length, the last of which ends now, by
+// device in the order of the inventory. NaN stands where nothing was measured.
+func (s *Sampler) History(window time.Duration, points int) wire.History {
+	return s.past.resample(s.ids(), window, points)
+}
 
-func (s *Sampler) History(window time.Duration, points int) wire.History { return wire.History{} }
+// Temperatures are all that was measured of one device in the last 10 minutes, oldest first; nil for unknown devices.
+func (s *Sampler) Temperatures(ref gpu.Ref) []TemperaturePoint {
+	inv := s.Inventory()
+	if inv == nil {
+		return nil
+	}
+	d, ok := inv.Device(ref)
+	if !ok {
+		return nil
+	}
+	return s.past.temperatures(d.ID)
+}
 
-func (s *Sampler) Temperatures(ref gpu.Ref) []TemperaturePoint { return nil }
+func (s *Sampler) ids() []string {
+	inv := s.Inventory()
+	if inv == nil {
+		return nil
+	}
+	ids := make([]string, len(inv.Devices))
+	for i, d := range inv.Devices {
+		ids[i] = d.ID
+	}
+	return ids
+}
+
+// Run samples until ctx ends, which is no error. Calls that have not returned 2 s later are left behind: they can't be
+// stopped. Run is called once.
+func (s *Sampler) Run(ctx context.Context) error {
+	defer s.wait()
+	s.windowTimer = time.NewTimer(time.Hour)
+	defer s.windowTimer.Stop()
+	s.launch(ctx)
+	s.settle(ctx, startWindow, func() bool { return s.listing() == 0 })
+	ticker := time.NewTicker(s.config.Interval)
+	defer ticker.Stop()
+	flag := time.NewTimer(time.Hour)
+	defer flag.Stop()
+	for ctx.Err() == nil {
+		s.tick(ctx)
+		s.publish(true)
+		s.flagLater(flag)
+		s.between(ctx, ticker.C, flag)
+	}
+	return nil
+}
+
+// between waits for the next tick, takes what arrives, and shows at once that a call has passed its deadline.
+func (s *Sampler) between(ctx context.Context, next <-chan time.Time, flag *time.Timer) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-next:
+			return
+		case take := <-s.arrived:
+			take()
+		case <-flag.C:
+			s.publish(false)
+			s.flagLater(flag)
+		}
+	}
+}
+
+// flagLater sets the timer to the next deadline that a call in flight will pass.
+func (s *Sampler) flagLater(flag *time.Timer) {
+	wait := time.Hour
+	now := time.Now()
+	for _, readers := range s.devices {
+		for _, w := range readers {
+			if w.busy && !w.late(now, s.deadline) {
+				wait = min(wait, w.since.Add(s.deadline).Sub(now))
+			}
+		}
+	}
+	flag.Reset(wait)
+}
+
+// settle takes what arrives until done or until the window has passed.
+func (s *Sampler) settle(ctx context.Context, window time.Duration, done func() bool) {
+	s.windowTimer.Reset(window)
+	for !done() {
+		select {
+		case take := <-s.arrived:
+			take()
+		case <-s.windowTimer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// wait lets the goroutines end that can.
+func (s *Sampler) wait() {
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	for s.goroutines > 0 {
+		select {
+		case <-s.exited:
+			s.goroutines--
+		case <-grace.C:
+			close(s.abandoned)
+			s.log.Warn("driver calls have not returned; they are left behind", "calls", s.goroutines)
+			return
+		}
+	}
+}

@@ -1,0 +1,52 @@
+package telemetry
+
+import (
+	"slices"
+
+	"muster/shared/gpu"
+)
+
+// precedence ranks what several readers say of one device: a hang or a loss that any of them sees counts, then the best.
+var precedence = []gpu.State{
+	gpu.StateStuck, gpu.StateLost, gpu.StateOK, gpu.StateSuspended, gpu.StateDriverMismatch, gpu.StateNoPermission, gpu.StateNoDriver,
+	gpu.StateUnsupported,
+}
+
+// combine adds what another reader measured of the same device: values fill holes, the state by precedence, and the age goes
+// with the state (of equal states, the smaller).
+func combine(a, b gpu.Reading) gpu.Reading {
+	r := a
+	rankA, rankB := slices.Index(precedence, a.State), slices.Index(precedence, b.State)
+	if rankB < rankA {
+		r.State, r.AgeMilliseconds = b.State, b.AgeMilliseconds
+	}
+	if rankB == rankA {
+		r.AgeMilliseconds = min(a.AgeMilliseconds, b.AgeMilliseconds)
+	}
+	fill(&r.UtilizationPercent, b.UtilizationPercent)
+	fill(&r.MemoryUtilizationPercent, b.MemoryUtilizationPercent)
+	combineMemory(&r, &b)
+	if len(r.Temperatures) == 0 {
+		r.Temperatures = b.Temperatures
+	}
+	fill(&r.PowerWatts, b.PowerWatts)
+	fill(&r.PowerLimitWatts, b.PowerLimitWatts)
+	fill(&r.CoreClockMHz, b.CoreClockMHz)
+	fill(&r.MemoryClockMHz, b.MemoryClockMHz)
+	fill(&r.FanPercent, b.FanPercent)
+	fill(&r.FanRPM, b.FanRPM)
+	fill(&r.PCIeGeneration, b.PCIeGeneration)
+	fill(&r.PCIeWidth, b.PCIeWidth)
+	fill(&r.Throttle, b.Throttle)
+	return r
+}
+
+// combineMemory takes total, used and reserved from one reader: drivers draw the lines between them differently.
+func combineMemory(r, b *gpu.Reading) {
+	if r.MemoryTotalBytes == nil || r.MemoryUsedBytes == nil && b.MemoryTotalBytes != nil && b.MemoryUsedBytes != nil {
+		r.MemoryTotalBytes, r.MemoryUsedBytes, r.MemoryReservedBytes = b.MemoryTotalBytes, b.MemoryUsedBytes, b.MemoryReservedBytes
+	}
+	if r.SharedMemoryTotalBytes == nil {
+		r.SharedMemoryTotalBytes, r.SharedMemoryUsedBytes = b.SharedMemoryTotalBytes, b.SharedMemoryUsedBytes
+	}
+}
