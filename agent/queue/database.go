@@ -27,8 +27,8 @@ const (
 
 // pragmas hold for every connection: durability, and what keeps it small.
 var (
-	writerPragmas = []string{"busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "cache_size=-4096", "wal_autocheckpoint=1000"}
-	readerPragmas = []string{"busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "cache_size=-1024", "query_only=1"}
+	writerPragmas = []string{"busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "cache_size=-4096", "wal_autocheckpoint=1000"}
+	readerPragmas = []string{"busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "cache_size=-1024", "query_only=1"}
 )
 
 // connector opens connections with their pragmas set and read back.

@@ -127,6 +127,7 @@ func openWriter(ctx context.Context, path string, q *Queue) (*writer, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
+	db.SetMaxIdleConns(-1) // a connection that is given back is closed, whatever state it was in
 	w := &writer{db: db, mirror: q.mirror, now: q.options.Now, entropy: ulid.Monotonic(rand.Reader, 0)}
 	if w.conn, err = db.Conn(ctx); err != nil {
 		db.Close()
@@ -279,14 +280,7 @@ func (w *writer) missed() ([]job.Job, error) {
 }
 
 func (w *writer) reconnect() error {
-	for _, s := range w.prepared {
-		s.Close()
-	}
-	w.prepared = nil
-	if w.conn != nil {
-		_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // makes the pool drop it
-		w.conn = nil
-	}
+	w.disconnect()
 	conn, err := w.db.Conn(uncancelled)
 	if err != nil {
 		return err
@@ -304,12 +298,22 @@ func (w *writer) markStopped() error {
 	})
 }
 
+func (w *writer) disconnect() {
+	if w.conn == nil {
+		return
+	}
+	// database/sql closes a connection that the driver calls bad; finalizing its statements after that would crash SQLite.
+	if open := w.conn.Raw(func(any) error { return nil }) == nil; open {
+		for _, s := range w.prepared {
+			s.Close()
+		}
+	}
+	w.prepared = nil
+	w.conn.Close()
+	w.conn = nil
+}
+
 func (w *writer) close() {
-	for _, s := range w.prepared {
-		s.Close()
-	}
-	if w.conn != nil {
-		w.conn.Close()
-	}
+	w.disconnect()
 	w.db.Close()
 }
