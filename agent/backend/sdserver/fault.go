@@ -42,7 +42,7 @@ func (s *server) why(exit process.Exit) string {
 func (s *slot) startFault(p pin, model backend.Model) error {
 	server := s.server
 	exit, said := server.child.Exit(), server.out.complaint()
-	if exit.Signal != 0 || exit.Code != 1 || exit.Ran > earlyExit || server.out.look().memory {
+	if exit.Signal != 0 || exit.Code != 1 || exit.Ran > earlyExit || server.out.look().memory != "" {
 		return s.died()
 	}
 	_ = s.stop("ended")
@@ -64,8 +64,8 @@ func (s *slot) died() error {
 	switch {
 	case exit.Asked:
 		return err
-	case memory:
-		return s.failed(fmt.Errorf("sd-server on %s: %s: %w", s.dev.Index.Label(), server.why(exit), backend.ErrOutOfMemory))
+	case memory != "":
+		return s.failed(fmt.Errorf("sd-server on %s: %s (%s): %w", s.dev.Index.Label(), memory, exit, backend.ErrOutOfMemory))
 	}
 	return s.failed(fmt.Errorf("sd-server on %s ended: %s: %w", s.dev.Index.Label(), server.why(exit), backend.ErrUnavailable))
 }
@@ -95,7 +95,7 @@ func (s *slot) jobFault(server *server, job status) error {
 	case job.Status == statusCancelled:
 		return fmt.Errorf("sd-server on %s: somebody else cancelled the job: %w", s.dev.Index.Label(), backend.ErrUnavailable)
 	// A compute call that fails inside a healthy process had no room for its buffers: captured with 4096x4096 in 10 GiB.
-	case seen.memory, seen.failed, tellsOfMemory(text):
+	case seen.memory != "", seen.failed, tellsOfMemory(text):
 		return fmt.Errorf("sd-server on %s: %s: try a smaller size: %w", s.dev.Index.Label(), text, backend.ErrOutOfMemory)
 	}
 	return fmt.Errorf("sd-server could not make the image: %s", text)

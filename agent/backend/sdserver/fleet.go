@@ -48,6 +48,8 @@ type Fleet struct {
 	cfg    Config
 	limits limits
 	gen    *generator
+	// freePort gives the port of a new child; tests give taken ones.
+	freePort func() (int, error)
 
 	running, closing chan struct{} // closed when Run begins, and when it ends
 
@@ -129,7 +131,7 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 		}
 	}
 	f := &Fleet{
-		cfg: cfg, limits: limits, running: make(chan struct{}), closing: make(chan struct{}),
+		cfg: cfg, limits: limits, freePort: freePort, running: make(chan struct{}), closing: make(chan struct{}),
 		slots: map[string]*slot{}, children: map[*process.Child]struct{}{}, faults: map[string]*modelFault{},
 	}
 	f.gen = &generator{f}

@@ -29,8 +29,8 @@ type said struct {
 	seconds  float64   // of the newest step; 0 before the first
 	sampled  time.Time // end of the last step; zero before it
 	finished bool
-	memory   bool // it complained of memory
-	failed   bool // a compute call failed
+	memory   string // its newest complaint of memory, "" for none
+	failed   bool   // a compute call failed
 }
 
 func newOutput() *output {
@@ -120,7 +120,7 @@ func (o *output) stderr(line string) {
 func (o *output) alive(line string) {
 	o.seen.active = time.Now()
 	if tellsOfMemory(line) {
-		o.seen.memory = true
+		o.seen.memory = message(line)
 	}
 	select {
 	case o.wake <- struct{}{}:

@@ -11,6 +11,7 @@ import (
 	"muster/agent/backend/backendtest/fake"
 	"muster/agent/process"
 	"muster/shared/gpu"
+	"muster/shared/job"
 )
 
 // quick are limits for a fake that works in milliseconds, wide enough for a loaded machine.
@@ -91,4 +92,34 @@ func TestConformance(t *testing.T) {
 	backendtest.Exercise(t, func(t *testing.T) backend.Backend {
 		return newBench(t, setup{settings: settings, models: map[string]fake.Scenario{"model": {StepMilliseconds: 10}}}).Backend()
 	}, backendtest.Subject{Devices: backendtest.Devices(settings, gpu.AMD), Model: "model"})
+}
+
+func (b *bench) request(model string) backend.Request {
+	return backend.Request{JobID: "01JTEST", Attempt: 1, Prompt: secret, Model: model, Seed: 1, Width: 64, Height: 64, Steps: 5, Guidance: 7}
+}
+
+// secret is a prompt that must not be found anywhere.
+const secret = "an unmistakable walrus"
+
+// make makes an image with the model on the first device.
+func (b *bench) make(t *testing.T, model string) error {
+	t.Helper()
+	return b.makeAs(t, b.request(model), nil)
+}
+
+func (b *bench) makeAs(t *testing.T, req backend.Request, report func(job.Progress)) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	image, err := b.Backend().Generate(ctx, b.devices[0], req, report)
+	if err == nil && len(image.PNG) == 0 {
+		t.Error("neither an image nor an error")
+	}
+	return err
+}
+
+// starts counts the children that were started.
+func (b *bench) starts(t *testing.T) int {
+	t.Helper()
+	return len(backendtest.Serving(t, b.program))
 }

@@ -40,7 +40,7 @@ var errSlow = errors.New("sd-server did not finish loading in time")
 
 // launch starts a child for the model on a free port. It does not wait until it is ready.
 func (f *Fleet) launch(dev gpu.Device, p pin, model backend.Model) (*server, error) {
-	port, err := freePort()
+	port, err := f.freePort()
 	if err != nil {
 		return nil, err
 	}

@@ -139,7 +139,7 @@ func (s *server) stepFault(job, step int) string {
 		fmt.Fprintln(os.Stderr, f.Text)
 		die(syscall.SIGABRT)
 	case fake.Hang:
-		select {}
+		hang()
 	case fake.OutOfMemory:
 		fmt.Fprintln(os.Stderr, line("ERROR", "stable-diffusion.cpp", 2790, "diffusion model compute failed"))
 		fmt.Fprintln(os.Stderr, line("ERROR", "stable-diffusion.cpp", 2901, "Diffusion model sampling failed"))

@@ -62,7 +62,7 @@ func (s *server) loadFaults() (code int, ended bool) {
 	}
 	switch f.Do {
 	case fake.LoadHangs:
-		select {}
+		hang()
 	case fake.LoadCrashes:
 		die(syscall.SIGSEGV)
 	case fake.LoadFails:

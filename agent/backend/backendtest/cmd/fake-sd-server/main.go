@@ -103,7 +103,7 @@ func (p *program) probe(answer string) int {
 	p.record()
 	switch p.settings.Probe {
 	case "hang":
-		select {}
+		hang()
 	case "fail":
 		fmt.Fprintln(os.Stderr, p.path+": error while loading shared libraries: libamdhip64.so.5: cannot open shared object file: No such file or directory")
 		return 127
@@ -237,11 +237,18 @@ func die(s syscall.Signal) {
 	defaultAction := make([]byte, 64)
 	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&defaultAction[0])), 0, 8, 0, 0)
 	_ = unix.Kill(os.Getpid(), s)
-	select {}
+	hang()
 }
 
 // stem is a file's name without its extension.
 func stem(path string) string {
 	base := filepath.Base(path)
 	return strings.TrimSuffix(base, filepath.Ext(base))
+}
+
+// hang does nothing for ever. An empty select would not do: without another goroutine Go ends the program.
+func hang() {
+	for {
+		time.Sleep(time.Hour)
+	}
 }

@@ -184,7 +184,7 @@ func (s *server) tell(w http.ResponseWriter, j *record) {
 		drip(w, encode(d))
 		return
 	case fake.HeldAnswer:
-		select {}
+		hang()
 	case fake.WrongID:
 		d["id"] = "job_00000000_ffffffff"
 	case fake.OddStatus:
