@@ -41,7 +41,7 @@ func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	told := map[string]string{} // id → what was acknowledged of it last
 	keys := map[string][]string{}
-	for round := range 4 {
+	for round := range 3 {
 		cmd := child(t, "TestKill", crashDir, dir, fmt.Sprintf("MUSTER_TEST_ROUND=%d", round))
 		out, err := cmd.StdoutPipe()
 		check(t, err)
@@ -57,7 +57,7 @@ func TestKill(t *testing.T) {
 			default:
 				t.Fatalf("child: %s", lines.Text())
 			}
-			if n == 300+round*37 {
+			if n == 150+round*37 {
 				check(t, cmd.Process.Kill())
 			}
 		}

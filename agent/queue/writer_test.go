@@ -115,39 +115,47 @@ func TestCompareAndSet(t *testing.T) {
 // A caller that goes away while its change waits for the disk gets its context's error, and the change is whole or absent.
 func TestCallerThatGoesAway(t *testing.T) {
 	t.Parallel()
-	for range 8 { // who is first in the transaction is chance
-		q, err := Open(t.Context(), t.TempDir(), spacious(Options{}))
-		check(t, err)
-		holds, release := make(chan struct{}), make(chan struct{})
-		var all sync.WaitGroup
-		all.Go(func() {
-			check(t, q.change(t.Context(), func(*batch) error {
-				close(holds)
-				<-release
+	for _, c := range []struct {
+		name string
+		made bool // the transaction is under way when the caller goes
+	}{{"before the writer comes to it", false}, {"while the disk works", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			q, err := Open(t.Context(), t.TempDir(), spacious(Options{}))
+			check(t, err)
+			leaves, leave := context.WithCancel(t.Context())
+			gone := make(chan error)
+			go func() {
+				_, _, err := q.Submit(leaves, "k", spec(3))
+				gone <- err
+			}()
+			submission := <-q.requests // the test is the writer
+			left := func() {
+				leave()
+				if err := <-gone; !errors.Is(err, context.Canceled) {
+					t.Errorf("the caller got %v", err)
+				}
+			}
+			if !c.made {
+				left()
+			}
+			q.commit([]*request{submission, {done: make(chan error, 1), do: func(*batch) error {
+				if c.made {
+					left()
+				}
 				return nil
-			}))
+			}}})
+			compareMirror(t, q)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- q.Run(ctx) }()
+			jobs, created, err := q.Submit(t.Context(), "k", spec(3))
+			if err != nil || len(jobs) != 3 || created == c.made || len(q.Active()) != 3 {
+				t.Errorf("%d jobs, created=%v, %d active, %v", len(jobs), created, len(q.Active()), err)
+			}
+			cancel()
+			check(t, <-done)
 		})
-		leaves, leave := context.WithCancel(t.Context())
-		gone := make(chan error)
-		go func() {
-			_, _, err := q.Submit(leaves, "k", spec(3))
-			gone <- err
-		}()
-		ctx, cancel := context.WithCancel(t.Context())
-		all.Go(func() { check(t, q.Run(ctx)) })
-		<-holds
-		leave()
-		if err := <-gone; !errors.Is(err, context.Canceled) {
-			t.Errorf("the caller got %v", err)
-		}
-		close(release)
-		jobs, _, err := q.Submit(t.Context(), "k", spec(3))
-		if err != nil || len(jobs) != 3 || len(q.Active()) != 3 {
-			t.Errorf("%d jobs, %d active, %v", len(jobs), len(q.Active()), err)
-		}
-		compareMirror(t, q)
-		cancel()
-		all.Wait()
 	}
 }
 
