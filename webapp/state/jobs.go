@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"muster/shared/gpu"
 	"muster/shared/job"
 )
 
@@ -63,17 +62,6 @@ func (s State) Job(id string) *job.Job {
 		}
 	}
 	return nil
-}
-
-// Running gives the jobs that a device works on by its rank.
-func (s State) Running() map[gpu.Ref]*job.Job {
-	running := map[gpu.Ref]*job.Job{}
-	for _, j := range s.Jobs {
-		if j.State == job.Running && j.DeviceID != nil {
-			running[*j.DeviceID] = j
-		}
-	}
-	return running
 }
 
 // record puts a version of a job in its place. Versions are ordered by Seq; progress comes with the same Seq as before.

@@ -15,9 +15,10 @@ import (
 // Sizes is what the app's wasm weighs over the wire.
 type Sizes struct{ Gzip, Brotli int }
 
-// Write replaces what is in dir (but .gitkeep) by the site, with .br and .gz siblings where they are smaller.
-func (s *Site) Write(dir string) (Sizes, error) {
-	if err := clean(dir); err != nil {
+// Write replaces what is in dir (but .gitkeep) by the site, with .br and .gz siblings where they are smaller. quality is
+// brotli's, 0 to 11; 11 takes half a minute. Assets that are there already are left as they are: their names hold their hash.
+func (s *Site) Write(dir string, quality int) (Sizes, error) {
+	if err := s.clean(dir); err != nil {
 		return Sizes{}, err
 	}
 	var (
@@ -28,7 +29,7 @@ func (s *Site) Write(dir string) (Sizes, error) {
 	)
 	for name, content := range s.Files {
 		all.Go(func() {
-			one, err := writeFile(filepath.Join(dir, filepath.FromSlash(name)), content)
+			one, err := writeFile(filepath.Join(dir, filepath.FromSlash(name)), content, quality)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -43,33 +44,42 @@ func (s *Site) Write(dir string) (Sizes, error) {
 	return sizes, fault
 }
 
-func clean(dir string) error {
-	if err := os.MkdirAll(filepath.Join(dir, "assets"), 0o755); err != nil {
+// clean removes what does not belong to this site.
+func (s *Site) clean(dir string) error {
+	assets := filepath.Join(dir, "assets")
+	if err := os.MkdirAll(assets, 0o755); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() == ".gitkeep" {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+	for _, folder := range []string{dir, assets} {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
 			return err
 		}
+		for _, e := range entries {
+			if e.Name() == ".gitkeep" || e.Name() == "assets" && folder == dir || folder == assets && s.has("assets/"+e.Name()) {
+				continue
+			}
+			if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
+				return err
+			}
+		}
 	}
-	return os.MkdirAll(filepath.Join(dir, "assets"), 0o755)
+	return nil
 }
 
-func writeFile(path string, content []byte) (Sizes, error) {
-	if err := os.WriteFile(path, content, 0o644); err != nil {
-		return Sizes{}, err
+func (s *Site) has(name string) bool {
+	_, ok := s.Files[strings.TrimSuffix(strings.TrimSuffix(name, ".br"), ".gz")]
+	return ok
+}
+
+func writeFile(path string, content []byte, quality int) (Sizes, error) {
+	if sizes, err := written(path); err == nil {
+		return sizes, nil
 	}
 	if strings.HasSuffix(path, ".png") {
-		return Sizes{}, nil // compressed already
+		return Sizes{}, os.WriteFile(path, content, 0o644) // compressed already
 	}
-	br, gz, err := compress(content)
+	br, gz, err := compress(content, quality)
 	if err != nil {
 		return Sizes{}, fmt.Errorf("compress %s: %w", path, err)
 	}
@@ -81,12 +91,27 @@ func writeFile(path string, content []byte) (Sizes, error) {
 			return Sizes{}, err
 		}
 	}
-	return Sizes{Gzip: len(gz), Brotli: len(br)}, nil
+	// Last, so that a file that is there has its siblings.
+	return Sizes{Gzip: len(gz), Brotli: len(br)}, os.WriteFile(path, content, 0o644)
 }
 
-func compress(content []byte) (br, gz []byte, err error) {
+// written gives the sizes of an asset that an earlier run left complete.
+func written(path string) (Sizes, error) {
+	if _, err := os.Stat(path); err != nil {
+		return Sizes{}, err
+	}
+	var sizes Sizes
+	for ext, size := range map[string]*int{".br": &sizes.Brotli, ".gz": &sizes.Gzip} {
+		if info, err := os.Stat(path + ext); err == nil {
+			*size = int(info.Size())
+		}
+	}
+	return sizes, nil
+}
+
+func compress(content []byte, quality int) (br, gz []byte, err error) {
 	var b, g bytes.Buffer
-	bw := brotli.NewWriterLevel(&b, brotli.BestCompression)
+	bw := brotli.NewWriterLevel(&b, quality)
 	if _, err := bw.Write(content); err != nil {
 		return nil, nil, err
 	}

@@ -30,10 +30,9 @@ func (p *Page) renderCard(d *gpu.Device) app.UI {
 	}
 	return el("article", "card", at{"data-device", d.Index.String(), "data-state", tone, "aria-labelledby", ids.title},
 		el("div", "card-head", nil,
-			el("div", "card-names", nil,
-				el("h3", "", at{"id", ids.title}, text(d.Index.Label())),
-				el("p", "card-name", at{"title", deviceDetails(d)}, text(d.Name))),
-			el("div", "badges", nil, simulatedBadge(d.Simulated), el("span", "badge state", nil, text(badge)))),
+			el("h3", "", at{"id", ids.title}, text(d.Index.Label())),
+			el("div", "badges", nil, simulatedBadge(d.Simulated), el("span", "badge state", nil, text(badge))),
+			el("p", "card-name", at{"title", deviceDetails(d)}, text(d.Name))),
 		renderHint(d, r, ids),
 		el("div", "card-gauge", nil,
 			el("p", "reading", nil, measured(ids.util, r.utilization), el("span", "unit", nil, text(" %")), el("span", "label", nil, text("utilisation"))),
@@ -49,8 +48,8 @@ func (p *Page) renderCard(d *gpu.Device) app.UI {
 
 func deviceDetails(d *gpu.Device) string {
 	details := d.Name
-	for _, more := range []string{d.Arch, d.PCIAddress, d.ID} {
-		if more != "" {
+	for _, more := range []string{d.Arch, d.PCIAddress, d.ID, "driver " + d.DriverVersion} {
+		if more != "" && more != "driver " {
 			details += " · " + more
 		}
 	}
@@ -111,9 +110,12 @@ func (p *Page) renderWork(ref gpu.Ref, j *job.Job, ids cardIDs) app.UI {
 			el("p", "work-step", at{"id", ids.step}, text(stepWords(j))))
 	}
 	slot := p.slot(ref)
+	reading, read := p.state.Reading(ref)
 	switch {
 	case p.state.Capacity == nil:
 		return work("", "")
+	case read && !reading.State.Usable():
+		return work("off", "Takes no work in this state.")
 	case slot == nil:
 		return work("off", "No generator serves this device.")
 	case slot.Problem != "":
@@ -121,14 +123,16 @@ func (p *Page) renderWork(ref gpu.Ref, j *job.Job, ids cardIDs) app.UI {
 	case slot.Paused:
 		return work("off", "Paused: takes no work.")
 	case slot.Loaded != "":
-		return work("idle", "Ready to generate. Loaded: "+p.modelTitle(slot.Loaded))
+		return work("idle", "Ready. Loaded: "+p.modelTitle(slot.Loaded))
+	case len(slot.Models) == 1:
+		return work("idle", "Ready. "+p.modelTitle(slot.Models[0]))
 	default:
 		return work("idle", "Ready to generate.")
 	}
 }
 
 func work(tone, words string) app.UI {
-	return el("div", "work "+tone, nil, el("p", "work-step", nil, text(words)))
+	return el("div", "work "+tone, nil, el("p", "work-step", at{"title", words}, text(words)))
 }
 
 // progress is the bar of a running image.
@@ -186,8 +190,13 @@ func (p *Page) paintCard(d *gpu.Device) {
 	p.paint.value(ids.power, r.power)
 	if j := p.running[d.Index]; j != nil {
 		p.paint.text(ids.step, stepWords(j))
-		p.paint.attribute(ids.progress, "value", strconv.Itoa(j.Progress.Step))
+		p.paintProgress(ids.progress, j)
 	}
+}
+
+func (p *Page) paintProgress(id string, j *job.Job) {
+	p.paint.attribute(id, "max", strconv.Itoa(max(1, j.Progress.Steps)))
+	p.paint.attribute(id, "value", strconv.Itoa(j.Progress.Step))
 }
 
 // ids gives the ids of a card, made once.

@@ -28,9 +28,11 @@ const defaultCount = 4
 // choice is an option of a select: what is sent and what is read.
 type choice struct{ value, label string }
 
-// The qualities are numbers of steps, as everywhere in muster's API.
+// The qualities are numbers of steps, as everywhere in muster's API; standard is chosen at first.
+const standard = "30"
+
 var qualities = []choice{
-	{"30", "Standard, 30 steps"}, {"20", "Draft, 20 steps"}, {"50", "High, 50 steps"}, {"80", "Premium, 80 steps"},
+	{"20", "Draft, 20"}, {"30", "Standard, 30"}, {"50", "High, 50"}, {"80", "Premium, 80"},
 }
 
 var sizes = []choice{
@@ -63,7 +65,7 @@ func (f *form) Render() app.UI {
 		el("form", "form", at{"novalidate", "true"},
 			f.field("prompt", "Prompt", prompt),
 			el("div", "field-row", nil, f.field("count", "Images", count), f.field("size", "Size", f.choose("size", sizes))),
-			el("div", "field-row", nil, f.field("quality", "Quality", f.choose("quality", qualities)), f.field("device", "Device", f.choose("device", f.devices()))),
+			el("div", "field-row", nil, f.field("quality", "Quality, steps", f.choose("quality", qualities)), f.field("device", "Device", f.choose("device", f.devices()))),
 			f.field("model", "Model", f.choose("model", f.models())),
 			f.renderMore(),
 			el("div", "form-end", nil,
@@ -120,7 +122,7 @@ func sentence(label, message string) string {
 func (f *form) choose(id string, choices []choice) app.UI {
 	options := make([]app.UI, len(choices))
 	for i, c := range choices {
-		options[i] = el("option", "", at{"value", c.value}, text(c.label))
+		options[i] = el("option", "", at{"value", c.value, "selected", flag(id == "quality" && c.value == standard)}, text(c.label))
 	}
 	return el("select", "", f.input(id, nil), options...)
 }

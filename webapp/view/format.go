@@ -2,6 +2,7 @@ package view
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"muster/shared/gpu"
@@ -10,8 +11,8 @@ import (
 // absent stands on the page wherever a value was not reported. It is never a zero.
 const absent = "—"
 
-// gib writes bytes as GiB with two places, as the API's _gb values are.
-func gib(bytes uint64) string { return strconv.FormatFloat(gpu.RoundGiB(bytes), 'f', 2, 64) }
+// gib writes bytes as GiB with two places, as the API's _gb values are: "5,097.44".
+func gib(bytes uint64) string { return group(strconv.FormatFloat(gpu.RoundGiB(bytes), 'f', 2, 64)) }
 
 // whole writes a number without places.
 func whole(v float64) string { return strconv.FormatFloat(v, 'f', 0, 64) }
@@ -56,19 +57,19 @@ func shorten(text string, runes int) string {
 	return text
 }
 
-// grouped writes a whole number in groups of three digits: "1,240".
-func grouped(v float64) string {
-	digits := whole(v)
-	if len(digits) <= 3 || v < 0 {
-		return digits
+// grouped writes a whole number of at least 0 in groups of three digits: "1,240".
+func grouped(v float64) string { return group(whole(v)) }
+
+// group puts commas into the digits before the point.
+func group(number string) string {
+	digits, places, _ := strings.Cut(number, ".")
+	out := ""
+	for len(digits) > 3 {
+		out = "," + digits[len(digits)-3:] + out
+		digits = digits[:len(digits)-3]
 	}
-	head := len(digits) % 3
-	out := digits[:head]
-	for i := head; i < len(digits); i += 3 {
-		if out != "" {
-			out += ","
-		}
-		out += digits[i : i+3]
+	if out = digits + out; places != "" {
+		out += "." + places
 	}
 	return out
 }

@@ -266,10 +266,9 @@ func (p *Page) giveUp(jobID string) {
 
 // paintJobs writes how far the running images are.
 func (p *Page) paintJobs() {
-	for _, j := range p.running {
+	for _, j := range p.working {
 		id := "j" + j.ID
 		p.paint.text(id+"-words", jobWords(j))
-		p.paint.attribute(id+"-bar", "max", strconv.Itoa(max(1, j.Progress.Steps)))
-		p.paint.attribute(id+"-bar", "value", strconv.Itoa(j.Progress.Step))
+		p.paintProgress(id+"-bar", j)
 	}
 }

@@ -43,7 +43,8 @@ type Page struct {
 
 	agent   Agent
 	state   state.State
-	running map[gpu.Ref]*job.Job
+	working []*job.Job           // the running jobs
+	running map[gpu.Ref]*job.Job // and by device
 	waiting []wire.Command // sent or to be sent, not answered yet
 	metric  state.Metric   // what the cards' trends show
 	paint   painter
@@ -81,8 +82,22 @@ func NewPage(a Agent) *Page {
 		}
 		p.theme = theme(a.Keep.Get(keepTheme))
 	}
-	p.running = p.state.Running()
+	p.look()
 	return p
+}
+
+// look finds the running jobs.
+func (p *Page) look() {
+	p.working, p.running = nil, map[gpu.Ref]*job.Job{}
+	for _, j := range p.state.Jobs {
+		if j.State != job.Running {
+			continue
+		}
+		p.working = append(p.working, j)
+		if j.DeviceID != nil {
+			p.running[*j.DeviceID] = j
+		}
+	}
 }
 
 // Keys of what is kept. The loader reads keepTheme too, before anything is drawn.
@@ -163,7 +178,7 @@ func (p *Page) take(news live.News) {
 		p.link(news)
 	}
 	if slices.ContainsFunc(news.Events, func(e wire.Event) bool { return e.Job != nil || e.Hello != nil }) {
-		p.running = p.state.Running()
+		p.look()
 	}
 	p.refreshOutbox()
 }
@@ -247,13 +262,13 @@ func (p *Page) noteJob(j *job.Job) {
 
 // announceEnd tells screen readers about a failure at once, and about success when the last image of the set is there.
 func (p *Page) announceEnd(j *job.Job) {
-	total, open := 0, 0
+	ready, open := 0, 0
 	for _, other := range p.state.Jobs {
-		if other.SetID != j.SetID {
-			continue
-		}
-		total++
-		if other.ID != j.ID && !other.State.Terminal() {
+		switch {
+		case other.SetID != j.SetID:
+		case other.ID == j.ID, other.State == job.Succeeded:
+			ready++
+		case !other.State.Terminal():
 			open++
 		}
 	}
@@ -261,7 +276,7 @@ func (p *Page) announceEnd(j *job.Job) {
 	case j.State == job.Failed:
 		p.announce = "An image failed: " + j.Error
 	case open == 0 && j.State == job.Succeeded:
-		p.announce = plural(total, "image is", "images are") + " ready."
+		p.announce = plural(ready, "image is", "images are") + " ready."
 	}
 }
 
@@ -296,17 +311,27 @@ func (p *Page) Render() app.UI {
 		el("main", "", at{"id", "main", "tabindex", "-1"},
 			p.renderNotices(),
 			p.renderPairing(),
-			&system{Page: p, Version: p.version.system},
-			el("div", "columns", nil,
-				&devices{Page: p, Version: p.version.devices},
-				el("div", "rail", nil, &form{Page: p, Version: p.version.form}, &jobs{Page: p, Version: p.version.jobs}),
-				&gallery{Page: p, Version: p.version.images},
+			el("div", p.contentClass(), nil,
+				&system{Page: p, Version: p.version.system},
+				el("div", "columns", nil,
+					&devices{Page: p, Version: p.version.devices},
+					el("div", "rail", nil, &form{Page: p, Version: p.version.form}, &jobs{Page: p, Version: p.version.jobs}),
+					&gallery{Page: p, Version: p.version.images},
+				),
 			),
 		),
 		p.renderFooter(),
 		&lightbox{Page: p, Picture: p.picture, Version: p.version.images},
 		el("p", "visually-hidden", at{"id", "announcements", "aria-live", "polite"}, text(p.announce)),
 	)
+}
+
+// contentClass hides the page where there is nothing to see before the browser is paired.
+func (p *Page) contentClass() string {
+	if p.state.Link == state.Unpaired && p.state.Inventory == nil {
+		return "none"
+	}
+	return "content"
 }
 
 func (p *Page) renderFooter() app.UI {

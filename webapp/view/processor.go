@@ -21,13 +21,17 @@ func (p *Page) renderProcessor(inventory *gpu.Inventory, slot *wire.Slot) app.UI
 	words := p.totals()
 	return el("article", "card processor", at{"data-processor", "cpu", "data-state", tone, "aria-labelledby", ids.title},
 		el("div", "card-head", nil,
-			el("div", "card-names", nil, el("h3", "", at{"id", ids.title}, text("CPU")), el("p", "card-name", nil, text(cpuName(&inventory.Host)))),
-			el("div", "badges", nil, el("span", "badge state", nil, text(badge)))),
+			el("h3", "", at{"id", ids.title}, text("CPU")),
+			el("div", "badges", nil, el("span", "badge state", nil, text(badge))),
+			el("p", "card-name", at{"title", cpuName(&inventory.Host)}, text(cpuName(&inventory.Host)))),
 		el("dl", "facts", nil,
 			fact("In use", measured("cpu-util", words.cpu), text(" %")),
-			fact("Memory", measured("cpu-ram", words.ram), text(" of "+gib(inventory.Host.MemoryBytes)+" GiB"))),
+			fact("Memory", measured("cpu-ram", words.ram), text(" of "+wholeGiB(inventory.Host.MemoryBytes)+" GiB"))),
 		p.renderWork(gpu.CPU, working, ids))
 }
+
+// wholeGiB writes the size of main memory, which nobody needs with places.
+func wholeGiB(bytes uint64) string { return grouped(float64(bytes) / gpu.GiB) }
 
 func (p *Page) paintProcessor(words totalWords) {
 	p.paint.value("cpu-util", words.cpu)
@@ -35,6 +39,6 @@ func (p *Page) paintProcessor(words totalWords) {
 	if j := p.running[gpu.CPU]; j != nil {
 		ids := idsOf("cpu")
 		p.paint.text(ids.step, stepWords(j))
-		p.paint.attribute(ids.progress, "value", whole(float64(j.Progress.Step)))
+		p.paintProgress(ids.progress, j)
 	}
 }

@@ -99,7 +99,7 @@ func (s *system) figures(inventory *gpu.Inventory) []app.UI {
 	if len(inventory.Devices) == 0 {
 		return []app.UI{
 			figure("total-cpu", "CPU in use", words.cpu, "%", cpuName(&inventory.Host)),
-			figure("total-ram", "Memory in use", words.ram, "GiB", "of "+gib(inventory.Host.MemoryBytes)+" GiB"),
+			figure("total-ram", "Memory in use", words.ram, "GiB", "of "+wholeGiB(inventory.Host.MemoryBytes)+" GiB"),
 		}
 	}
 	out := []app.UI{

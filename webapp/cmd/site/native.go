@@ -16,6 +16,7 @@ func run() {
 	log.SetPrefix("site: ")
 	wasm := flag.String("wasm", "bin/app.wasm", "the app, built for js/wasm")
 	out := flag.String("out", "webapp/dist/static", "folder to write the site into; what is there is replaced")
+	quality := flag.Int("brotli", 11, "quality of brotli; 5 is quick, 11 is for releases")
 	flag.Parse()
 	program, err := os.ReadFile(*wasm)
 	if err != nil {
@@ -29,7 +30,7 @@ func run() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	sizes, err := site.Write(*out)
+	sizes, err := site.Write(*out, *quality)
 	if err != nil {
 		log.Fatal(err)
 	}
