@@ -7,15 +7,13 @@ import (
 
 // leastLoaded starts images by age on the idle station with the least memory in use; equal ones keep their order.
 func (p *planner) leastLoaded(order []int) {
-	var buffer []int
 	for n, j := range order {
-		if n >= window {
-			p.wait(Wait{Job: j, Cause: farBehind})
+		if n >= window || n >= explained && p.idles == 0 {
+			p.wait(Wait{Job: j, Cause: inTurn})
 			continue
 		}
-		buffer = p.candidates(j, buffer)
 		best, next := -1, -1
-		for _, s := range buffer {
+		for _, s := range p.candidates(j) {
 			if p.idle(s) && (best < 0 || p.Stations[s].Memory < p.Stations[best].Memory) {
 				best = s
 			}
@@ -29,9 +27,8 @@ func (p *planner) leastLoaded(order []int) {
 		case best >= 0:
 			p.start(j, best, leastReason(p.Stations[best]))
 		default:
-			w := p.later(j, next, -1)
+			p.wait(p.later(j, next, -1))
 			p.occupy(j, next, p.finish(j, next))
-			p.wait(w)
 		}
 	}
 }
@@ -39,27 +36,26 @@ func (p *planner) leastLoaded(order []int) {
 // deal binds the images of new sets, and those whose station is gone, over the stations by memory in use.
 func (p *planner) deal(order []int) {
 	turns := make(map[string]int)
-	var buffer []int
 	for _, j := range order {
 		job := &p.Pending[j]
 		if b := p.bound[j]; b >= 0 && p.allowed(j, b) && !p.Stations[b].Gone && !slices.Contains(job.Avoid, b) {
 			continue
 		}
 		p.bound[j] = -1
-		buffer = buffer[:0]
+		var hands []int
 		for s := range p.Stations {
 			if p.allowed(j, s) && !p.Stations[s].Gone && !slices.Contains(job.Avoid, s) {
-				buffer = append(buffer, s)
+				hands = append(hands, s)
 			}
 		}
-		if len(buffer) == 0 {
-			buffer = p.candidates(j, buffer) // rather where it failed than nowhere
+		if len(hands) == 0 {
+			hands = slices.Clone(p.candidates(j)) // rather where it failed than nowhere
 		}
-		if len(buffer) == 0 {
+		if len(hands) == 0 {
 			continue
 		}
-		slices.SortStableFunc(buffer, func(a, b int) int { return cmp.Compare(p.Stations[a].Memory, p.Stations[b].Memory) })
-		p.bound[j] = buffer[turns[job.Set]%len(buffer)]
+		slices.SortStableFunc(hands, func(a, b int) int { return cmp.Compare(p.Stations[a].Memory, p.Stations[b].Memory) })
+		p.bound[j] = hands[turns[job.Set]%len(hands)]
 		turns[job.Set]++
 		p.plan.Deals = append(p.plan.Deals, Deal{Job: j, Station: p.bound[j]})
 	}
@@ -70,14 +66,13 @@ func (p *planner) roundRobin(order []int) {
 	for _, j := range order {
 		s := p.bound[j]
 		switch {
-		case s < 0 || p.Stations[s].Blocked != "" || !p.fits(j, s):
+		case s < 0 || p.Stations[s].Blocked != "" || !p.fits(p.Pending[j].Kind, s):
 			p.wait(p.stranded(j))
 		case p.idle(s):
 			p.start(j, s, dealtReason(p.Stations[s]))
 		default:
-			w := Wait{Job: j, Cause: dealt, Station: s, Seconds: p.free[s]}
+			p.wait(Wait{Job: j, Cause: dealt, Station: s, Seconds: p.free[s]})
 			p.occupy(j, s, p.finish(j, s))
-			p.wait(w)
 		}
 	}
 }

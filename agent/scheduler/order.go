@@ -17,7 +17,17 @@ func (p *planner) order() []int {
 	}
 	slices.SortFunc(order, func(a, b int) int {
 		x, y := &p.Pending[a], &p.Pending[b]
-		return cmp.Or(cmp.Compare(y.Priority, x.Priority), cmp.Compare(rank[a], rank[b]), cmp.Compare(x.Set, y.Set), cmp.Compare(x.Ordinal, y.Ordinal), cmp.Compare(x.ID, y.ID))
+		switch {
+		case x.Priority != y.Priority:
+			return cmp.Compare(y.Priority, x.Priority)
+		case rank[a] != rank[b]:
+			return cmp.Compare(rank[a], rank[b])
+		case x.Set != y.Set:
+			return cmp.Compare(x.Set, y.Set)
+		case x.Ordinal != y.Ordinal:
+			return cmp.Compare(x.Ordinal, y.Ordinal)
+		}
+		return cmp.Compare(x.ID, y.ID)
 	})
 	return order
 }
@@ -46,7 +56,7 @@ func (p *planner) wholeMachine() []float64 {
 		rate := 0.0
 		for s, c := range p.Kinds[k].Costs {
 			if c.Serves && p.Stations[s].Blocked == "" && c.Work > 0 {
-				rate += 1 / p.seconds(c, s)
+				rate += 1 / p.work[k][s]
 			}
 		}
 		if rate > 0 {

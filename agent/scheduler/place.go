@@ -14,6 +14,7 @@ const (
 	lookAhead      = 32  // images that a warm device looks at then
 	headPatience   = 180 // seconds after which the first image is not passed any more
 	window         = 512 // images that are planned; more can't change what starts now
+	explained      = 64  // images that are planned when nothing is idle any more, to say what each waits for
 )
 
 // Input is all that a plan depends on: no clocks, no devices, no queue. Times are seconds.
@@ -85,14 +86,7 @@ type Deal struct{ Job, Station int }
 
 // Place decides which image starts where, and why the others wait. It is a pure function.
 func Place(in Input) Plan {
-	p := &planner{Input: in, free: make([]float64, len(in.Stations)), holds: make([]string, len(in.Stations)), taken: make([]bool, len(in.Stations))}
-	p.bound = make([]int, len(in.Pending))
-	for j := range in.Pending {
-		p.bound[j] = in.Pending[j].Bound
-	}
-	for i, st := range in.Stations {
-		p.free[i], p.holds[i] = st.Available, st.Loaded
-	}
+	p := newPlanner(in)
 	order := p.order()
 	switch {
 	case in.Hold != "":
@@ -113,11 +107,63 @@ func Place(in Input) Plan {
 type planner struct {
 	Input
 	plan  Plan
-	free  []float64 // by station: when what is planned on it will be done
-	holds []string  // by station: the model it will hold then
-	taken []bool    // by station: something is planned on it now
-	bound []int     // by image: the station that round robin dealt it to, −1 for none
-	ahead int       // images that were planned before this one
+	ahead int // images that wait and come before this one
+
+	// By station.
+	free  []float64 // when what is planned on it will be done
+	holds []int     // the model that it will hold then, as in models
+	taken []bool    // something is planned on it now
+	idles int       // stations that could start something and on which nothing is planned
+
+	// By kind.
+	models []int       // the model: the first kind with the same one
+	work   [][]float64 // by station: seconds, with what other programs leave of it
+	able   [][]int     // stations that can make it now or when they are free
+
+	bound []int // by image: the station that round robin dealt it to, −1 for none
+}
+
+func newPlanner(in Input) *planner {
+	p := &planner{
+		Input: in,
+		free:  make([]float64, len(in.Stations)), holds: make([]int, len(in.Stations)), taken: make([]bool, len(in.Stations)),
+		models: make([]int, len(in.Kinds)), work: make([][]float64, len(in.Kinds)), able: make([][]int, len(in.Kinds)),
+		bound: make([]int, len(in.Pending)),
+	}
+	for j := range in.Pending {
+		p.bound[j] = in.Pending[j].Bound
+	}
+	for k := range in.Kinds {
+		p.models[k] = slices.IndexFunc(in.Kinds, func(other Kind) bool { return other.Model == in.Kinds[k].Model })
+		p.work[k] = make([]float64, len(in.Stations))
+		for s, c := range in.Kinds[k].Costs {
+			p.work[k][s] = c.Work / share(in.Stations[s])
+			if c.Serves && in.Stations[s].Blocked == "" && p.fits(k, s) {
+				p.able[k] = append(p.able[k], s)
+			}
+		}
+	}
+	for s, st := range in.Stations {
+		p.free[s] = st.Available
+		p.holds[s] = slices.IndexFunc(in.Kinds, func(k Kind) bool { return k.Model == st.Loaded })
+		if st.Idle && st.Blocked == "" {
+			p.idles++
+		}
+	}
+	return p
+}
+
+func share(st Station) float64 {
+	if st.Share <= 0 {
+		return 1
+	}
+	return st.Share
+}
+
+// fits is the hard rule on device memory.
+func (p *planner) fits(kind, s int) bool {
+	room := p.Stations[s].Room
+	return room == nil || p.Kinds[kind].Costs[s].Needs <= *room
 }
 
 func (p *planner) wait(w Wait) {
@@ -127,15 +173,17 @@ func (p *planner) wait(w Wait) {
 }
 
 func (p *planner) start(j, s int, reason string) {
-	p.ahead++
 	p.plan.Starts = append(p.plan.Starts, Start{Job: j, Station: s, Reason: reason})
 	p.occupy(j, s, p.finish(j, s))
 }
 
 func (p *planner) occupy(j, s int, until float64) {
+	if p.idle(s) && p.Stations[s].Blocked == "" {
+		p.idles--
+	}
 	p.taken[s] = true
 	p.free[s] = until
-	p.holds[s] = p.Kinds[p.Pending[j].Kind].Model
+	p.holds[s] = p.models[p.Pending[j].Kind]
 }
 
 func (p *planner) cost(j, s int) Cost { return p.Kinds[p.Pending[j].Kind].Costs[s] }
@@ -143,22 +191,15 @@ func (p *planner) cost(j, s int) Cost { return p.Kinds[p.Pending[j].Kind].Costs[
 // idle says whether the image that is planned on the station next would start now.
 func (p *planner) idle(s int) bool { return p.Stations[s].Idle && !p.taken[s] }
 
-// seconds of work of one image on a station, with what other programs leave of it.
-func (p *planner) seconds(c Cost, s int) float64 { return c.Work / share(p.Stations[s]) }
-
-func share(st Station) float64 {
-	if st.Share <= 0 {
-		return 1
-	}
-	return st.Share
-}
+// holding says whether the station will hold the image's model when it is free.
+func (p *planner) holding(j, s int) bool { return p.holds[s] == p.models[p.Pending[j].Kind] }
 
 // finish is when the image would be done if it came next on the station.
 func (p *planner) finish(j, s int) float64 {
-	c := p.cost(j, s)
-	at := p.free[s] + p.seconds(c, s)
-	if p.holds[s] != p.Kinds[p.Pending[j].Kind].Model {
-		at += c.Load
+	kind := p.Pending[j].Kind
+	at := p.free[s] + p.work[kind][s]
+	if p.holds[s] != p.models[kind] {
+		at += p.Kinds[kind].Costs[s].Load
 	}
 	return at
 }
@@ -169,29 +210,28 @@ func (p *planner) allowed(j, s int) bool {
 	return p.cost(j, s).Serves && (job.Pin == nil || *job.Pin == p.Stations[s].Ref)
 }
 
-// fits is the hard rule on device memory.
-func (p *planner) fits(j, s int) bool {
-	room := p.Stations[s].Room
-	return room == nil || p.cost(j, s).Needs <= *room
-}
-
-// candidates gives the stations that can make the image, without those on which it failed as long as there are others.
-func (p *planner) candidates(j int, into []int) []int {
-	into = into[:0]
-	avoid := p.Pending[j].Avoid
-	for s := range p.Stations {
-		if p.allowed(j, s) && p.Stations[s].Blocked == "" && p.fits(j, s) {
-			into = append(into, s)
+// candidates gives the stations that can make the image, without those on which it failed as long as there are others. Nobody
+// may change the result.
+func (p *planner) candidates(j int) []int {
+	job := &p.Pending[j]
+	able := p.able[job.Kind]
+	if job.Pin == nil && len(job.Avoid) == 0 {
+		return able
+	}
+	var mine, others []int
+	for _, s := range able {
+		if job.Pin != nil && *job.Pin != p.Stations[s].Ref {
+			continue
+		}
+		mine = append(mine, s)
+		if !slices.Contains(job.Avoid, s) {
+			others = append(others, s)
 		}
 	}
-	if len(avoid) == 0 {
-		return into
-	}
-	others := slices.DeleteFunc(slices.Clone(into), func(s int) bool { return slices.Contains(avoid, s) })
 	if len(others) > 0 {
 		return others
 	}
-	return into
+	return mine
 }
 
 // warmFirst starts, when the machine is saturated, on each idle station the first image whose model it holds. It gives the
@@ -200,30 +240,30 @@ func (p *planner) warmFirst(order []int) []int {
 	if len(order) == 0 || !p.saturated() || p.Pending[order[0]].Waited > headPatience {
 		return order
 	}
-	var buffer []int
 	for s := range p.Stations {
-		if !p.idle(s) || p.holds[s] == "" {
+		if !p.idle(s) || p.holds[s] < 0 {
 			continue
 		}
-		// Never past an image of higher priority.
-		head := p.Pending[order[0]].Priority
-		for at, j := range order[:min(lookAhead, len(order))] {
-			if p.Pending[j].Priority != head {
-				break
-			}
-			buffer = p.candidates(j, buffer)
-			c := p.cost(j, s)
-			if p.Kinds[p.Pending[j].Kind].Model == p.holds[s] && c.Load > 0 && slices.Contains(buffer, s) {
-				p.start(j, s, warmReason(p.Stations[s]))
-				order = slices.Delete(order, at, at+1)
-				break
-			}
-		}
-		if len(order) == 0 {
-			break
+		if at := p.held(order, s); at >= 0 {
+			p.start(order[at], s, warmReason(p.Stations[s]))
+			order = slices.Delete(order, at, at+1)
 		}
 	}
 	return order
+}
+
+// held gives the position of the first image whose model the station holds; −1 when there is none within reach. It never passes
+// an image of higher priority.
+func (p *planner) held(order []int, s int) int {
+	for at, j := range order[:min(lookAhead, len(order))] {
+		if p.Pending[j].Priority != p.Pending[order[0]].Priority {
+			break
+		}
+		if p.holding(j, s) && p.cost(j, s).Load > 0 && slices.Contains(p.candidates(j), s) {
+			return at
+		}
+	}
+	return -1
 }
 
 func (p *planner) saturated() bool {
@@ -237,20 +277,19 @@ func (p *planner) saturated() bool {
 
 // predicted plans images in order, each where it is done first, and starts what comes first on an idle station.
 func (p *planner) predicted(order []int) {
-	var buffer []int
 	for n, j := range order {
-		if n >= window {
-			p.wait(Wait{Job: j, Cause: farBehind})
+		if n >= window || n >= explained && p.idles == 0 {
+			p.wait(Wait{Job: j, Cause: inTurn})
 			continue
 		}
-		buffer = p.candidates(j, buffer)
+		candidates := p.candidates(j)
 		best, bestAt, other, otherAt := -1, math.Inf(1), -1, math.Inf(1) // other: the best of the idle ones
-		for _, s := range buffer {
+		for _, s := range candidates {
 			at := p.finish(j, s)
 			if at < bestAt || at == bestAt && p.idle(s) && !p.idle(best) {
 				best, bestAt = s, at
 			}
-			if p.idle(s) && at < otherAt {
+			if at < otherAt && p.idle(s) {
 				other, otherAt = s, at
 			}
 		}
@@ -258,7 +297,7 @@ func (p *planner) predicted(order []int) {
 		case best < 0:
 			p.wait(p.stranded(j))
 		case p.idle(best):
-			p.start(j, best, p.bestReason(j, best, len(buffer), bestAt))
+			p.start(j, best, p.bestReason(j, best, len(candidates), bestAt))
 		default:
 			p.wait(p.later(j, best, other))
 			p.occupy(j, best, bestAt)

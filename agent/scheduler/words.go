@@ -11,12 +11,12 @@ type Cause int
 
 // The causes of waiting.
 const (
-	held      Cause = iota // nothing may start: Detail
-	stranded               // no station can take it: Detail
-	busy                   // every station that can make it is busy; Station comes free first for it
-	sooner                 // Station is busy, yet done sooner than the idle station Other
-	dealt                  // round robin dealt it to Station, which is busy
-	farBehind              // too far behind to be planned
+	held     Cause = iota // nothing may start: Detail
+	stranded              // no station can take it: Detail
+	busy                  // every station that can make it is busy; Station comes free first for it
+	sooner                // Station is busy, yet done sooner than the idle station Other
+	dealt                 // round robin dealt it to Station, which is busy
+	inTurn                // others come first; it was not planned
 )
 
 // Wait is why an image does not start now.
@@ -27,7 +27,7 @@ type Wait struct {
 	Other   int     // idle, but later (sooner)
 	Loads   bool    // Other would have to load the model first (sooner)
 	Seconds float64 // until Station is free for it
-	Ahead   int     // images before it
+	Ahead   int     // images that wait before it
 	Detail  string
 }
 
@@ -36,7 +36,7 @@ func (p *planner) later(j, station, other int) Wait {
 	w := Wait{Job: j, Cause: busy, Station: station, Other: other, Seconds: p.free[station]}
 	if other >= 0 {
 		w.Cause = sooner
-		w.Loads = p.cost(j, other).Load > 0 && p.holds[other] != p.Kinds[p.Pending[j].Kind].Model
+		w.Loads = p.cost(j, other).Load > 0 && !p.holding(j, other)
 	}
 	return w
 }
@@ -52,7 +52,7 @@ func (p *planner) stranded(j int) Wait {
 			continue
 		case st.Blocked != "":
 			why = append(why, st.Name+" "+st.Blocked)
-		case !p.fits(j, s):
+		case !p.fits(job.Kind, s):
 			why = append(why, fmt.Sprintf("%s has room for %s, %s needs about %s", st.Name, gib(*st.Room), model, gib(p.cost(j, s).Needs)))
 		}
 	}
@@ -90,10 +90,8 @@ func (w Wait) Words(stations []Station) string {
 		if w.Ahead == 0 {
 			return fmt.Sprintf("waiting %s for %s: every device is busy", about(w.Seconds), name(w.Station))
 		}
-		return fmt.Sprintf("waiting its turn: %s ahead of it", imagesAre(w.Ahead))
-	default:
-		return "waiting its turn: more than " + imagesAre(window) + " ahead of it"
 	}
+	return fmt.Sprintf("waiting its turn: %s ahead of it", imagesAre(w.Ahead))
 }
 
 func imagesAre(n int) string {
@@ -138,7 +136,7 @@ func (p *planner) bestReason(j, s, candidates int, finish float64) string {
 		return fmt.Sprintf("%s is free; the last attempt failed on %s", st.Name, p.names(p.Pending[j].Avoid))
 	case candidates == 1:
 		return st.Name + " is the only device that can make it now"
-	case c.Load > 0 && p.holds[s] == p.Kinds[p.Pending[j].Kind].Model:
+	case c.Load > 0 && p.holding(j, s):
 		return fmt.Sprintf("%s is free, holds the model and is done first, in about %s", st.Name, about(finish))
 	case c.Load > 0:
 		return fmt.Sprintf("%s is free and done first, in about %s with loading the model", st.Name, about(finish))

@@ -67,7 +67,7 @@ func (a *artist) opening(neckShape *outline) {
 		inside = hex(0xeeeae2)
 	}
 	c := a.solid(cut, inside)
-	n := a.solid(neckShape2(neckShape, a.collar), a.skin)
+	n := a.solid(within(neckShape, a.collar), a.skin)
 	a.tint(smooth(ring(a.head(0, 0.42), 0.22, 0.14, 14)), hex(0x8a5c58), 0.10, 0.8, neckShape)
 	a.trace(cut, 0.0050, 0.8, c)
 	a.line(curve(vec{-0.05, 0.50}, vec{-0.10, 0.47}, vec{-0.17, 0.465}), 0.004, 0.45, n, nil)
@@ -87,10 +87,14 @@ func (a *artist) opening(neckShape *outline) {
 	a.trace(a.d.layers[tie].shape, 0.0045, 0.8, tie)
 }
 
-// neckShape2 keeps the neck within a shirt's collar.
-func neckShape2(neck *outline, c collar) *outline {
-	if c != suit {
+// within keeps the neck inside the collar.
+func within(neck *outline, c collar) *outline {
+	switch c {
+	case vneck:
 		return neck
+	case crew:
+		half := (neck.hi.x - neck.lo.x) / 4
+		return smooth(mirrored(vec{0, 0.02}, vec{half * 1.04, 0.04}, vec{half, 0.22}, vec{half * 1.1, 0.38}, vec{half * 1.2, 0.46}, vec{half * 0.6, 0.51}, vec{0, 0.52}))
 	}
 	return smooth(mirrored(vec{0, 0.02}, vec{0.125, 0.04}, vec{0.122, 0.25}, vec{0.125, 0.42}, vec{0.05, 0.53}, vec{0, 0.56}))
 }
