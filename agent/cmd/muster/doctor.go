@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +72,7 @@ func examineDevices(cmd *cobra.Command, config *agent.Config, report *report) er
 }
 
 func examineInventory(inventory *gpu.Inventory, snapshot *gpu.Snapshot, report *report) {
-	report.good("%d device(s) detected; %s", len(inventory.Devices), versions(inventory.Host))
+	report.good("%d device(s) detected; %s", len(inventory.Devices), cmp.Or(versions(inventory.Host), "no GPU driver, ROCm or PyTorch found"))
 	for i, device := range inventory.Devices {
 		switch {
 		case device.Error != "":

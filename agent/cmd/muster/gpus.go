@@ -55,7 +55,13 @@ func printGPUs(out io.Writer, inventory *gpu.Inventory, snapshot *gpu.Snapshot, 
 	if total := inventory.TotalMemoryBytes(); total > 0 {
 		fmt.Fprintf(&text, ", %.2f GiB VRAM", gpu.RoundGiB(total))
 	}
-	fmt.Fprintf(&text, " · %s\n", versions(inventory.Host))
+	if found := versions(inventory.Host); found != "" {
+		text.WriteString(" · " + found)
+	}
+	if len(inventory.Devices) == 0 {
+		fmt.Fprintf(&text, " · images are drawn by the CPU, %d cores", inventory.Host.CPUCount)
+	}
+	text.WriteByte('\n')
 	table := tabwriter.NewWriter(&text, 2, 0, 2, ' ', 0)
 	if len(inventory.Devices) > 0 {
 		fmt.Fprintln(table, "ID\tNAME\tMEMORY GiB\tLOAD\tTEMP\tPOWER\tCC\tMP\tPCI\tSTATE")
@@ -126,6 +132,7 @@ func state(device gpu.Device, r gpu.Reading) string {
 	return words
 }
 
+// versions lists what was found of drivers and libraries; "" when nothing was.
 func versions(h gpu.Host) string {
 	parts := []string{}
 	add := func(name, version string) {
@@ -139,9 +146,6 @@ func versions(h gpu.Host) string {
 	add("ROCm", h.ROCmVersion)
 	if h.Torch != nil {
 		add("PyTorch", h.Torch.Version)
-	}
-	if len(parts) == 0 {
-		return fmt.Sprintf("CPU only: %d cores", h.CPUCount)
 	}
 	return strings.Join(parts, ", ")
 }
