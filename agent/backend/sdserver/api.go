@@ -88,15 +88,15 @@ func (a *api) do(ctx context.Context, method, path string, body, out any, want i
 	if response.StatusCode != want {
 		return failure(response.StatusCode, bounded)
 	}
-	err = json.NewDecoder(bounded).Decode(out)
+	// Read first, decode then: a flood is noticed at the speed of memory.
+	text, err := io.ReadAll(bounded)
 	switch {
 	case bounded.N <= 0:
 		return fmt.Errorf("%w: more than %d MB", errBroken, maxAnswer>>20)
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return err // the connection was dropped
 	case err != nil:
+		return err // the connection was dropped, or the deadline is over
+	}
+	if err := json.Unmarshal(text, out); err != nil {
 		return fmt.Errorf("%w: %s", errBroken, cut(err.Error()))
 	}
 	return nil

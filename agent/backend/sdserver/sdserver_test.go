@@ -35,6 +35,7 @@ type setup struct {
 	settings fake.Settings
 	vendor   gpu.Vendor
 	limits   limits
+	backend  string                   // --sd-backend
 	models   map[string]fake.Scenario // "model" when there are none
 }
 
@@ -58,7 +59,7 @@ func newBench(t *testing.T, s setup) *bench {
 		models = append(models, backend.Model{Name: name, Path: backendtest.WriteModel(t, b.dir, name, scenario)})
 	}
 	var err error
-	b.Fleet, err = newFleet(Config{Program: b.program, Dir: t.TempDir(), Models: models, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}, s.limits)
+	b.Fleet, err = newFleet(Config{Program: b.program, Dir: t.TempDir(), Models: models, BackendName: s.backend, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}, s.limits)
 	if err != nil {
 		t.Fatal(err)
 	}

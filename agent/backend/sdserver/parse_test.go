@@ -1,0 +1,228 @@
+package sdserver
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/png"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"muster/agent/fixture"
+)
+
+func TestParseBar(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		line string
+		want bar
+		ok   bool
+	}{
+		{"  |=========================>                        | 1/2 - 20.00it/s", bar{1, 2, 0.05}, true},
+		{"  |==================================================| 2/2 - 2.04s/it", bar{2, 2, 2.04}, true},
+		{"  |>                                                 | 1/100 - 0.00s/it", bar{1, 100, 0}, true},
+		{"  |##################################################| 686/686 - 311.47MB/s", bar{}, false}, // loading
+		{"  |##################################################| 686/686 - 20.00it/s", bar{}, false},
+		{"  |=====>  | 3/2 - 1.00it/s", bar{}, false},
+		{"  |=====>  | 0/2 - 1.00it/s", bar{}, false},
+		{"  |=====>  | 1/2 - 0.00it/s", bar{}, false},
+		{"  |=====>  | 1/2 - nanit/s", bar{}, false},
+		{"  |=====>  | 1/99999999999 - 1.00it/s", bar{}, false},
+		{"[INFO ] main.cpp:148  - listening on: http://127.0.0.1:1234", bar{}, false},
+		{"", bar{}, false},
+	} {
+		if got, ok := parseBar(tt.line); got != tt.want || ok != tt.ok {
+			t.Errorf("%q: %+v, %v; want %+v, %v", tt.line, got, ok, tt.want, tt.ok)
+		}
+	}
+}
+
+// The captured bytes of a batch of three give its steps, and nothing else.
+func TestCapturedOutput(t *testing.T) {
+	t.Parallel()
+	capture, err := os.ReadFile(fixture.Path(t, "sd-server", "11-progress-bytes.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("\n", "", `\n`, "\n", `\r`, "\r", `\x1b`, "\x1b").Replace(string(capture))
+	var bars []string
+	var marks []mark
+	for _, line := range regexp.MustCompile("\r|\n|\x1b\\[K").Split(text, -1) {
+		if b, ok := parseBar(line); ok {
+			bars = append(bars, fmt.Sprintf("%d/%d", b.step, b.steps))
+		}
+		if m := parseMark(line); m != noMark {
+			marks = append(marks, m)
+		}
+	}
+	if got := strings.Join(bars, " "); got != "1/2 2/2 1/2 2/2 1/2 2/2" {
+		t.Errorf("bars %s", got)
+	}
+	if len(marks) < 8 || marks[0] != sampling || marks[1] != decoding || marks[len(marks)-1] != finished {
+		t.Errorf("marks %v", marks)
+	}
+}
+
+func FuzzParseBar(f *testing.F) {
+	f.Add("  |=========================>                        | 1/2 - 19.63it/s")
+	f.Add("  |####| 120/686 - 1.21GB/s")
+	f.Add("[INFO ] stable-diffusion.cpp:5679 - generating image: 1/3 - seed 42")
+	f.Fuzz(func(t *testing.T, line string) {
+		if b, ok := parseBar(line); ok && (b.step < 1 || b.step > b.steps || !(b.seconds >= 0) || strings.Contains(line, "#")) {
+			t.Errorf("%q gives %+v", line, b)
+		}
+		o := newOutput()
+		o.begin()
+		o.stdout(line)
+		o.stderr(line)
+		if seen := o.look(); seen.step != 0 {
+			t.Errorf("%q outside of sampling counts as step %d", line, seen.step)
+		}
+		if said := o.complaint(); len(said) > 700 || strings.ContainsAny(said, "\x00\n\r\x1b") {
+			t.Errorf("%q is shown as %q", line, said)
+		}
+	})
+}
+
+const procNetTCP = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 11 1 0000000000000000 100 0 0 10 0
+   1: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12 1 0000000000000000 100 0 0 10 0
+   2: 0100007F:1F90 0100007F:D431 01 00000000:00000000 00:00000000 00000000  1000        0 13 1 0000000000000000 20 4 30 10 -1
+   3: 00000000:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 14 1 0000000000000000 100 0 0 10 0
+   4: 0200007F:1F92 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 15 1 0000000000000000 100 0 0 10 0
+`
+
+func TestParseListeners(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, text string
+		port       int
+		want       []uint64
+		bad        bool
+	}{
+		{"two on one port, without their connection", procNetTCP, 8080, []uint64{11, 12}, false},
+		{"on every address", procNetTCP, 8081, []uint64{14}, false},
+		{"on another loopback address", procNetTCP, 8082, nil, false},
+		{"nobody", procNetTCP, 8083, nil, false},
+		{"empty", "", 8080, nil, false},
+		{"cut off", "   0: 0100007F:1F90 00000000:0000 0A", 8080, nil, true},
+		{"no address", strings.Replace(procNetTCP, "0100007F:1F90", "zzz", 1), 8080, nil, true},
+		{"no inode", strings.Replace(procNetTCP, " 11 1 ", " ?? 1 ", 1), 8080, nil, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := parseListeners(strings.NewReader(tt.text), tt.port)
+			if (err != nil) != tt.bad || !tt.bad && !slices.Equal(got, tt.want) {
+				t.Errorf("got %v, %v; want %v", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzParseListeners(f *testing.F) {
+	f.Add(procNetTCP, 8080)
+	f.Add("a b:c d e\n", 1)
+	f.Fuzz(func(t *testing.T, text string, port int) {
+		inodes, err := parseListeners(strings.NewReader(text), port)
+		if err == nil && len(inodes) > strings.Count(text, "\n")+1 {
+			t.Errorf("%d sockets in %d lines", len(inodes), strings.Count(text, "\n")+1)
+		}
+	})
+}
+
+func TestParseDevices(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		text string
+		want []listedDevice
+	}{
+		{"CPU\tAMD EPYC 7551P\n", []listedDevice{{"cpu", 0, "AMD EPYC 7551P"}}},
+		{"ggml_cuda_init: found 2 ROCm devices:\n  Device 0: AMD Radeon\nROCm0\tAMD Radeon Instinct MI25\r\nROCm1\tAMD Radeon Instinct MI25", []listedDevice{
+			{"rocm", 0, "AMD Radeon Instinct MI25"}, {"rocm", 1, "AMD Radeon Instinct MI25"}}},
+		{"Vulkan12\tNVIDIA GeForce RTX 4090\n\nMTL0\tApple M3 Max", []listedDevice{{"vulkan", 12, "NVIDIA GeForce RTX 4090"}, {"mtl", 0, "Apple M3 Max"}}},
+		{"Vulkan99999999999999999999\tx\n9\ty\nno tab", []listedDevice{}},
+		{"", []listedDevice{}},
+	} {
+		if got := parseDevices(tt.text); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%q:\n got %+v\nwant %+v", tt.text, got, tt.want)
+		}
+	}
+}
+
+func FuzzParseDevices(f *testing.F) {
+	f.Add("ROCm0\tAMD Radeon Instinct MI25\nCPU\tx\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, d := range parseDevices(text) {
+			if d.kind == "" || d.kind != strings.ToLower(d.kind) || d.ordinal < 0 || strings.ContainsAny(d.description, "\n\t\r") && strings.TrimSpace(d.description) != d.description {
+				t.Errorf("%q gives %+v", text, d)
+			}
+		}
+		parseFlags(text)
+		parseVersion(text)
+	})
+}
+
+func TestCapturedHelp(t *testing.T) {
+	t.Parallel()
+	help, err := os.ReadFile(fixture.Path(t, "sd-server", "help.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := parseFlags(string(help))
+	for _, flag := range []string{"--listen-ip", "--listen-port", "--model", "--backend", "--eager-load", "--list-devices", "--lora-model-dir", "--hires-upscalers-dir", "--seed", "--threads"} {
+		if !flags[flag] {
+			t.Errorf("%s was not found in the help", flag)
+		}
+	}
+	if flags["--health"] || len(flags) < 100 {
+		t.Errorf("%d flags", len(flags))
+	}
+	if version, number := parseVersion(string(help)); version != "master-827-97d2990+" || number != 827 {
+		t.Errorf("version %q, %d", version, number)
+	}
+	if version, number := parseVersion("no version at all"); version != "" || number != 0 {
+		t.Errorf("version %q, %d", version, number)
+	}
+}
+
+func TestCheckPNG(t *testing.T) {
+	t.Parallel()
+	var whole bytes.Buffer
+	if err := png.Encode(&whole, image.NewGray(image.Rect(0, 0, 64, 128))); err != nil {
+		t.Fatal(err)
+	}
+	file := whole.Bytes()
+	if err := checkPNG(file, 64, 128); err != nil {
+		t.Error(err)
+	}
+	for n := range file {
+		if checkPNG(file[:n], 64, 128) == nil {
+			t.Fatalf("the first %d of %d bytes pass as a whole", n, len(file))
+		}
+		damaged := slices.Clone(file)
+		damaged[n] ^= 0x10
+		if checkPNG(damaged, 64, 128) == nil {
+			t.Fatalf("a wrong bit in byte %d is not noticed", n)
+		}
+	}
+	if err := checkPNG(file, 128, 64); err == nil {
+		t.Error("another size is not noticed")
+	}
+}
+
+func FuzzCheckPNG(f *testing.F) {
+	var small bytes.Buffer
+	_ = png.Encode(&small, image.NewGray(image.Rect(0, 0, 1, 1)))
+	f.Add(small.Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if checkPNG(data, 1, 1) == nil {
+			if config, err := png.DecodeConfig(bytes.NewReader(data)); err == nil && (config.Width != 1 || config.Height != 1) {
+				t.Errorf("%dx%d passes for 1x1", config.Width, config.Height)
+			}
+		}
+	})
+}
