@@ -12,7 +12,7 @@ import (
 var (
 	formats     = []string{"png", "jpeg", "webp"}
 	samplers    = strings.Fields("euler euler_a heun dpm2 dpm++2s_a dpm++2m dpm++2mv2 ipndm ipndm_v lcm ddim_trailing tcd res_multistep res_2s er_sde euler_cfg_pp euler_a_cfg_pp euler_ge dpm++2m_sde dpm++2m_sde_bt lms")
-	schedulers  = strings.Fields("discrete karras exponential ays gits sgm_uniform simple smoothstep kl_optimal lcm bong_tangent ltx2 logit_normal flux2 flux beta")
+	schedulers  = strings.Fields("discrete normal karras exponential ays gits sgm_uniform simple smoothstep kl_optimal lcm bong_tangent ltx2 logit_normal flux2 flux beta")
 	latentModes = []string{"Latent", "Latent (nearest)", "Latent (nearest-exact)", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)"}
 )
 
@@ -46,7 +46,7 @@ func sdapiSamplers() []any {
 
 func sdapiSchedulers() []any {
 	list := []any{}
-	for _, name := range append([]string{"default", "discrete", "normal"}, schedulers[1:]...) {
+	for _, name := range append([]string{"default"}, schedulers...) {
 		list = append(list, map[string]any{"label": name, "name": name})
 	}
 	return list
