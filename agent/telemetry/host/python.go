@@ -78,6 +78,11 @@ func (r *Reader) packagesOf(python string) []string {
 	if env := path.Dir(path.Dir(python)); r.isEnvironment(env) {
 		return r.packagesOfEnvironment(env)
 	}
+	return r.packagesOfInterpreter(python)
+}
+
+// packagesOfInterpreter gives those of an interpreter that is not part of an environment.
+func (r *Reader) packagesOfInterpreter(python string) []string {
 	resolved, err := r.files.resolve(python)
 	if err != nil {
 		return nil
@@ -113,8 +118,8 @@ func (r *Reader) packagesOfEnvironment(env string) []string {
 		return sites
 	}
 	home, system := parseEnvironment(data)
-	if base := path.Join(home, "python3"); system && path.IsAbs(home) && !r.isEnvironment(path.Dir(home)) {
-		sites = append(sites, r.packagesOf(base)...)
+	if system && path.IsAbs(home) {
+		sites = append(sites, r.packagesOfInterpreter(path.Join(home, "python3"))...)
 	}
 	return sites
 }
