@@ -253,8 +253,8 @@ func (l *loop) learn(a *attempt, o outcome, now time.Time) {
 			l.avoid[a.job.ID] = map[string]bool{}
 		}
 		l.avoid[a.job.ID][a.slot] = true
-	case a.number == 0 && a.cold:
-		st.loaded, st.holds = "", 0 // never reached the backend
+	case a.cold && !a.stepped():
+		st.loaded, st.holds = "", 0 // it ended before the model was surely there
 	}
 }
 

@@ -54,6 +54,13 @@ func (a *attempt) remaining(now time.Time) float64 {
 	return max(left, a.total/10)
 }
 
+// stepped says whether a step was reported.
+func (a *attempt) stepped() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last.step > 0
+}
+
 // moved is when the attempt last showed life.
 func (a *attempt) moved() time.Time {
 	a.mu.Lock()

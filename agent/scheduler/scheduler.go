@@ -174,7 +174,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 }
 
-// rest handles events for a while without planning.
+// rest handles events for a while without planning; what they change is planned after it.
 func (l *loop) rest(ctx context.Context, gap time.Duration) {
 	over := time.NewTimer(gap)
 	defer over.Stop()
@@ -182,8 +182,8 @@ func (l *loop) rest(ctx context.Context, gap time.Duration) {
 		select {
 		case e := <-l.s.events:
 			l.handle(e)
-		case <-over.C:
 			l.s.Wake()
+		case <-over.C:
 			return
 		case <-ctx.Done():
 			return

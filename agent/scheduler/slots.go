@@ -16,6 +16,7 @@ const (
 	deadAfter        = 10 * time.Second // stuck, lost or vanished for so long: what runs there is given up
 	finishingAfter   = 30 * time.Second // a cancelled attempt that has not returned is told as a problem
 	settleAfter      = 3 * time.Second  // utilization is our own work's until so long after it
+	leastBusy        = 10               // percent; below it is a desktop, not another program's work
 	leastShare       = 0.5              // a program that fills a device still leaves about half of it
 	firstRest        = time.Second      // after a failure; doubles
 	longestRest      = time.Minute
@@ -81,7 +82,10 @@ func (st *slotState) crowd(r gpu.Reading, now time.Time) {
 	if st.current != nil || r.UtilizationPercent == nil || !st.idleSince.IsZero() && now.Sub(st.idleSince) < settleAfter {
 		return
 	}
-	left := max(leastShare, 1-*r.UtilizationPercent/100)
+	left := 1.0
+	if *r.UtilizationPercent >= leastBusy {
+		left = max(leastShare, 1-*r.UtilizationPercent/100)
+	}
 	st.share += learningRate * (left - st.share)
 }
 
