@@ -3,43 +3,65 @@
 package fakenvml
 
 import (
+	"bytes"
 	_ "embed"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
 //go:embed testdata/fake.c
 var source []byte
 
-// Build compiles the library into a folder of the test's own and gives its path. It lacks the symbols in without, as older or
+// Build links the library into a folder of the test's own and gives its path. It lacks the symbols in without, as older or
 // newer drivers do. Without gcc the test is skipped.
 func Build(t testing.TB, without ...string) string {
 	t.Helper()
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
+	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("gcc is not installed: the fake libnvidia-ml can't be built")
 	}
-	header, err := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/NVIDIA/go-nvml/pkg/nvml").Output()
+	object, err := compiled()
 	if err != nil {
-		t.Fatalf("find nvml.h in go-nvml: %v", err)
+		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	c, library, script := filepath.Join(dir, "fake.c"), filepath.Join(dir, "libnvidia-ml.so.1"), filepath.Join(dir, "symbols")
-	write(t, c, string(source))
-	args := []string{"-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations",
-		"-I" + strings.TrimSpace(string(header)), "-Wl,-soname,libnvidia-ml.so.1", "-o", library, c}
+	write(t, filepath.Join(dir, "fake.o"), string(object))
+	args := []string{"-shared", "-Wl,-soname,libnvidia-ml.so.1", "-o", "libnvidia-ml.so.1", "fake.o"}
 	if len(without) > 0 {
-		write(t, script, "{ local: "+strings.Join(without, "; ")+"; };\n")
-		args = append(args, "-Wl,--version-script="+script)
+		write(t, filepath.Join(dir, "symbols"), "{ local: "+strings.Join(without, "; ")+"; };\n")
+		args = append(args, "-Wl,--version-script=symbols")
 	}
-	if out, err := exec.Command(gcc, args...).CombinedOutput(); err != nil {
+	link := exec.Command("gcc", args...)
+	link.Dir = dir
+	if out, err := link.CombinedOutput(); err != nil {
 		t.Fatalf("gcc: %v\n%s", err, out)
 	}
-	return library
+	return filepath.Join(dir, "libnvidia-ml.so.1")
 }
+
+// compiled gives the object file, made once per process: only linking differs from test to test.
+var compiled = sync.OnceValues(func() ([]byte, error) {
+	header, err := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/NVIDIA/go-nvml/pkg/nvml").Output()
+	if err != nil {
+		return nil, fmt.Errorf("find nvml.h in go-nvml: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "fakenvml")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	gcc := exec.Command("gcc", "-c", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations",
+		"-I"+strings.TrimSpace(string(header)), "-o", filepath.Join(dir, "fake.o"), "-x", "c", "-")
+	gcc.Stdin = bytes.NewReader(source)
+	if out, err := gcc.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("gcc: %w\n%s", err, out)
+	}
+	return os.ReadFile(filepath.Join(dir, "fake.o"))
+})
 
 // Scenario is the file that tells a fake library what to do.
 type Scenario struct {
