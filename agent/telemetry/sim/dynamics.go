@@ -95,7 +95,7 @@ func (d *device) reading() gpu.Reading {
 	v := &values{
 		utilization:       round(clamp(s.utilization+load*1.5*d.vary(1), 0, 100), 1),
 		memoryUtilization: round(clamp(load*(58+7*d.vary(2)), 0, 100), 1),
-		watts:             round(max(1, s.watts*(1+0.025*d.vary(3))), 10),
+		watts:             round(clamp(s.watts+(0.6+0.02*s.watts)*d.vary(3), 1, d.limitWatts), 10),
 		limit:             d.limitWatts,
 		coreMHz:           round(s.coreMHz*(1+0.008*load*d.vary(4)), 1),
 		memoryMHz:         d.memoryMHz,
