@@ -1,5 +1,6 @@
 // Package backendtest tests generators: Exercise is the suite that every backend.Backend passes, and BuildFakeSDServer gives a
-// program that behaves as a real sd-server was seen to behave. For tests only.
+// program that behaves as a real sd-server was seen to behave. Settings beside that program and a Scenario beside a model tell it what
+// to do, a journal tells of its starts: no variables, because it runs in an environment made from scratch. For tests only.
 package backendtest
 
 import (
@@ -12,13 +13,12 @@ import (
 	"sync"
 	"testing"
 
-	"muster/agent/backend/backendtest/fake"
 	"muster/shared/gpu"
 )
 
 // BuildFakeSDServer builds the fake sd-server (see its package comment) into a folder of the test's own and gives its path. With
 // no settings it is a ROCm build on the captured machine amd-mi25x8: see MI25x8.
-func BuildFakeSDServer(t testing.TB, settings ...fake.Settings) string {
+func BuildFakeSDServer(t testing.TB, settings ...Settings) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "sd-server")
 	shared := build.take(t)
@@ -26,9 +26,9 @@ func BuildFakeSDServer(t testing.TB, settings ...fake.Settings) string {
 		copyProgram(t, shared, program)
 	}
 	if len(settings) == 0 {
-		settings = []fake.Settings{MI25x8()}
+		settings = []Settings{MI25x8()}
 	}
-	writeJSON(t, fake.SettingsPath(program), settings[0])
+	writeJSON(t, SettingsPath(program), settings[0])
 	return program
 }
 
@@ -100,19 +100,19 @@ func writeJSON(t testing.TB, path string, value any) {
 
 // MI25x8 are the devices that a ROCm build lists on the captured machine amd-mi25x8, in HIP's order (KFD node id), each with
 // its unique id.
-func MI25x8() fake.Settings {
-	var s fake.Settings
+func MI25x8() Settings {
+	var s Settings
 	for i, id := range []int{4, 5, 6, 7, 0, 1, 2, 3} {
-		s.Devices = append(s.Devices, fake.Device{
+		s.Devices = append(s.Devices, Device{
 			Name: fmt.Sprintf("ROCm%d", i), Description: "AMD Radeon Instinct MI25", ID: fmt.Sprintf("GPU-c34f1a2b%08x", id),
 		})
 	}
-	s.Devices = append(s.Devices, fake.Device{Name: "CPU", Description: "AMD EPYC 7551P 32-Core Processor", ID: "cpu"})
+	s.Devices = append(s.Devices, Device{Name: "CPU", Description: "AMD EPYC 7551P 32-Core Processor", ID: "cpu"})
 	return s
 }
 
 // Devices gives the devices that a reader would find for the settings' GPUs, in their order.
-func Devices(s fake.Settings, vendor gpu.Vendor) []gpu.Device {
+func Devices(s Settings, vendor gpu.Vendor) []gpu.Device {
 	var devices []gpu.Device
 	for _, d := range s.Devices {
 		if d.ID == "cpu" {
@@ -127,24 +127,24 @@ func Devices(s fake.Settings, vendor gpu.Vendor) []gpu.Device {
 }
 
 // WriteModel makes the smallest safetensors file in dir, with a scenario beside it, and gives its path.
-func WriteModel(t testing.TB, dir, name string, scenario fake.Scenario) string {
+func WriteModel(t testing.TB, dir, name string, scenario Scenario) string {
 	t.Helper()
 	path := filepath.Join(dir, name+".safetensors")
 	if err := os.WriteFile(path, []byte("\x13\x00\x00\x00\x00\x00\x00\x00"+`{"__metadata__":{}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	writeJSON(t, fake.ScenarioPath(path), scenario)
+	writeJSON(t, ScenarioPath(path), scenario)
 	return path
 }
 
 // Serving gives the starts of the program that were not probes.
-func Serving(t testing.TB, program string) []fake.Start {
+func Serving(t testing.TB, program string) []Start {
 	t.Helper()
-	starts, err := fake.Starts(program)
+	starts, err := Starts(program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var serving []fake.Start
+	var serving []Start
 	for _, s := range starts {
 		if s.Model != "" || s.Refused != "" {
 			serving = append(serving, s)

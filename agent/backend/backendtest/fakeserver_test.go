@@ -21,7 +21,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"muster/agent/backend/backendtest/fake"
 	"muster/agent/fixture"
 	"muster/shared/gpu"
 )
@@ -65,13 +64,13 @@ func exchanges(t *testing.T, file string) []exchange {
 // launch starts a fake as the captured server was started, and waits until it listens.
 func launch(t *testing.T) (address, models string) {
 	t.Helper()
-	program := BuildFakeSDServer(t, fake.Settings{})
+	program := BuildFakeSDServer(t, Settings{})
 	dir := t.TempDir()
 	models = filepath.Join(dir, "models")
 	if err := os.Mkdir(models, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	WriteModel(t, models, "sd1-mc64", fake.Scenario{StepMilliseconds: 10})
+	WriteModel(t, models, "sd1-mc64", Scenario{StepMilliseconds: 10})
 	for _, name := range []string{"empty.safetensors", "garbage.gguf", "garbage.safetensors", "sd1-mc320.safetensors", "taesd.safetensors", "truncated.safetensors"} {
 		if err := os.WriteFile(filepath.Join(models, name), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -231,7 +230,7 @@ func TestFakeEndsAsCaptured(t *testing.T) {
 	t.Parallel()
 	program := BuildFakeSDServer(t)
 	dir := t.TempDir()
-	model := WriteModel(t, dir, "model", fake.Scenario{})
+	model := WriteModel(t, dir, "model", Scenario{})
 	garbage := filepath.Join(dir, "garbage.gguf")
 	if err := os.WriteFile(garbage, []byte("no model at all"), 0o600); err != nil {
 		t.Fatal(err)
@@ -298,9 +297,9 @@ func TestFakeDrawsBarsAsCaptured(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.NewReplacer("\n", "", `\n`, "\n", `\r`, "\r", `\x1b`, "\x1b").Replace(string(capture))
-	program := BuildFakeSDServer(t, fake.Settings{})
+	program := BuildFakeSDServer(t, Settings{})
 	dir := t.TempDir()
-	model := WriteModel(t, dir, "model", fake.Scenario{StepMilliseconds: 5})
+	model := WriteModel(t, dir, "model", Scenario{StepMilliseconds: 5})
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -356,8 +355,8 @@ func TestFakesShareAPort(t *testing.T) {
 	t.Parallel()
 	address, models := launch(t)
 	_, port, _ := net.SplitHostPort(address)
-	program := BuildFakeSDServer(t, fake.Settings{})
-	cmd := exec.Command(program, "--listen-port", port, "-m", WriteModel(t, models, "other", fake.Scenario{}))
+	program := BuildFakeSDServer(t, Settings{})
+	cmd := exec.Command(program, "--listen-port", port, "-m", WriteModel(t, models, "other", Scenario{}))
 	cmd.Env = []string{}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -393,8 +392,8 @@ func TestFakeQueueIsFullAt64(t *testing.T) {
 func TestFakeDiesByItsSignals(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGKILL} {
-		program := BuildFakeSDServer(t, fake.Settings{})
-		cmd := exec.Command(program, "--listen-port", "0", "--backend", "cpu", "-m", WriteModel(t, t.TempDir(), "model", fake.Scenario{}))
+		program := BuildFakeSDServer(t, Settings{})
+		cmd := exec.Command(program, "--listen-port", "0", "--backend", "cpu", "-m", WriteModel(t, t.TempDir(), "model", Scenario{}))
 		cmd.Env = []string{}
 		out, err := cmd.StdoutPipe()
 		if err != nil {

@@ -18,7 +18,6 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
-	"muster/agent/backend/backendtest/fake"
 	"muster/shared/gpu"
 	"muster/shared/job"
 )
@@ -41,8 +40,8 @@ func TestOlderBuilds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			settings := fake.Settings{Devices: devices, Without: tt.without}
-			b := newBench(t, setup{settings: settings, backend: tt.backend, models: map[string]fake.Scenario{"model": {LoadMilliseconds: 20}}})
+			settings := backendtest.Settings{Devices: devices, Without: tt.without}
+			b := newBench(t, setup{settings: settings, backend: tt.backend, models: map[string]backendtest.Scenario{"model": {LoadMilliseconds: 20}}})
 			err := b.Serves(b.devices[0])
 			if tt.problem != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.problem) {
@@ -94,7 +93,7 @@ func TestProgramThatDoesNotAnswer(t *testing.T) {
 				t.Errorf("Serves gives %v; want %q", err, text)
 			}
 			settings.Probe = ""
-			write(t, fake.SettingsPath(program), settings)
+			write(t, backendtest.SettingsPath(program), settings)
 			f.limits = quick()
 			f.ask(t.Context())
 			if err := f.Serves(dev); err != nil {
@@ -171,7 +170,7 @@ func TestMain(m *testing.M) {
 func TestKillOfTheAgentLeavesNoChild(t *testing.T) {
 	t.Parallel()
 	program := backendtest.BuildFakeSDServer(t)
-	backendtest.WriteModel(t, filepath.Dir(program), "model", fake.Scenario{StepMilliseconds: 300})
+	backendtest.WriteModel(t, filepath.Dir(program), "model", backendtest.Scenario{StepMilliseconds: 300})
 	agent := exec.Command(os.Args[0])
 	agent.Env = append(os.Environ(), standIn+"="+program)
 	out, err := agent.StdoutPipe()

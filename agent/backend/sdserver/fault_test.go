@@ -15,14 +15,13 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
-	"muster/agent/backend/backendtest/fake"
 	"muster/shared/job"
 )
 
 // impatient are limits for a child that hangs. They are as short as a loaded machine allows, for work that takes milliseconds.
 func impatient() limits {
 	l := quick()
-	l.answer, l.stall, l.firstStep = time.Second, 2*time.Second, 2*time.Second
+	l.answer, l.stall, l.firstStep = time.Second, 3*time.Second, 3*time.Second
 	return l
 }
 
@@ -31,44 +30,44 @@ func TestFaults(t *testing.T) {
 	t.Parallel()
 	const final = "final"
 	for _, tt := range []struct {
-		fault  fake.Fault
+		fault  backendtest.Fault
 		want   any // a sentinel, or final
 		text   string
 		starts int // with the next image; 0: not checked
 		limits limits
 	}{
-		{fault: fake.Fault{Do: fake.Crash, Step: 1}, want: backend.ErrUnavailable, text: "signal: segmentation fault", starts: 2},
-		{fault: fake.Fault{Do: fake.Crash, Step: 2}, want: backend.ErrUnavailable, starts: 2},
-		{fault: fake.Fault{Do: fake.Crash, Step: 3}, want: backend.ErrUnavailable, starts: 2},
-		{fault: fake.Fault{Do: fake.Crash, Step: 4}, want: backend.ErrUnavailable, starts: 2},
-		{fault: fake.Fault{Do: fake.Crash, Step: 5}, want: backend.ErrUnavailable, starts: 2},
-		{fault: fake.Fault{Do: fake.Crash, Step: 6}, want: backend.ErrUnavailable, starts: 2},
-		{fault: fake.Fault{Do: fake.Abort, Step: 2, Text: "ggml-cuda.cu:88: CUDA error: out of memory"}, want: backend.ErrOutOfMemory, text: "CUDA error", starts: 2},
-		{fault: fake.Fault{Do: fake.Abort, Text: "conditioner.hpp:467: GGML_ASSERT(!chunk_hidden_states.empty()) failed"}, want: backend.ErrUnavailable, text: "GGML_ASSERT", starts: 2},
-		{fault: fake.Fault{Do: fake.OutOfMemory, Step: 1}, want: backend.ErrOutOfMemory, text: "smaller size", starts: 1},
-		{fault: fake.Fault{Do: fake.Fail, Step: 3, Text: "the tokenizer choked"}, want: final, text: "the tokenizer choked", starts: 1},
-		{fault: fake.Fault{Do: fake.Hang, Step: 1}, want: backend.ErrUnavailable, text: "hangs", starts: 2, limits: impatient()},
-		{fault: fake.Fault{Do: fake.Hang, Step: 3}, want: backend.ErrUnavailable, text: "at step 2", starts: 2, limits: impatient()},
-		{fault: fake.Fault{Do: fake.Hang, Step: 6}, want: backend.ErrUnavailable, text: "at step 5", starts: 2, limits: impatient()},
-		{fault: fake.Fault{Do: fake.Garbage}, want: backend.ErrUnavailable, text: "nonsense", starts: 2},
-		{fault: fake.Fault{Do: fake.HalfJSON}, want: backend.ErrUnavailable, starts: 2, limits: impatient()},
-		{fault: fake.Fault{Do: fake.WrongID}, want: backend.ErrUnavailable, text: "another job", starts: 2},
-		{fault: fake.Fault{Do: fake.Lost}, want: backend.ErrUnavailable, text: "job not found", starts: 2},
-		{fault: fake.Fault{Do: fake.Huge}, want: backend.ErrUnavailable, text: "more than 64 MB", starts: 2},
-		{fault: fake.Fault{Do: fake.Drip}, want: backend.ErrUnavailable, starts: 2, limits: impatient()},
-		{fault: fake.Fault{Do: fake.HeldAnswer}, want: backend.ErrUnavailable, starts: 2, limits: impatient()},
-		{fault: fake.Fault{Do: fake.CutPNG}, want: backend.ErrUnavailable, text: "cut off", starts: 2},
-		{fault: fake.Fault{Do: fake.DamagedPNG}, want: backend.ErrUnavailable, text: "damaged", starts: 2},
-		{fault: fake.Fault{Do: fake.NoImage}, want: backend.ErrUnavailable, starts: 2},
-		{fault: fake.Fault{Do: fake.OddStatus}, want: backend.ErrUnavailable, text: "levitating", starts: 2},
-		{fault: fake.Fault{Do: fake.AnswerFails}, want: backend.ErrUnavailable, text: "bad_alloc", starts: 2},
-		{fault: fake.Fault{Do: fake.WrongSize}, want: final, text: "128x64 instead of 64x64", starts: 1},
-		{fault: fake.Fault{Do: fake.BusyQueue}, want: backend.ErrUnavailable, text: "busy"},
-		{fault: fake.Fault{Do: fake.Refuse}, want: final, text: "invalid generation parameters"},
-		{fault: fake.Fault{Do: fake.ServerError, Text: "std::bad_alloc"}, want: backend.ErrUnavailable, text: "bad_alloc", starts: 2},
-		{fault: fake.Fault{Do: fake.NoID}, want: backend.ErrUnavailable, text: "without a usable id", starts: 2},
-		{fault: fake.Fault{Do: fake.LoadCrashes}, want: backend.ErrUnavailable, text: "segmentation fault", starts: 2},
-		{fault: fake.Fault{Do: fake.LoadOutOfMemory}, want: backend.ErrOutOfMemory, text: "cudaMalloc", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Crash, Step: 1}, want: backend.ErrUnavailable, text: "signal: segmentation fault", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Crash, Step: 2}, want: backend.ErrUnavailable, starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Crash, Step: 3}, want: backend.ErrUnavailable, starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Crash, Step: 4}, want: backend.ErrUnavailable, starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Crash, Step: 5}, want: backend.ErrUnavailable, starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Crash, Step: 6}, want: backend.ErrUnavailable, starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Abort, Step: 2, Text: "ggml-cuda.cu:88: CUDA error: out of memory"}, want: backend.ErrOutOfMemory, text: "CUDA error", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Abort, Text: "conditioner.hpp:467: GGML_ASSERT(!chunk_hidden_states.empty()) failed"}, want: backend.ErrUnavailable, text: "GGML_ASSERT", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.OutOfMemory, Step: 1}, want: backend.ErrOutOfMemory, text: "smaller size", starts: 1},
+		{fault: backendtest.Fault{Do: backendtest.Fail, Step: 3, Text: "the tokenizer choked"}, want: final, text: "the tokenizer choked", starts: 1},
+		{fault: backendtest.Fault{Do: backendtest.Hang, Step: 1}, want: backend.ErrUnavailable, text: "hangs", starts: 2, limits: impatient()},
+		{fault: backendtest.Fault{Do: backendtest.Hang, Step: 3}, want: backend.ErrUnavailable, text: "at step 2", starts: 2, limits: impatient()},
+		{fault: backendtest.Fault{Do: backendtest.Hang, Step: 6}, want: backend.ErrUnavailable, text: "at step 5", starts: 2, limits: impatient()},
+		{fault: backendtest.Fault{Do: backendtest.Garbage}, want: backend.ErrUnavailable, text: "nonsense", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.HalfJSON}, want: backend.ErrUnavailable, starts: 2, limits: impatient()},
+		{fault: backendtest.Fault{Do: backendtest.WrongID}, want: backend.ErrUnavailable, text: "another job", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Lost}, want: backend.ErrUnavailable, text: "job not found", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Huge}, want: backend.ErrUnavailable, text: "more than 64 MB", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Drip}, want: backend.ErrUnavailable, starts: 2, limits: impatient()},
+		{fault: backendtest.Fault{Do: backendtest.HeldAnswer}, want: backend.ErrUnavailable, starts: 2, limits: impatient()},
+		{fault: backendtest.Fault{Do: backendtest.CutPNG}, want: backend.ErrUnavailable, text: "cut off", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.DamagedPNG}, want: backend.ErrUnavailable, text: "damaged", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.NoImage}, want: backend.ErrUnavailable, starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.OddStatus}, want: backend.ErrUnavailable, text: "levitating", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.AnswerFails}, want: backend.ErrUnavailable, text: "bad_alloc", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.WrongSize}, want: final, text: "128x64 instead of 64x64", starts: 1},
+		{fault: backendtest.Fault{Do: backendtest.BusyQueue}, want: backend.ErrUnavailable, text: "busy"},
+		{fault: backendtest.Fault{Do: backendtest.Refuse}, want: final, text: "invalid generation parameters"},
+		{fault: backendtest.Fault{Do: backendtest.ServerError, Text: "std::bad_alloc"}, want: backend.ErrUnavailable, text: "bad_alloc", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.NoID}, want: backend.ErrUnavailable, text: "without a usable id", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.LoadCrashes}, want: backend.ErrUnavailable, text: "segmentation fault", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.LoadOutOfMemory}, want: backend.ErrOutOfMemory, text: "cudaMalloc", starts: 2},
 	} {
 		t.Run(fmt.Sprintf("%s before step %d", tt.fault.Do, tt.fault.Step), func(t *testing.T) {
 			t.Parallel()
@@ -77,7 +76,7 @@ func TestFaults(t *testing.T) {
 			if !loading {
 				tt.fault.Job = 1
 			}
-			b := newBench(t, setup{limits: tt.limits, models: map[string]fake.Scenario{"model": {Faults: []fake.Fault{tt.fault}}}})
+			b := newBench(t, setup{limits: tt.limits, models: map[string]backendtest.Scenario{"model": {Faults: []backendtest.Fault{tt.fault}}}})
 			err := b.make(t, "model")
 			if err == nil {
 				t.Fatal("no error")
@@ -110,7 +109,7 @@ func TestLoadThatHangsIsGivenUp(t *testing.T) {
 	t.Parallel()
 	l := quick()
 	l.load = time.Second
-	b := newBench(t, setup{limits: l, models: map[string]fake.Scenario{"model": {Faults: []fake.Fault{{Start: 1, Do: fake.LoadHangs}}}}})
+	b := newBench(t, setup{limits: l, models: map[string]backendtest.Scenario{"model": {Faults: []backendtest.Fault{{Start: 1, Do: backendtest.LoadHangs}}}}})
 	b.limits.load = time.Second
 	if err := b.make(t, "model"); !errors.Is(err, backend.ErrUnavailable) || !strings.Contains(err.Error(), "loading") {
 		t.Errorf("got %v", err)
@@ -126,7 +125,7 @@ func TestBadModelIsNotStartedAgainUntilItsFileChanges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, setup{models: map[string]fake.Scenario{"bad": {}, "good": {}}})
+			b := newBench(t, setup{models: map[string]backendtest.Scenario{"bad": {}, "good": {}}})
 			if err := spoil(filepath.Join(b.dir, "bad.safetensors")); err != nil {
 				t.Fatal(err)
 			}
@@ -145,7 +144,7 @@ func TestBadModelIsNotStartedAgainUntilItsFileChanges(t *testing.T) {
 			if err := b.make(t, "good"); err != nil {
 				t.Error(err)
 			}
-			backendtest.WriteModel(t, b.dir, "bad", fake.Scenario{})
+			backendtest.WriteModel(t, b.dir, "bad", backendtest.Scenario{})
 			if err := b.make(t, "bad"); err != nil {
 				t.Errorf("after the file was replaced: %v", err)
 			}
@@ -179,7 +178,7 @@ func TestCrashLoopOpensTheBreaker(t *testing.T) {
 	t.Parallel()
 	l := quick()
 	l.breaker.Failures, l.breaker.Rest = 3, time.Hour
-	b := newBench(t, setup{limits: l, models: map[string]fake.Scenario{"model": {Faults: []fake.Fault{{Do: fake.Crash, Step: 2}}}}})
+	b := newBench(t, setup{limits: l, models: map[string]backendtest.Scenario{"model": {Faults: []backendtest.Fault{{Do: backendtest.Crash, Step: 2}}}}})
 	for range 5 {
 		if err := b.make(t, "model"); !errors.Is(err, backend.ErrUnavailable) {
 			t.Fatalf("got %v", err)
@@ -245,7 +244,7 @@ func TestTakenPort(t *testing.T) {
 // Two sd-servers can share one port, and answer in turns: the prompt must reach ours only.
 func TestTwinOnThePort(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{models: map[string]fake.Scenario{"model": {Faults: []fake.Fault{{Start: 1, Do: fake.TakesTwinPort}}}}})
+	b := newBench(t, setup{models: map[string]backendtest.Scenario{"model": {Faults: []backendtest.Fault{{Start: 1, Do: backendtest.TakesTwinPort}}}}})
 	if err := b.make(t, "model"); err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +272,7 @@ func TestChildThatIgnoresSIGTERMIsKilled(t *testing.T) {
 	t.Parallel()
 	l := quick()
 	l.grace = 50 * time.Millisecond
-	b := newBench(t, setup{limits: l, models: map[string]fake.Scenario{"one": {IgnoreTerm: true}, "two": {}}})
+	b := newBench(t, setup{limits: l, models: map[string]backendtest.Scenario{"one": {IgnoreTerm: true}, "two": {}}})
 	for _, model := range []string{"one", "two"} {
 		if err := b.make(t, model); err != nil {
 			t.Fatal(err)

@@ -16,7 +16,6 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
-	"muster/agent/backend/backendtest/fake"
 	"muster/agent/fixture"
 	"muster/shared/gpu"
 	"muster/shared/job"
@@ -51,7 +50,7 @@ func capturedCards(t *testing.T) []gpu.Device {
 func TestOneChildPerCapturedCardEachWithItsOwnMask(t *testing.T) {
 	t.Parallel()
 	devices := capturedCards(t)
-	b := newBench(t, setup{models: map[string]fake.Scenario{"model": {StepMilliseconds: 5}}})
+	b := newBench(t, setup{models: map[string]backendtest.Scenario{"model": {StepMilliseconds: 5}}})
 	var making sync.WaitGroup
 	for _, dev := range devices {
 		if err := b.Serves(dev); err != nil {
@@ -115,7 +114,7 @@ func TestArgumentsAndEnvironmentOfAChild(t *testing.T) {
 
 func TestModelSwitchReplacesTheChild(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{models: map[string]fake.Scenario{"one": {}, "two": {}}})
+	b := newBench(t, setup{models: map[string]backendtest.Scenario{"one": {}, "two": {}}})
 	for _, model := range []string{"one", "one", "two", "two", "one"} {
 		if err := b.make(t, model); err != nil {
 			t.Fatal(err)
@@ -137,14 +136,14 @@ func TestModelSwitchReplacesTheChild(t *testing.T) {
 // Only the bars of sampling are steps: not those of loading, not the decoder's tiles before or after.
 func TestProgressIsOfStepsOnly(t *testing.T) {
 	t.Parallel()
-	for name, scenario := range map[string]fake.Scenario{
-		"tiles and loading bars": {Tiles: 9, Faults: []fake.Fault{{Do: fake.EarlyTiles}, {Do: fake.LoadingBars}, {Do: fake.LongLine}}},
+	for name, scenario := range map[string]backendtest.Scenario{
+		"tiles and loading bars": {Tiles: 9, Faults: []backendtest.Fault{{Do: backendtest.EarlyTiles}, {Do: backendtest.LoadingBars}, {Do: backendtest.LongLine}}},
 		"byte by byte":           {SlowOutput: 20, Tiles: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			scenario.StepMilliseconds = 30
-			b := newBench(t, setup{models: map[string]fake.Scenario{"model": scenario}})
+			b := newBench(t, setup{models: map[string]backendtest.Scenario{"model": scenario}})
 			req := b.request("model")
 			var steps []int
 			if err := b.makeAs(t, req, func(p job.Progress) {
@@ -166,15 +165,15 @@ func TestCancelKillsOrWaitsWhicheverIsSooner(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name     string
-		scenario fake.Scenario
+		scenario backendtest.Scenario
 		starts   int
 	}{
-		{"much is left, loading is short", fake.Scenario{StepMilliseconds: 200}, 2},
-		{"little is left, loading is long", fake.Scenario{StepMilliseconds: 10, LoadMilliseconds: 6000}, 1},
+		{"much is left, loading is short", backendtest.Scenario{StepMilliseconds: 200}, 2},
+		{"little is left, loading is long", backendtest.Scenario{StepMilliseconds: 10, LoadMilliseconds: 6000}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, setup{models: map[string]fake.Scenario{"model": tt.scenario}})
+			b := newBench(t, setup{models: map[string]backendtest.Scenario{"model": tt.scenario}})
 			ctx, cancel := context.WithCancelCause(t.Context())
 			cause := errors.New("a person cancelled")
 			req := b.request("model")
@@ -202,7 +201,7 @@ func TestCancelKillsOrWaitsWhicheverIsSooner(t *testing.T) {
 
 func TestCancelWhileLoadingKeepsTheChild(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{models: map[string]fake.Scenario{"model": {LoadMilliseconds: 1500}}})
+	b := newBench(t, setup{models: map[string]backendtest.Scenario{"model": {LoadMilliseconds: 1500}}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -272,7 +271,7 @@ func TestPromptIsNeitherLoggedNorAnArgument(t *testing.T) {
 	t.Parallel()
 	program := backendtest.BuildFakeSDServer(t)
 	dir := t.TempDir()
-	path := backendtest.WriteModel(t, dir, "model", fake.Scenario{Faults: []fake.Fault{{Job: 1, Do: fake.Crash, Step: 2}}})
+	path := backendtest.WriteModel(t, dir, "model", backendtest.Scenario{Faults: []backendtest.Fault{{Job: 1, Do: backendtest.Crash, Step: 2}}})
 	var log bytes.Buffer
 	f, err := newFleet(Config{Program: program, Dir: t.TempDir(), Models: []backend.Model{{Name: "model", Path: path}},
 		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}, quick())
@@ -291,7 +290,7 @@ func TestPromptIsNeitherLoggedNorAnArgument(t *testing.T) {
 	if log.Len() == 0 || strings.Contains(log.String(), "walrus") {
 		t.Errorf("the log is empty or holds the prompt: %s", &log)
 	}
-	journal, err := os.ReadFile(fake.JournalPath(program))
+	journal, err := os.ReadFile(backendtest.JournalPath(program))
 	if err != nil || strings.Contains(string(journal), "walrus") {
 		t.Errorf("the arguments hold the prompt, or there is no journal: %v", err)
 	}
@@ -299,7 +298,7 @@ func TestPromptIsNeitherLoggedNorAnArgument(t *testing.T) {
 
 func TestRunEndsWithEveryCallAndChild(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{models: map[string]fake.Scenario{"model": {StepMilliseconds: 1000}}})
+	b := newBench(t, setup{models: map[string]backendtest.Scenario{"model": {StepMilliseconds: 1000}}})
 	// A second fleet on the same program, whose end the test commands.
 	f, err := newFleet(b.cfg, quick())
 	if err != nil {

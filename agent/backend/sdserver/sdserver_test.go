@@ -8,7 +8,6 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
-	"muster/agent/backend/backendtest/fake"
 	"muster/agent/process"
 	"muster/shared/gpu"
 	"muster/shared/job"
@@ -32,11 +31,11 @@ type bench struct {
 }
 
 type setup struct {
-	settings fake.Settings
+	settings backendtest.Settings
 	vendor   gpu.Vendor
 	limits   limits
-	backend  string                   // --sd-backend
-	models   map[string]fake.Scenario // "model" when there are none
+	backend  string                          // --sd-backend
+	models   map[string]backendtest.Scenario // "model" when there are none
 }
 
 func newBench(t *testing.T, s setup) *bench {
@@ -51,7 +50,7 @@ func newBench(t *testing.T, s setup) *bench {
 		s.limits = quick()
 	}
 	if s.models == nil {
-		s.models = map[string]fake.Scenario{"model": {}}
+		s.models = map[string]backendtest.Scenario{"model": {}}
 	}
 	b := &bench{program: backendtest.BuildFakeSDServer(t, s.settings), devices: backendtest.Devices(s.settings, s.vendor), dir: t.TempDir()}
 	var models []backend.Model
@@ -91,7 +90,7 @@ func TestConformance(t *testing.T) {
 	settings := backendtest.MI25x8()
 	settings.Devices = settings.Devices[:3]
 	backendtest.Exercise(t, func(t *testing.T) backend.Backend {
-		return newBench(t, setup{settings: settings, models: map[string]fake.Scenario{"model": {StepMilliseconds: 10}}}).Backend()
+		return newBench(t, setup{settings: settings, models: map[string]backendtest.Scenario{"model": {StepMilliseconds: 10}}}).Backend()
 	}, backendtest.Subject{Devices: backendtest.Devices(settings, gpu.AMD), Model: "model"})
 }
 

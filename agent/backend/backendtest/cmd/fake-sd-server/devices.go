@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"muster/agent/backend/backendtest/fake"
+	"muster/agent/backend/backendtest"
 )
 
 // maskNames are the variables that hide devices from a program.
@@ -22,8 +22,8 @@ var masksOf = map[string][]string{
 func kindOf(name string) string { return strings.ToLower(strings.TrimRight(name, "0123456789")) }
 
 // shown gives the devices that the masks leave, numbered anew within their kind.
-func (p *program) shown() []fake.Device {
-	var shown []fake.Device
+func (p *program) shown() []backendtest.Device {
+	var shown []backendtest.Device
 	var seen []string
 	for _, d := range p.settings.Devices {
 		kind := kindOf(d.Name)
@@ -47,8 +47,8 @@ func (p *program) shown() []fake.Device {
 	return shown
 }
 
-func (p *program) ofKind(kind string) []fake.Device {
-	var found []fake.Device
+func (p *program) ofKind(kind string) []backendtest.Device {
+	var found []backendtest.Device
 	for _, d := range p.settings.Devices {
 		if kindOf(d.Name) == kind {
 			found = append(found, d)
@@ -58,10 +58,10 @@ func (p *program) ofKind(kind string) []fake.Device {
 }
 
 // masked applies one variable: numbers or ids in their order; a wrong entry hides itself and all that follow.
-func masked(devices []fake.Device, mask string) []fake.Device {
-	var left []fake.Device
+func masked(devices []backendtest.Device, mask string) []backendtest.Device {
+	var left []backendtest.Device
 	for entry := range strings.SplitSeq(mask, ",") {
-		i := slices.IndexFunc(devices, func(d fake.Device) bool { return entry != "" && d.ID == entry })
+		i := slices.IndexFunc(devices, func(d backendtest.Device) bool { return entry != "" && d.ID == entry })
 		if n, err := strconv.Atoi(entry); err == nil && n >= 0 && n < len(devices) {
 			i = n
 		}

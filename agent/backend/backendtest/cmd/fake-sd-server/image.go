@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"muster/agent/backend/backendtest/fake"
+	"muster/agent/backend/backendtest"
 )
 
 // request is an order after the server's own defaults and bounds.
@@ -103,19 +103,19 @@ func (s *server) make(r request) (images [][]byte, message string) {
 
 // noise prints what must not be taken for progress.
 func (s *server) noise(job int) {
-	if _, ok := s.fault(job, -1, fake.EarlyTiles); ok {
+	if _, ok := s.fault(job, -1, backendtest.EarlyTiles); ok {
 		s.tiles()
 	}
-	if _, ok := s.fault(job, -1, fake.LoadingBars); ok {
+	if _, ok := s.fault(job, -1, backendtest.LoadingBars); ok {
 		for i := 1; i <= 10; i++ {
 			fmt.Fprint(s.out, bar(i, 10, "1.21GB/s", '#', false))
 		}
 	}
-	if _, ok := s.fault(job, -1, fake.LongLine); ok {
+	if _, ok := s.fault(job, -1, backendtest.LongLine); ok {
 		fmt.Fprint(s.out, strings.Repeat("x", 1<<20))
 		fmt.Fprintln(s.out)
 	}
-	if f, ok := s.fault(job, -1, fake.OtherError); ok {
+	if f, ok := s.fault(job, -1, backendtest.OtherError); ok {
 		fmt.Fprintln(os.Stderr, line("ERROR", "util.cpp", 1, "%s", f.Text))
 	}
 }
@@ -128,19 +128,19 @@ func (s *server) tiles() {
 
 // stepFault does what goes wrong before a step. A text returned is the message of the failed job.
 func (s *server) stepFault(job, step int) string {
-	f, ok := s.fault(job, step, fake.Crash, fake.Abort, fake.Hang, fake.Fail, fake.OutOfMemory)
+	f, ok := s.fault(job, step, backendtest.Crash, backendtest.Abort, backendtest.Hang, backendtest.Fail, backendtest.OutOfMemory)
 	if !ok {
 		return ""
 	}
 	switch f.Do {
-	case fake.Crash:
+	case backendtest.Crash:
 		die(syscall.SIGSEGV)
-	case fake.Abort:
+	case backendtest.Abort:
 		fmt.Fprintln(os.Stderr, f.Text)
 		die(syscall.SIGABRT)
-	case fake.Hang:
+	case backendtest.Hang:
 		hang()
-	case fake.OutOfMemory:
+	case backendtest.OutOfMemory:
 		fmt.Fprintln(os.Stderr, line("ERROR", "stable-diffusion.cpp", 2790, "diffusion model compute failed"))
 		fmt.Fprintln(os.Stderr, line("ERROR", "stable-diffusion.cpp", 2901, "Diffusion model sampling failed"))
 		fmt.Fprintln(os.Stderr, line("ERROR", "stable-diffusion.cpp", 5716, "sampling for image 1/1 failed after 0.64s"))

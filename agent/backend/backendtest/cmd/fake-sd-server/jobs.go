@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"muster/agent/backend/backendtest/fake"
+	"muster/agent/backend/backendtest"
 )
 
 // maxPending is how many jobs wait or run before 429.
@@ -19,7 +19,7 @@ const maxPending = 64
 type server struct {
 	*program
 	options  options
-	scenario fake.Scenario
+	scenario backendtest.Scenario
 	number   int // of this start with this model, from 1
 	loaded   sync.Once
 	making   sync.Mutex // one image at a time, whichever family of routes asks
@@ -44,33 +44,33 @@ type record struct {
 }
 
 // fault finds what the scenario plans for a job; step -1 stands for any.
-func (s *server) fault(job, step int, actions ...fake.Action) (fake.Fault, bool) {
+func (s *server) fault(job, step int, actions ...backendtest.Action) (backendtest.Fault, bool) {
 	for _, f := range s.scenario.Faults {
 		if (f.Start == 0 || f.Start == s.number) && (f.Job == 0 || f.Job == job) &&
 			(step < 0 || max(1, f.Step) == step) && slices.Contains(actions, f.Do) {
 			return f, true
 		}
 	}
-	return fake.Fault{}, false
+	return backendtest.Fault{}, false
 }
 
 // loadFaults does what goes wrong before the program listens.
 func (s *server) loadFaults() (code int, ended bool) {
-	f, ok := s.fault(0, -1, fake.LoadHangs, fake.LoadCrashes, fake.LoadFails, fake.LoadOutOfMemory, fake.TakesTwinPort)
+	f, ok := s.fault(0, -1, backendtest.LoadHangs, backendtest.LoadCrashes, backendtest.LoadFails, backendtest.LoadOutOfMemory, backendtest.TakesTwinPort)
 	if !ok {
 		return 0, false
 	}
 	switch f.Do {
-	case fake.LoadHangs:
+	case backendtest.LoadHangs:
 		hang()
-	case fake.LoadCrashes:
+	case backendtest.LoadCrashes:
 		die(syscall.SIGSEGV)
-	case fake.LoadFails:
+	case backendtest.LoadFails:
 		fmt.Fprintln(os.Stderr, line("ERROR", "stable-diffusion.cpp", 1693, "%s", f.Text))
-	case fake.LoadOutOfMemory:
+	case backendtest.LoadOutOfMemory:
 		fmt.Fprintln(os.Stderr, "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 1639.00 MiB on device 0: cudaMalloc failed: out of memory")
 		fmt.Fprintln(os.Stderr, line("ERROR", "model_manager.cpp", 857, "model manager load tensors failed"))
-	case fake.TakesTwinPort:
+	case backendtest.TakesTwinPort:
 		s.twin()
 		return 0, false
 	}
@@ -117,7 +117,7 @@ func (s *server) submit(r request) *record {
 			pending++
 		}
 	}
-	if _, full := s.fault(s.nextID+1, -1, fake.BusyQueue); full || pending >= maxPending {
+	if _, full := s.fault(s.nextID+1, -1, backendtest.BusyQueue); full || pending >= maxPending {
 		return nil
 	}
 	now := time.Now().Unix()

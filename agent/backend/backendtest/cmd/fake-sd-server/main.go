@@ -2,11 +2,11 @@
 // without weights and without a GPU: the same arguments, routes, status codes, bodies, output, exit codes and quirks. Tests of
 // sdserver start it, and end-to-end tests give it to the real muster with --sd-server.
 //
-// It takes no orders from its environment, which muster makes from scratch. They lie in files (see package fake):
+// It takes no orders from its environment, which muster makes from scratch. They lie in files (see package backendtest):
 //
-//	PROGRAM.json       fake.Settings: the devices that the "build" sees, its version, flags that it lacks
-//	MODEL.fake.json    fake.Scenario beside a model file: how long loading, steps and decoding take, and what goes wrong when
-//	PROGRAM.journal    written: one fake.Start as JSON per line for each start, with pid, arguments and device masks
+//	PROGRAM.json       backendtest.Settings: the devices that the "build" sees, its version, flags that it lacks
+//	MODEL.fake.json    backendtest.Scenario beside a model file: how long loading, steps and decoding take, and what goes wrong when
+//	PROGRAM.journal    written: one backendtest.Start as JSON per line for each start, with pid, arguments and device masks
 //
 // A model file must begin as a safetensors or gguf file does; backendtest.WriteModel makes one. The program refuses to start
 // (status 1) when --backend names no device that its mask leaves visible, as the real one does. Unlike the real one it also refuses
@@ -31,7 +31,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"muster/agent/backend/backendtest/fake"
+	"muster/agent/backend/backendtest"
 )
 
 const defaultVersion = "master-827-97d2990+"
@@ -39,9 +39,9 @@ const defaultVersion = "master-827-97d2990+"
 // program is one start.
 type program struct {
 	path     string
-	settings fake.Settings
+	settings backendtest.Settings
 	out      io.Writer
-	start    fake.Start
+	start    backendtest.Start
 }
 
 func main() {
@@ -52,17 +52,17 @@ func main() {
 		fatal(err)
 	}
 	p := &program{path: path, out: os.Stdout}
-	if err := fake.Load(fake.SettingsPath(path), &p.settings); err != nil {
+	if err := backendtest.Load(backendtest.SettingsPath(path), &p.settings); err != nil {
 		fatal(err)
 	}
 	if p.settings.Version == "" {
 		p.settings.Version = defaultVersion
 	}
 	if len(p.settings.Devices) == 0 {
-		p.settings.Devices = []fake.Device{{Name: "CPU", Description: "Fake CPU", ID: "cpu"}}
+		p.settings.Devices = []backendtest.Device{{Name: "CPU", Description: "Fake CPU", ID: "cpu"}}
 	}
 	dir, _ := os.Getwd()
-	p.start = fake.Start{PID: os.Getpid(), Args: os.Args[1:], Dir: dir, Masks: map[string]string{}}
+	p.start = backendtest.Start{PID: os.Getpid(), Args: os.Args[1:], Dir: dir, Masks: map[string]string{}}
 	for _, variable := range os.Environ() {
 		name, value, _ := strings.Cut(variable, "=")
 		p.start.Env = append(p.start.Env, name)
@@ -113,7 +113,7 @@ func (p *program) probe(answer string) int {
 }
 
 func (p *program) record() {
-	if err := fake.Record(p.path, p.start); err != nil {
+	if err := backendtest.Record(p.path, p.start); err != nil {
 		fatal(err)
 	}
 }
@@ -149,7 +149,7 @@ func (p *program) serve(o options) int {
 		return p.refuse(line("ERROR", "stable-diffusion.cpp", 630, "%s", reason), line("ERROR", "main.cpp", 92, "new_sd_ctx_t failed"))
 	}
 	scenario := p.settings.Scenario
-	if err := fake.Load(fake.ScenarioPath(o.model), &scenario); err != nil {
+	if err := backendtest.Load(backendtest.ScenarioPath(o.model), &scenario); err != nil {
 		fatal(err)
 	}
 	p.start.Model, p.start.Device = o.model, device
@@ -173,7 +173,7 @@ func (p *program) serve(o options) int {
 
 // startNumber counts the starts with that model, this one included.
 func (p *program) startNumber(model string) int {
-	starts, err := fake.Starts(p.path)
+	starts, err := backendtest.Starts(p.path)
 	if err != nil {
 		fatal(err)
 	}

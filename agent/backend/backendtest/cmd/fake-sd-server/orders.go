@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"muster/agent/backend/backendtest/fake"
+	"muster/agent/backend/backendtest"
 )
 
 // parseObject reads a body as nlohmann's library would, and says what went wrong in its words.
@@ -147,15 +147,15 @@ func (s *server) imageGeneration(w http.ResponseWriter, body []byte) {
 	s.mu.Lock()
 	next := s.nextID + 1
 	s.mu.Unlock()
-	f, planned := s.fault(next, -1, fake.Refuse, fake.ServerError, fake.NoID)
+	f, planned := s.fault(next, -1, backendtest.Refuse, backendtest.ServerError, backendtest.NoID)
 	switch {
 	case wrong != "":
 		failure(w, http.StatusBadRequest, wrong, "")
 		return
-	case planned && f.Do == fake.Refuse:
+	case planned && f.Do == backendtest.Refuse:
 		failure(w, http.StatusBadRequest, "invalid generation parameters", "")
 		return
-	case planned && f.Do == fake.ServerError:
+	case planned && f.Do == backendtest.ServerError:
 		failure(w, http.StatusInternalServerError, "server_error", f.Text)
 		return
 	}

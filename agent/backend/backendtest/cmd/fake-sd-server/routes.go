@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"muster/agent/backend/backendtest/fake"
+	"muster/agent/backend/backendtest"
 )
 
 func (s *server) address() string {
@@ -155,47 +155,47 @@ func (s *server) jobRoute(w http.ResponseWriter, route string) bool {
 // tell answers with a job, spoilt as the scenario wants.
 func (s *server) tell(w http.ResponseWriter, j *record) {
 	d := s.describe(j)
-	f, ok := s.fault(j.number, -1, fake.Garbage, fake.HalfJSON, fake.WrongID, fake.Lost, fake.Huge, fake.Drip, fake.CutPNG,
-		fake.DamagedPNG, fake.WrongSize, fake.NoImage, fake.OddStatus, fake.AnswerFails, fake.HeldAnswer)
+	f, ok := s.fault(j.number, -1, backendtest.Garbage, backendtest.HalfJSON, backendtest.WrongID, backendtest.Lost, backendtest.Huge, backendtest.Drip, backendtest.CutPNG,
+		backendtest.DamagedPNG, backendtest.WrongSize, backendtest.NoImage, backendtest.OddStatus, backendtest.AnswerFails, backendtest.HeldAnswer)
 	if !ok || d["status"] != "completed" {
 		answer(w, http.StatusOK, d)
 		return
 	}
 	result := d["result"].(map[string]any)
 	switch f.Do {
-	case fake.Garbage:
+	case backendtest.Garbage:
 		reply(w, http.StatusOK, "application/json", []byte("<html>not JSON at all</html>"))
 		return
-	case fake.HalfJSON:
+	case backendtest.HalfJSON:
 		text := encode(d)
 		w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 		_, _ = w.Write(text[:len(text)/2])
 		panic(http.ErrAbortHandler)
-	case fake.Lost:
+	case backendtest.Lost:
 		failure(w, http.StatusNotFound, "job not found", "")
 		return
-	case fake.AnswerFails:
+	case backendtest.AnswerFails:
 		failure(w, http.StatusInternalServerError, "server_error", "std::bad_alloc")
 		return
-	case fake.Huge:
+	case backendtest.Huge:
 		flood(w)
 		return
-	case fake.Drip:
+	case backendtest.Drip:
 		drip(w, encode(d))
 		return
-	case fake.HeldAnswer:
+	case backendtest.HeldAnswer:
 		hang()
-	case fake.WrongID:
+	case backendtest.WrongID:
 		d["id"] = "job_00000000_ffffffff"
-	case fake.OddStatus:
+	case backendtest.OddStatus:
 		d["status"] = "levitating"
-	case fake.NoImage:
+	case backendtest.NoImage:
 		result["images"] = []any{}
-	case fake.CutPNG:
+	case backendtest.CutPNG:
 		j.images[0] = j.images[0][:len(j.images[0])/2]
-	case fake.DamagedPNG:
+	case backendtest.DamagedPNG:
 		j.images[0][len(j.images[0])/2] ^= 1
-	case fake.WrongSize:
+	case backendtest.WrongSize:
 		r := j.request
 		r.width *= 2
 		j.images[0] = s.draw(r, r.seed)

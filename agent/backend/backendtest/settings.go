@@ -1,6 +1,4 @@
-// Package fake holds what tests tell the fake sd-server, and what it tells them: Settings beside the program, a Scenario beside
-// a model, and the journal of its starts. The program reads no variable of its own: it runs in an environment made from scratch.
-package fake
+package backendtest
 
 import (
 	"bytes"
