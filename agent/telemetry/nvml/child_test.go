@@ -43,7 +43,7 @@ type answer struct {
 func serve(library string) {
 	r := New(library)
 	r.root = os.Getenv("MUSTER_NVML_ROOT")
-	r.describeWait = 300 * time.Millisecond
+	r.describeWait = time.Minute // so that a busy machine changes no answer; tests of hangs shorten it
 	out := json.NewEncoder(os.Stdout)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		command, id, _ := strings.Cut(lines.Text(), " ")
@@ -54,6 +54,12 @@ func serve(library string) {
 			a.Found, err = r.Inventory(context.Background())
 		case "read":
 			a.Reading, err = r.Read(context.Background(), id)
+		case "patience":
+			r.describeWait, err = time.ParseDuration(id)
+		case "settle": // until no call is inside the library
+			for r.driver.library().inside() > 0 {
+				time.Sleep(time.Millisecond)
+			}
 		case "hang": // a Read that nobody waits for
 			go r.Read(context.Background(), id)
 			for r.driver.library().inside() == 0 {

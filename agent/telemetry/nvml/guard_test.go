@@ -3,9 +3,11 @@
 package nvml
 
 import (
+	"debug/elf"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -60,6 +62,27 @@ func TestEveryCallIsGuarded(t *testing.T) {
 	}
 	if guarded < 25 {
 		t.Errorf("only %d guarded methods were found: has this test gone blind?", guarded)
+	}
+}
+
+// A program linked with "bind now" would need every function of NVML at its start, on machines without a GPU too (trap 2).
+func TestNotBoundAtStart(t *testing.T) {
+	t.Parallel()
+	file, err := elf.Open(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for tag, now := range map[elf.DynTag]uint64{elf.DT_FLAGS: uint64(elf.DF_BIND_NOW), elf.DT_FLAGS_1: uint64(elf.DF_1_NOW)} {
+		values, err := file.DynValue(tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flags := range values {
+			if flags&now != 0 {
+				t.Errorf("%v has the flag to bind all symbols at start", tag)
+			}
+		}
 	}
 }
 
