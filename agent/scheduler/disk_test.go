@@ -1,0 +1,122 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"muster/agent/backend"
+	"muster/agent/images"
+	"muster/shared/gpu"
+	"muster/shared/job"
+)
+
+func TestDiskFullPausesStarting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		r.images.fail(fmt.Errorf("write image: %w", syscall.ENOSPC))
+		r.run()
+		ids := r.jobs.add(1)
+		pass(11 * time.Second)
+		j := r.expect(ids[0], job.Queued)
+		if j.Failures != 0 || j.Attempt != 1 || !strings.Contains(j.Reason, "can't be stored") || !strings.Contains(j.Reason, "no space left") {
+			t.Errorf("%+v", j)
+		}
+		pass(25 * time.Second)
+		if j := r.expect(ids[0], job.Queued); j.Attempt != 1 {
+			t.Errorf("started again while the disk is full: attempt %d", j.Attempt)
+		}
+		r.images.fail(nil)
+		pass(20 * time.Second)
+		r.expect(ids[0], job.Succeeded)
+		r.end()
+	})
+}
+
+func TestBadImageIsTheBackendsFault(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		r.images.fail(fmt.Errorf("cut off: %w", images.ErrInvalid))
+		r.run()
+		ids := r.jobs.add(1)
+		pass(2 * time.Minute)
+		if j := r.expect(ids[0], job.Failed); j.Failures != job.MaxFailures {
+			t.Errorf("%+v", j)
+		}
+		r.end()
+	})
+}
+
+func TestOutcomeIsRecordedWhenTheDiskAllowsItAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		until := time.Now().Add(40 * time.Second)
+		r.jobs.refuse = func(what string) error {
+			if what == "succeed" && time.Now().Before(until) {
+				return errors.New("disk I/O error")
+			}
+			return nil
+		}
+		r.run()
+		ids := r.jobs.add(1)
+		pass(35 * time.Second)
+		r.expect(ids[0], job.Running)
+		pass(35 * time.Second)
+		if j := r.expect(ids[0], job.Succeeded); j.Attempt != 1 {
+			t.Errorf("it was made again: attempt %d", j.Attempt)
+		}
+		r.end()
+	})
+}
+
+func TestShutdownLeavesJobsRunning(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, Predicted)
+		var ended atomic.Int32
+		r.backend.generate = func(ctx context.Context, dev gpu.Device, req backend.Request, report func(job.Progress)) (backend.Image, error) {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			ended.Add(1)
+			return backend.Image{}, context.Cause(ctx)
+		}
+		r.run()
+		ids := r.jobs.add(3)
+		pass(time.Second)
+		r.end()
+		if n := ended.Load(); n != 2 {
+			t.Errorf("Run did not wait for %d of 2 attempts", 2-n)
+		}
+		for _, id := range ids[:2] {
+			if j := r.expect(id, job.Running); j.Failures != 0 {
+				t.Errorf("%+v", j)
+			}
+		}
+	})
+}
+
+func TestShutdownDoesNotWaitForTheDeaf(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		release := make(chan struct{})
+		r.backend.generate = func(context.Context, gpu.Device, backend.Request, func(job.Progress)) (backend.Image, error) {
+			<-release
+			return backend.Image{}, nil
+		}
+		r.run()
+		r.jobs.add(1)
+		pass(time.Second)
+		r.end()
+		close(release)
+	})
+}

@@ -1,0 +1,134 @@
+package scheduler
+
+import "slices"
+
+// planner is a plan in the making.
+type planner struct {
+	Input
+	plan  Plan
+	ahead int // images that wait and come before this one
+
+	// By station.
+	free  []float64 // when what is planned on it will be done
+	holds []int     // the model that it will hold then, as in models
+	taken []bool    // something is planned on it now
+	idles int       // stations that could start something and on which nothing is planned
+
+	// By kind.
+	models []int       // the model: the first kind with the same one
+	work   [][]float64 // by station: seconds, with what other programs leave of it
+	able   [][]int     // stations that can make it now or when they are free
+
+	bound []int // by image: the station that round robin dealt it to, −1 for none
+}
+
+func newPlanner(in Input) *planner {
+	p := &planner{
+		Input: in,
+		free:  make([]float64, len(in.Stations)), holds: make([]int, len(in.Stations)), taken: make([]bool, len(in.Stations)),
+		models: make([]int, len(in.Kinds)), work: make([][]float64, len(in.Kinds)), able: make([][]int, len(in.Kinds)),
+		bound: make([]int, len(in.Pending)),
+	}
+	for j := range in.Pending {
+		p.bound[j] = in.Pending[j].Bound
+	}
+	for k := range in.Kinds {
+		p.models[k] = slices.IndexFunc(in.Kinds, func(other Kind) bool { return other.Model == in.Kinds[k].Model })
+		p.work[k] = make([]float64, len(in.Stations))
+		for s, c := range in.Kinds[k].Costs {
+			p.work[k][s] = c.Work / share(in.Stations[s])
+			if c.Serves && in.Stations[s].Blocked == "" && p.fits(k, s) {
+				p.able[k] = append(p.able[k], s)
+			}
+		}
+	}
+	for s, st := range in.Stations {
+		p.free[s] = st.Available
+		p.holds[s] = slices.IndexFunc(in.Kinds, func(k Kind) bool { return k.Model == st.Loaded })
+		if st.Idle && st.Blocked == "" {
+			p.idles++
+		}
+	}
+	return p
+}
+
+func share(st Station) float64 {
+	if st.Share <= 0 {
+		return 1
+	}
+	return st.Share
+}
+
+// fits is the hard rule on device memory.
+func (p *planner) fits(kind, s int) bool {
+	room := p.Stations[s].Room
+	return room == nil || p.Kinds[kind].Costs[s].Needs <= *room
+}
+
+func (p *planner) wait(w Wait) {
+	w.Ahead = p.ahead
+	p.ahead++
+	p.plan.Waits = append(p.plan.Waits, w)
+}
+
+func (p *planner) start(j, s int, reason string) {
+	p.plan.Starts = append(p.plan.Starts, Start{Job: j, Station: s, Reason: reason})
+	p.occupy(j, s, p.finish(j, s))
+}
+
+func (p *planner) occupy(j, s int, until float64) {
+	if p.idle(s) && p.Stations[s].Blocked == "" {
+		p.idles--
+	}
+	p.taken[s] = true
+	p.free[s] = until
+	p.holds[s] = p.models[p.Pending[j].Kind]
+}
+
+func (p *planner) cost(j, s int) Cost { return p.Kinds[p.Pending[j].Kind].Costs[s] }
+
+// idle says whether the image that is planned on the station next would start now.
+func (p *planner) idle(s int) bool { return p.Stations[s].Idle && !p.taken[s] }
+
+// holding says whether the station will hold the image's model when it is free.
+func (p *planner) holding(j, s int) bool { return p.holds[s] == p.models[p.Pending[j].Kind] }
+
+// finish is when the image would be done if it came next on the station.
+func (p *planner) finish(j, s int) float64 {
+	kind := p.Pending[j].Kind
+	at := p.free[s] + p.work[kind][s]
+	if p.holds[s] != p.models[kind] {
+		at += p.Kinds[kind].Costs[s].Load
+	}
+	return at
+}
+
+// allowed says whether the station may make the image at all, now or later.
+func (p *planner) allowed(j, s int) bool {
+	job := &p.Pending[j]
+	return p.cost(j, s).Serves && (job.Pin == nil || *job.Pin == p.Stations[s].Ref)
+}
+
+// candidates gives the stations that can make the image, without those on which it failed as long as there are others. Nobody
+// may change the result.
+func (p *planner) candidates(j int) []int {
+	job := &p.Pending[j]
+	able := p.able[job.Kind]
+	if job.Pin == nil && len(job.Avoid) == 0 {
+		return able
+	}
+	var mine, others []int
+	for _, s := range able {
+		if job.Pin != nil && *job.Pin != p.Stations[s].Ref {
+			continue
+		}
+		mine = append(mine, s)
+		if !slices.Contains(job.Avoid, s) {
+			others = append(others, s)
+		}
+	}
+	if len(others) > 0 {
+		return others
+	}
+	return mine
+}
