@@ -47,7 +47,7 @@ clean: ## remove what was built
 	find $(STATIC) -mindepth 1 -not -name .gitkeep -delete
 
 bin/muster: $(GO_FILES) $(STATIC)/index.html go.mod go.sum Makefile
-	go build -trimpath -ldflags "$(LDFLAGS)" -o $@ ./agent/cmd/muster
+	go build -ldflags "$(LDFLAGS)" -o $@ ./agent/cmd/muster
 
 bin/app.wasm: $(APP_FILES)
 	GOOS=js GOARCH=wasm go build -trimpath -ldflags "-s -w" -o $@ ./webapp/cmd/site

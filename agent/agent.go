@@ -78,15 +78,15 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 		return nil, err
 	}
 	p := &parts{feed: feed.New()}
-	if p.store, err = images.Open(filepath.Join(config.Data, "images")); err != nil {
-		return nil, err
-	}
 	p.jobs, err = queue.Open(ctx, config.Data, queue.Options{Log: log, Publish: func(changed []job.Job) {
 		p.feed.Jobs(changed)
 		p.spread.Wake()
 	}})
 	if err != nil {
 		return nil, err
+	}
+	if p.store, err = images.Open(filepath.Join(config.Data, "images")); err != nil {
+		return nil, errors.Join(err, p.discard()) // after the queue, whose lock guards the folder
 	}
 	p.sampler = telemetry.NewSampler(telemetry.Config{
 		Readers: hardware.Readers, Host: hardware.Host, Interval: config.Interval, Log: log,
@@ -136,6 +136,7 @@ func (p *parts) run(ctx context.Context, generators func(context.Context) error,
 	go func() { queueDone <- p.jobs.Run(queueCtx) }()
 	group.Go(func() error { return p.sampler.Run(ctx) })
 	group.Go(func() error { return p.spread.Run(ctx) })
+	group.Go(func() error { return p.sweep(ctx, log) })
 	group.Go(func() error { return serve(ctx, p.listener, p.edge.Handler(), log) })
 	if generators != nil {
 		group.Go(func() error { return generators(ctx) })
@@ -146,6 +147,34 @@ func (p *parts) run(ctx context.Context, generators func(context.Context) error,
 	}
 	stopQueue()
 	return errors.Join(err, <-queueDone)
+}
+
+// Images that no job names are left by a crash between the image's rename and the job's commit. They are removed once they are
+// too old to belong to a job that is just ending.
+const (
+	sweepEvery = 6 * time.Hour
+	orphanAge  = time.Hour
+)
+
+func (p *parts) sweep(ctx context.Context, log *slog.Logger) error {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		removed, err := p.store.Sweep(ctx, func(id string) bool {
+			used, err := p.jobs.References(ctx, id)
+			return used || err != nil
+		}, orphanAge)
+		if err != nil && ctx.Err() == nil {
+			log.Warn("sweep of images that no job names", "error", err)
+		} else if removed > 0 {
+			log.Info("removed images that no job names", "count", removed)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
 }
 
 // Limits of the HTTP server. There is no write timeout: a set of sample images takes minutes, and a socket stays for days.

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -95,11 +94,9 @@ func TestPromptBecomesFourImagesOnFourSimulatedDevices(t *testing.T) {
 }
 
 func TestPromptBecomesFourImagesOnCapturedCardsThroughSDServer(t *testing.T) {
-	program := backendtest.BuildFakeSDServer(t)
+	program := backendtest.BuildFakeSDServer(t, backendtest.MI25x8())
 	models := t.TempDir()
-	if err := os.WriteFile(filepath.Join(models, "sd15.safetensors"), []byte("weights"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.WriteModel(t, models, "sd15", backendtest.Scenario{LoadMilliseconds: 300, StepMilliseconds: 20})
 	agent := start(t, "--sysroot", fixture.Root(t, "amd-mi25x8"), "--sd-server", program, "--models", models)
 	tab := open(t, agent.Link)
 	until(t, tab, `document.querySelector("#connection")?.dataset.state == "connected"`)
@@ -111,6 +108,20 @@ func TestPromptBecomesFourImagesOnCapturedCardsThroughSDServer(t *testing.T) {
 		if j.Simulated || j.Backend != "sdserver" || j.Model != "sd15" {
 			t.Errorf("job %s says simulated %v, backend %q, model %q", j.ID, j.Simulated, j.Backend, j.Model)
 		}
+	}
+	// The fake says which card its mask left it; it refuses to start when that is not exactly one.
+	made := map[string]bool{}
+	for _, j := range jobs {
+		made[j.DeviceKey] = true
+	}
+	for _, s := range backendtest.Serving(t, program) {
+		if s.Refused != "" || len(s.Masks) != 1 || !made[s.Device] {
+			t.Errorf("an sd-server ran on %q with masks %v (%s), jobs were made on %v", s.Device, s.Masks, s.Refused, made)
+		}
+		delete(made, s.Device)
+	}
+	if len(made) > 0 {
+		t.Errorf("jobs claim %v, on which no sd-server ran", made)
 	}
 }
 

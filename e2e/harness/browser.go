@@ -92,7 +92,7 @@ func (p *Page) Until(expression string, within time.Duration) error {
 	defer ticker.Stop()
 	var last any
 	for {
-		value, err := chromedp.Run(ctx, chromedp.Evaluate[any]("("+expression+")"))
+		value, err := chromedp.Run(ctx, chromedp.Evaluate[any]("("+expression+")", chromedp.EvalAwaitPromise))
 		if ok, _ := value.(bool); err == nil && ok {
 			return nil
 		}
