@@ -4,7 +4,8 @@ import "muster/agent/backend"
 
 // Priors of what is learned, used until something was measured.
 const (
-	priorStepSeconds   = 0.3       // one step of referencePixels at speed 1
+	priorStepSeconds   = 1.0       // one step of referencePixels at speed 1
+	priorSpeed         = 3.0       // of a slot that does not tell
 	priorTailSteps     = 0.5       // what is neither step nor loading (text, decoding), in steps
 	priorLoadSeconds   = 2.0       // of any model, plus
 	priorLoadRate      = 2e9       // bytes/s from a cold disk
@@ -77,7 +78,7 @@ func blend[K comparable](averages map[K]float64, key K, value float64) {
 
 func prior(speed float64) float64 {
 	if speed <= 0 {
-		return 1
+		return priorSpeed
 	}
 	return speed
 }
@@ -103,6 +104,12 @@ func (e *estimates) step(at pace, speed float64) float64 {
 		normal = priorStepSeconds
 	}
 	return normal * float64(at.pixels) / referencePixels / (prior(speed) * e.skill(at.slot))
+}
+
+// measured says whether any slot has made an image with the model; before that, times are guesses.
+func (e *estimates) measured(model string) bool {
+	_, ok := e.models[model]
+	return ok
 }
 
 // work is the seconds of one image with the device to itself and the model loaded.

@@ -89,7 +89,7 @@ func (l *loop) kind(d demand) Kind {
 			continue
 		}
 		at := pace{st.key, d.model, d.pixels}
-		kind.Costs[i] = Cost{Serves: true, Work: l.estimates.work(at, st.Speed, d.steps), Load: l.estimates.load(st.key, model)}
+		kind.Costs[i] = Cost{Serves: true, Work: l.estimates.work(at, st.Speed, d.steps), Load: l.estimates.load(st.key, model), Guess: !l.estimates.measured(d.model)}
 		if st.Device.Index != gpu.CPU {
 			kind.Costs[i].Needs = needs(model, d.pixels)
 		}

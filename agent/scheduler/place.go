@@ -52,6 +52,7 @@ type Cost struct {
 	Serves bool    // the station has the model
 	Work   float64 // with the station to itself
 	Load   float64 // of the model, when it is not loaded
+	Guess  bool    // nothing was measured yet: not worth telling
 	Needs  uint64  // bytes of device memory; 0 when none
 }
 

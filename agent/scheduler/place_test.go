@@ -316,3 +316,31 @@ func BenchmarkPlace(b *testing.B) {
 		})
 	}
 }
+
+func TestReasonsOfStarts(t *testing.T) {
+	t.Parallel()
+	guess := box(1, 1).set("a", 1)
+	guess.Kinds[0].Costs = []Cost{{Serves: true, Work: 6, Guess: true}, {Serves: true, Work: 6, Guess: true}}
+	for _, tt := range []struct {
+		name string
+		in   Input
+		want string
+	}{
+		{"cold", box(1, 1).set("a", 1), "Device 0 is free and done first, in about 15 s with loading the model"},
+		{"warm", box(1, 1).station(1, warm).set("a", 1), "Device 1 is free, holds the model and is done first, in about 7 s"},
+		{"nothing measured", guess, "Device 0 is free and should be done first"},
+		{"only one", box(1).set("a", 1), "Device 0 is the only device that can make it now"},
+		{"pinned", box(1, 1).set("a", 1, pinned(1)), "Device 1 was asked for"},
+		{"after a failure", box(1, 1, 1).set("a", 1, avoiding(0)), "Device 1 is free; the last attempt failed on Device 0"},
+		{"least loaded", box(1, 1).policy(LeastLoaded).station(0, load(.5)).station(1, load(.1)).set("a", 1), "Device 1 has the least memory in use of the free devices (10 %)"},
+		{"round robin", box(1).policy(RoundRobin).set("a", 1), "Device 0 by round robin over the devices by memory in use"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			plan := Place(tt.in)
+			if len(plan.Starts) != 1 || plan.Starts[0].Reason != tt.want {
+				t.Errorf("%+v: want %q", plan.Starts, tt.want)
+			}
+		})
+	}
+}

@@ -26,8 +26,9 @@ type Slot struct {
 	Device  gpu.Device // or backend.CPU()
 	Backend backend.Backend
 	Models  []backend.Model
-	Speed   float64 // relative to other slots, as long as nothing was measured; 0 is 1
-	Problem string  // why it can't take work now, in words for people; "" when it can
+	// Speed is about how many steps of a 512x512 image it makes a second, used until that was measured; 0 is not known.
+	Speed   float64
+	Problem string // why it can't take work now, in words for people; "" when it can
 }
 
 // Jobs is what the scheduler needs of *queue.Queue.

@@ -136,6 +136,8 @@ func (p *planner) bestReason(j, s, candidates int, finish float64) string {
 		return fmt.Sprintf("%s is free; the last attempt failed on %s", st.Name, p.names(p.Pending[j].Avoid))
 	case candidates == 1:
 		return st.Name + " is the only device that can make it now"
+	case c.Guess:
+		return st.Name + " is free and should be done first"
 	case c.Load > 0 && p.holding(j, s):
 		return fmt.Sprintf("%s is free, holds the model and is done first, in about %s", st.Name, about(finish))
 	case c.Load > 0:
