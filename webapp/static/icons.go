@@ -17,6 +17,9 @@ var (
 	iconLit    = color.NRGBA{0x62, 0xd8, 0xc0, 0xff}
 )
 
+// litCell is the one of the eight that is at work: the third of the upper row.
+const litCell = 2
+
 func drawIcons() (icons, error) {
 	var out icons
 	for _, want := range []struct {
@@ -70,22 +73,32 @@ func drawIcon(side int, margin, round float64) *image.NRGBA {
 	return img
 }
 
+// touches says whether any of the box lies within a pixel's width of the point.
+func (b box) touches(x, y, pixel float64) bool {
+	return x > b.x-pixel && x < b.x+b.w+pixel && y > b.y-pixel && y < b.y+b.h+pixel
+}
+
 func samplePixel(x, y, side int, ground box, cells []box) color.NRGBA {
 	const grid = 4
+	pixel := 1 / float64(side)
+	near := -1
+	for n, cell := range cells {
+		if cell.touches((float64(x)+0.5)*pixel, (float64(y)+0.5)*pixel, pixel) {
+			near = n
+		}
+	}
 	var r, g, b, inside int
 	for i := range grid * grid {
-		px := (float64(x) + (float64(i%grid)+0.5)/grid) / float64(side)
-		py := (float64(y) + (float64(i/grid)+0.5)/grid) / float64(side)
+		px := (float64(x) + (float64(i%grid)+0.5)/grid) * pixel
+		py := (float64(y) + (float64(i/grid)+0.5)/grid) * pixel
 		if !ground.covers(px, py) {
 			continue
 		}
 		c := iconGround
-		for n, cell := range cells {
-			if cell.covers(px, py) {
-				c = iconCell
-				if n == 2 {
-					c = iconLit
-				}
+		if near >= 0 && cells[near].covers(px, py) {
+			c = iconCell
+			if near == litCell {
+				c = iconLit
 			}
 		}
 		r, g, b, inside = r+int(c.R), g+int(c.G), b+int(c.B), inside+1

@@ -25,7 +25,7 @@ func (p *Page) renderCard(d *gpu.Device) app.UI {
 	r := read(d, reading, ok)
 	working := p.running[d.Index]
 	badge, tone := r.badge, string(reading.State)
-	if working != nil && reading.State.Usable() {
+	if working != nil && (!ok || reading.State.Usable()) {
 		badge, tone = "generating", "busy"
 	}
 	return el("article", "card", at{"data-device", d.Index.String(), "data-state", tone, "aria-labelledby", ids.title},
@@ -35,7 +35,7 @@ func (p *Page) renderCard(d *gpu.Device) app.UI {
 			el("p", "card-name", at{"title", deviceDetails(d)}, text(d.Name))),
 		renderHint(d, r, ids),
 		el("div", "card-gauge", nil,
-			el("p", "reading", nil, measured(ids.util, r.utilization), el("span", "unit", nil, text(" %")), el("span", "label", nil, text("utilisation"))),
+			el("div", "", nil, el("p", "reading", nil, measured(ids.util, r.utilization), el("span", "unit", nil, text(" %")), el("span", "label", nil, text("utilisation")))),
 			p.renderTrend(ids)),
 		renderMemory(ids, r),
 		el("dl", "facts", nil,
@@ -98,7 +98,7 @@ func renderMemory(ids cardIDs, r readout) app.UI {
 	return el("div", "vram", nil,
 		el("div", "vram-text", nil, el("span", "label", nil, text("VRAM")),
 			el("span", "amount", nil, el("b", "", nil, measured(ids.used, r.used)), text(" of "), measured(ids.total, r.total), text(" GiB"))),
-		el("meter", "", at{"id", ids.bar, "min", "0", "max", "1", "value", r.share, "aria-label", "VRAM in use"}))
+		el("div", "bar", nil, el("meter", "", at{"id", ids.bar, "min", "0", "max", "1", "value", r.share, "aria-label", "VRAM in use"})))
 }
 
 // renderWork says what the device makes right now, or why it makes nothing.
@@ -137,7 +137,8 @@ func work(tone, words string) app.UI {
 
 // progress is the bar of a running image.
 func progress(id, class, label string, j *job.Job) app.UI {
-	return el("progress", class, at{"id", id, "max", strconv.Itoa(max(1, j.Progress.Steps)), "value", strconv.Itoa(j.Progress.Step), "aria-label", label})
+	return el("div", "bar "+class, nil,
+		el("progress", "", at{"id", id, "max", strconv.Itoa(max(1, j.Progress.Steps)), "value", strconv.Itoa(j.Progress.Step), "aria-label", label}))
 }
 
 // stepWords says how far a running image is: "step 12 of 30 · about 8 s left".

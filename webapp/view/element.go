@@ -77,9 +77,9 @@ func data(ctx app.Context, name string) string { return ctx.JSSrc().Get("dataset
 
 const svgNamespace = "http://www.w3.org/2000/svg"
 
-// drawing makes an SVG element that assistive technology skips: what it shows stands beside it as text.
+// drawing makes an SVG element that assistive technology skips: what it shows stands beside it as text. It fills its box.
 func drawing(viewBox, class string, shapes ...app.UI) app.UI {
-	return app.Elem("svg").XMLNS(svgNamespace).Class(class).Attr("viewBox", viewBox).Attr("aria-hidden", "true").Attr("focusable", "false").Body(shapes...)
+	return app.Elem("svg").XMLNS(svgNamespace).Class(class).Attr("viewBox", viewBox).Attr("aria-hidden", "true").Attr("focusable", "false").Attr("preserveAspectRatio", "none").Body(shapes...)
 }
 
 // shape makes an element inside of a drawing.

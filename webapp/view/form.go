@@ -19,7 +19,7 @@ type form struct {
 	Page    *Page
 	Version int
 
-	count int    // what the button promises
+	count int    // what the button promises; 0 before anybody changed it
 	said  string // what became of the last order
 }
 
@@ -48,9 +48,6 @@ var fieldIDs = map[string]string{
 	"prompt": "prompt", "negative_prompt": "negative", "count": "count", "width": "size", "height": "size",
 	"steps": "quality", "seed": "seed", "model": "model", "device_id": "device",
 }
-
-// OnInit sets what the button promises before anybody changed the count.
-func (f *form) OnInit() { f.count = defaultCount }
 
 // Render shows the form.
 func (f *form) Render() app.UI {
@@ -165,7 +162,11 @@ func (f *form) devices() []choice {
 }
 
 func (f *form) label() string {
-	images := plural(f.count, "image", "images")
+	count := f.count
+	if count == 0 {
+		count = defaultCount
+	}
+	images := plural(count, "image", "images")
 	switch f.Page.state.Link {
 	case state.Offline, state.Unpaired:
 		return "Keep " + images + " for later"

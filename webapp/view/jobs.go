@@ -164,13 +164,13 @@ func where(j *job.Job) string {
 	switch {
 	case j.DeviceID != nil && j.State != job.Queued:
 		where = j.DeviceID.Label()
+		if j.Simulated {
+			where += " (simulated)"
+		}
 	case j.PinnedTo != nil:
 		where = j.PinnedTo.Label()
 	case j.State.Terminal():
 		where = "no device"
-	}
-	if j.Simulated {
-		where += " (simulated)"
 	}
 	return where
 }

@@ -45,8 +45,8 @@ type Page struct {
 	state   state.State
 	working []*job.Job           // the running jobs
 	running map[gpu.Ref]*job.Job // and by device
-	waiting []wire.Command // sent or to be sent, not answered yet
-	metric  state.Metric   // what the cards' trends show
+	waiting []wire.Command       // sent or to be sent, not answered yet
+	metric  state.Metric         // what the cards' trends show
 	paint   painter
 	cards   []cardIDs
 	version versions

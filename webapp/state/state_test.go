@@ -1,0 +1,289 @@
+package state
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"muster/shared/gpu"
+	"muster/shared/job"
+	"muster/shared/wire"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+var start = time.Date(2026, 3, 4, 5, 6, 8, 0, time.UTC)
+
+// machine is an inventory of n devices.
+func machine(revision uint64, n int) *gpu.Inventory {
+	inventory := &gpu.Inventory{Revision: revision, Host: gpu.Host{Name: "box"}}
+	for i := range n {
+		inventory.Devices = append(inventory.Devices, gpu.Device{ID: fmt.Sprintf("GPU-%d", i), Index: gpu.Ref(i), Name: "Card", MemoryBytes: ptr(uint64(16 << 30))})
+	}
+	return inventory
+}
+
+// tick is a snapshot of a machine in which every device shows the same utilization.
+func tick(inventory *gpu.Inventory, seq uint64, at time.Time, utilization float64) *gpu.Snapshot {
+	s := &gpu.Snapshot{Seq: seq, Time: at, Revision: inventory.Revision}
+	for i := range inventory.Devices {
+		s.GPUs = append(s.GPUs, gpu.Reading{
+			Index: gpu.Ref(i), State: gpu.StateOK, UtilizationPercent: ptr(utilization),
+			MemoryUsedBytes: ptr(uint64(4 << 30)), MemoryTotalBytes: ptr(uint64(16 << 30)), PowerWatts: ptr(100.0), PowerLimitWatts: ptr(200.0),
+			Temperatures: []gpu.Temperature{{Sensor: gpu.SensorEdge, Celsius: 40 + float64(i)}},
+		})
+	}
+	return s
+}
+
+func apply(s State, events ...wire.Event) State {
+	for _, e := range events {
+		s = s.Apply(e)
+	}
+	return s
+}
+
+func image(set string, ordinal int, seq uint64, state job.State) *job.Job {
+	return &job.Job{ID: fmt.Sprintf("%s-%d", set, ordinal), SetID: set, Ordinal: ordinal, Seq: seq, State: state}
+}
+
+func ids(jobs []*job.Job) []string {
+	var out []string
+	for _, j := range jobs {
+		out = append(out, j.ID)
+	}
+	return out
+}
+
+func TestJobsAreOrderedAndVersioned(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name      string
+		in        []*job.Job
+		want      []string
+		wantState job.State // of the first
+	}{
+		{"newest set first, by ordinal", []*job.Job{image("A", 1, 2, job.Queued), image("A", 0, 1, job.Queued), image("B", 0, 3, job.Running)}, []string{"B-0", "A-0", "A-1"}, job.Running},
+		{"a later version replaces", []*job.Job{image("A", 0, 1, job.Queued), image("A", 0, 2, job.Running)}, []string{"A-0"}, job.Running},
+		{"an earlier version is late", []*job.Job{image("A", 0, 5, job.Succeeded), image("A", 0, 4, job.Running)}, []string{"A-0"}, job.Succeeded},
+		{"progress comes with the same number", []*job.Job{image("A", 0, 1, job.Queued), image("A", 0, 1, job.Running)}, []string{"A-0"}, job.Running},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := State{}
+			for _, j := range test.in {
+				s = s.Apply(wire.Event{Job: j})
+			}
+			if diff := cmp.Diff(test.want, ids(s.Jobs)); diff != "" {
+				t.Error(diff)
+			}
+			if s.Jobs[0].State != test.wantState {
+				t.Errorf("state %s, want %s", s.Jobs[0].State, test.wantState)
+			}
+		})
+	}
+}
+
+func TestLateProgressOfAnEarlierAttemptIsDropped(t *testing.T) {
+	t.Parallel()
+	now := image("A", 0, 7, job.Running)
+	now.Attempt = 2
+	late := image("A", 0, 7, job.Running)
+	late.Attempt, late.Progress.Step = 1, 19
+	if s := apply(State{}, wire.Event{Job: now}, wire.Event{Job: late}); s.Jobs[0].Attempt != 2 {
+		t.Errorf("attempt %d, want 2", s.Jobs[0].Attempt)
+	}
+}
+
+func TestHelloDropsJobsOnlyWhenAllFollow(t *testing.T) {
+	t.Parallel()
+	known := apply(State{}, wire.Event{Job: image("A", 0, 9, job.Succeeded)})
+	if s := known.Apply(wire.Event{Hello: &wire.Hello{Complete: false}}); len(s.Jobs) != 1 || s.LastSeq != 9 {
+		t.Errorf("resumed: %d jobs up to %d, want 1 up to 9", len(s.Jobs), s.LastSeq)
+	}
+	if s := known.Apply(wire.Event{Hello: &wire.Hello{Complete: true}}); len(s.Jobs) != 0 || s.LastSeq != 0 {
+		t.Errorf("complete: %d jobs up to %d, want none", len(s.Jobs), s.LastSeq)
+	}
+}
+
+func TestSnapshotsThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	two := machine(3, 2)
+	base := apply(State{}, wire.Event{Hello: &wire.Hello{}}, wire.Event{Inventory: two}, wire.Event{Snapshot: tick(two, 5, start, 10)})
+	for _, test := range []struct {
+		name string
+		in   []wire.Event
+		want float64 // utilization shown of device 0
+	}{
+		{"newer", []wire.Event{{Snapshot: tick(two, 6, start, 20)}}, 20},
+		{"late", []wire.Event{{Snapshot: tick(two, 4, start, 20)}}, 10},
+		{"of another inventory", []wire.Event{{Snapshot: tick(machine(4, 2), 6, start, 20)}}, 10},
+		{"of other devices", []wire.Event{{Snapshot: tick(machine(3, 3), 6, start, 20)}}, 10},
+		{"after the agent started anew", []wire.Event{{Hello: &wire.Hello{Instance: "b"}}, {Snapshot: tick(two, 1, start, 20)}}, 20},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r, ok := apply(base, test.in...).Reading(0)
+			if !ok || *r.UtilizationPercent != test.want {
+				t.Errorf("reading %+v (%v), want %g", r.UtilizationPercent, ok, test.want)
+			}
+		})
+	}
+	if _, ok := apply(base, wire.Event{Inventory: machine(4, 1)}).Reading(0); ok {
+		t.Error("a reading survived the change of its inventory")
+	}
+}
+
+func TestMaxJobsForgetsOnlyWhatHasEnded(t *testing.T) {
+	t.Parallel()
+	s := State{}.Apply(wire.Event{Job: image("0000", 0, 1, job.Running)})
+	for i := range MaxJobs + 10 {
+		s = s.Apply(wire.Event{Job: image(fmt.Sprintf("%04d", i+1), 0, uint64(i+2), job.Succeeded)})
+	}
+	if len(s.Jobs) != MaxJobs {
+		t.Errorf("%d jobs, want %d", len(s.Jobs), MaxJobs)
+	}
+	if s.Job("0000-0") == nil {
+		t.Error("the running job was forgotten")
+	}
+}
+
+func TestSavedStateComesBack(t *testing.T) {
+	t.Parallel()
+	two := machine(3, 2)
+	s := apply(State{}, wire.Event{Hello: &wire.Hello{}}, wire.Event{Inventory: two}, wire.Event{Snapshot: tick(two, 5, start, 10)},
+		wire.Event{Capacity: &wire.Capacity{DefaultModel: "sketch"}}, wire.Event{Job: image("A", 0, 9, job.Succeeded)})
+	b, err := s.Save(start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := Restore(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back.Link != Connecting || !back.Since.Equal(start) || back.LastSeq != 0 || back.Live() {
+		t.Errorf("link %s since %s up to %d, live %v", back.Link, back.Since, back.LastSeq, back.Live())
+	}
+	if diff := cmp.Diff(s.Snapshot, back.Snapshot, cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(s.Jobs, back.Jobs); diff != "" {
+		t.Error(diff)
+	}
+	for _, bad := range []string{"", "{", `{"version":99}`} {
+		if _, err := Restore([]byte(bad)); err == nil {
+			t.Errorf("Restore(%q) succeeded", bad)
+		}
+	}
+}
+
+func TestSetsAndOutcome(t *testing.T) {
+	t.Parallel()
+	s := State{}
+	for _, j := range []*job.Job{image("A", 0, 1, job.Succeeded), image("A", 1, 2, job.Failed), image("B", 0, 3, job.Queued)} {
+		s = s.Apply(wire.Event{Job: j})
+	}
+	sets := s.Sets()
+	if len(sets) != 2 || sets[0].ID != "B" || !sets[0].Active() || sets[1].Active() || sets[1].Count(job.Failed) != 1 {
+		t.Errorf("sets %+v", sets)
+	}
+}
+
+func TestTotalsLeaveOutWhatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	three := machine(1, 3)
+	snapshot := tick(three, 1, start, 50)
+	snapshot.GPUs[1].State = gpu.StateLost
+	snapshot.GPUs[2].PowerWatts, snapshot.GPUs[2].UtilizationPercent = nil, nil
+	got := apply(State{}, wire.Event{Inventory: three}, wire.Event{Snapshot: snapshot}).Totals()
+	want := Totals{
+		MemoryUsedBytes: ptr(uint64(8 << 30)), MemoryTotalBytes: ptr(uint64(32 << 30)), PowerWatts: ptr(100.0), PowerLimitWatts: ptr(200.0),
+		UtilizationPercent: ptr(50.0), HottestCelsius: ptr(42.0), Hottest: 2, Unreadable: 1,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if none := (State{}).Totals(); none.PowerWatts != nil || none.MemoryUsedBytes != nil {
+		t.Errorf("totals of nothing: %+v", none)
+	}
+}
+
+// FuzzApply feeds whatever decodes as events, and checks what every view relies on.
+func FuzzApply(f *testing.F) {
+	two := machine(3, 2)
+	var seeds []wire.Event
+	seeds = append(seeds, wire.Event{Hello: &wire.Hello{IntervalMilliseconds: 1000}}, wire.Event{Inventory: two}, wire.Event{Snapshot: tick(two, 1, start, 10)},
+		wire.Event{Job: image("A", 0, 1, job.Running)}, wire.Event{History: &wire.History{Start: start, StepMilliseconds: 1000, Devices: []wire.Series{{ID: "GPU-0", UtilizationPercent: wire.Column{1, math.NaN()},
+			MemoryUsedPercent: wire.Column{1, 2}, TemperatureCelsius: wire.Column{1, 2}, PowerWatts: wire.Column{1, 2}}}}})
+	for _, e := range seeds {
+		b, err := wire.JSON.Encode(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		event, err := wire.Decode(wire.JSON, frame)
+		if err != nil {
+			return
+		}
+		before := apply(State{}, seeds...)
+		jobs := slices.Clone(before.Jobs)
+		after := before.Apply(event)
+		if !slices.Equal(jobs, before.Jobs) {
+			t.Error("Apply changed the state that it was given")
+		}
+		check(t, after.Apply(event).Apply(wire.Event{Snapshot: tick(two, 2, start.Add(time.Minute), 20)}))
+	})
+}
+
+func check(t *testing.T, s State) {
+	t.Helper()
+	if !slices.IsSortedFunc(s.Jobs, newestFirst) {
+		t.Errorf("jobs out of order: %v", ids(s.Jobs))
+	}
+	if s.Inventory != nil && s.Snapshot != nil && len(s.Snapshot.GPUs) != len(s.Inventory.Devices) {
+		t.Errorf("%d readings of %d devices", len(s.Snapshot.GPUs), len(s.Inventory.Devices))
+	}
+	for _, trend := range s.Trends.Devices {
+		for _, column := range trend {
+			if len(column) > TrendPoints || len(column) != s.Trends.length() {
+				t.Errorf("column of %d points, others have %d", len(column), s.Trends.length())
+			}
+		}
+	}
+	s.Totals()
+	s.Sets()
+}
+
+func BenchmarkApplySnapshot(b *testing.B) {
+	for _, n := range []int{8, 64} {
+		b.Run(fmt.Sprintf("%d devices", n), func(b *testing.B) {
+			inventory := machine(1, n)
+			s := apply(State{}, wire.Event{Hello: &wire.Hello{IntervalMilliseconds: 100}}, wire.Event{Inventory: inventory})
+			snapshot := tick(inventory, 0, start, 10)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				snapshot.Seq, snapshot.Time = uint64(i+1), start.Add(time.Duration(i)*100*time.Millisecond)
+				s = s.Apply(wire.Event{Snapshot: snapshot})
+			}
+		})
+	}
+}
+
+func BenchmarkApplyJob(b *testing.B) {
+	s := State{}
+	for i := range MaxJobs {
+		s = s.Apply(wire.Event{Job: image(fmt.Sprintf("%04d", i), 0, uint64(i+1), job.Succeeded)})
+	}
+	progress := image("0500", 0, 501, job.Running)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Apply(wire.Event{Job: progress})
+	}
+}
