@@ -69,7 +69,7 @@ func expect(t *testing.T, in string, want ...string) {
 	t.Helper()
 	for _, w := range want {
 		if !strings.Contains(in, w) {
-			t.Errorf("missing %q in:\n%s", w, in)
+			t.Errorf("missing %q in:\n%.2000s", w, in)
 		}
 	}
 }
@@ -78,9 +78,24 @@ func refuse(t *testing.T, in string, unwanted ...string) {
 	t.Helper()
 	for _, w := range unwanted {
 		if strings.Contains(in, w) {
-			t.Errorf("unwanted %q in:\n%s", w, in)
+			t.Errorf("unwanted %q in:\n%.2000s", w, in)
 		}
 	}
+}
+
+// element looks for one element that has all the attributes; go-app writes them in any order.
+func element(t *testing.T, markup string, attributes ...string) {
+	t.Helper()
+	for _, tag := range tags.FindAllString(markup, -1) {
+		missing := false
+		for _, a := range attributes {
+			missing = missing || !strings.Contains(tag, " "+a)
+		}
+		if !missing {
+			return
+		}
+	}
+	t.Errorf("no element with %s", strings.Join(attributes, " "))
 }
 
 func TestPageShowsTheMachine(t *testing.T) {
@@ -171,7 +186,11 @@ func TestJobsAndImages(t *testing.T) {
 	markup, words := html(shown(wire.Event{Inventory: one}, wire.Event{Job: finished("A", 0, "1")}, wire.Event{Job: failed}, wire.Event{Job: running}))
 	expect(t, words, "1 running", "step 12 of 30 · about 8 s left", "waiting 4 s for Device 0: sooner than loading on Device 2", "1 of 2 ready, 1 failed",
 		"out of memory: choose a smaller size", "ready after 8 s", "1 image", "generating", "built-in sketch renderer, no AI model", "Generate 4 images")
-	expect(t, markup, `data-job="B1" data-state="running"`, `data-state="failed"`, `data-image="feed1"`, `/api/v1/images/feed1?size=thumb`)
+	for _, attributes := range [][]string{
+		{`data-job="B1"`, `data-state="running"`}, {`data-job="A2"`, `data-state="failed"`}, {`data-image="feed1"`, `data-picture="A1"`}, {`src="/api/v1/images/feed1?size=thumb"`, `alt="a heron"`},
+	} {
+		element(t, markup, attributes...)
+	}
 }
 
 func TestConnectionWords(t *testing.T) {
