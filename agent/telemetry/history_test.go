@@ -114,6 +114,21 @@ func TestRingWraps(t *testing.T) {
 	}
 }
 
+// What a device measured 10 minutes ago does not stand for what it did not measure now.
+func TestRingHasNoOldValuesInHoles(t *testing.T) {
+	t.Parallel()
+	values := make([]float64, 900)
+	for i := 700; i < 900; i++ {
+		values[i] = math.NaN()
+	}
+	got := past(time.Second, values...).resample([]string{"a"}, historyWindow, 600).Devices[0].UtilizationPercent
+	for i, v := range got {
+		if math.IsNaN(v) != (i >= 400) {
+			t.Fatalf("point %d is %v", i, v)
+		}
+	}
+}
+
 func TestDeviceOfWhichNothingIsLeftIsForgotten(t *testing.T) {
 	t.Parallel()
 	h := past(time.Second, 1, 2, 3)

@@ -133,6 +133,30 @@ func TestDeviceThatIsNoLongerListed(t *testing.T) {
 	})
 }
 
+// Inventories that follow each other quickly, as after a loss, do not make a device vanish before anybody has seen it as lost.
+func TestDeviceIsShownAsLostForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("a", "b")
+		f.failWith("a", ErrLost)
+		s, stop := run(t, Config{Readers: []Reader{f}})
+		defer stop()
+		after(500 * time.Millisecond)
+		f.list("a")
+		after(25 * time.Second)
+		if n := f.inventories(); n < 4 {
+			t.Fatalf("%d inventories: the test needs some in quick succession", n)
+		}
+		if got := idsOf(s.Inventory()); got != "a b" || s.Snapshot().GPUs[1].State != gpu.StateLost {
+			t.Errorf("%s: want b shown as lost", got)
+		}
+		after(90 * time.Second)
+		if got := idsOf(s.Inventory()); got != "a" {
+			t.Errorf("%s: want b gone", got)
+		}
+	})
+}
+
 func TestSwappedCardTakesTheSlot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -232,21 +232,35 @@ func TestStuckShowsWithinThreeSecondsAtAnyInterval(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake("a")
-				release := f.hang("a")
 				s, stop := run(t, Config{Readers: []Reader{f}, Interval: interval})
-				after(time.Second)
-				if got := s.Snapshot().GPUs[0]; got.Load() != 1 || got.UtilizationPercent != nil {
-					t.Errorf("before anything was measured: %+v", got)
-				}
-				after(2 * time.Second)
-				if got := s.Snapshot().GPUs[0].State; got != gpu.StateStuck {
-					t.Errorf("after 3 s: %s", got)
+				after(interval / 2)
+				release := f.hang("a")
+				after(interval / 2) // the call that hangs is made now
+				after(3 * time.Second)
+				if got := s.Snapshot().GPUs[0]; got.State != gpu.StateStuck || got.UtilizationPercent == nil {
+					t.Errorf("3 s after: %+v", got)
 				}
 				release()
 				stop()
 			})
 		})
 	}
+}
+
+func TestDeviceThatNeverAnsweredTakesNoWork(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("a", "b")
+		release := f.hang("a")
+		s, stop := run(t, Config{Readers: []Reader{f}})
+		after(600 * time.Millisecond)
+		snap := s.Snapshot()
+		if got := snap.GPUs[0]; got.State != gpu.StateStuck || got.Load() != 1 || got.UtilizationPercent != nil || snap.GPUs[1].State != gpu.StateOK {
+			t.Errorf("%+v", snap)
+		}
+		release()
+		stop()
+	})
 }
 
 func TestSlowButAnsweringDeviceDelaysNobody(t *testing.T) {
@@ -362,5 +376,30 @@ func TestPanicCostsTheCallAlone(t *testing.T) {
 		if len(inv.Devices) != 2 || len(inv.Problems) != 1 {
 			t.Errorf("after a panic in Inventory: %d devices, problems %q", len(inv.Devices), inv.Problems)
 		}
+	})
+}
+
+func TestTwoReadersOfOneDevice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		first, second := newFake("GPU-1"), newFake("pci-0000:01:00.0")
+		second.answerBy("pci-0000:01:00.0", func(context.Context) (gpu.Reading, error) {
+			return gpu.Reading{UtilizationPercent: ptr(99.0), FanRPM: ptr(900.0)}, nil
+		})
+		s, stop := run(t, Config{Readers: []Reader{first, second}})
+		after(4500 * time.Millisecond)
+		if got := s.Snapshot().GPUs; len(got) != 1 || *got[0].UtilizationPercent != 50 || *got[0].FanRPM != 900 || got[0].State != gpu.StateOK {
+			t.Fatalf("%+v", got)
+		}
+		release := first.hang("GPU-1")
+		after(5 * time.Second)
+		if got := s.Snapshot().GPUs[0]; got.State != gpu.StateStuck || got.AgeMilliseconds == 0 {
+			t.Errorf("%s, %d ms: the hang of one of two counts", got.State, got.AgeMilliseconds)
+		}
+		if got := len(s.Temperatures(0)); got != 5 {
+			t.Errorf("%d temperatures in the history: want 5, old values are not measured again", got)
+		}
+		release()
+		stop()
 	})
 }
