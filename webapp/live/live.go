@@ -19,9 +19,6 @@ import (
 // HistorySeconds is how much past the app asks for when it connects: what a trend on a card shows.
 const HistorySeconds = 600
 
-// maxFrameBytes bounds one frame from the agent: a history of 64 devices is a few hundred kilobytes.
-const maxFrameBytes = 8 << 20
-
 // Access says whether the agent lets this browser in.
 type Access int
 

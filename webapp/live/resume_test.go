@@ -16,7 +16,6 @@ import (
 type script struct {
 	frames []frame
 	at     int
-	begin  time.Time
 }
 
 type frame struct {

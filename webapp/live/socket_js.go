@@ -23,6 +23,9 @@ type socket struct {
 	why    error
 }
 
+// maxFrameBytes bounds one frame from the agent: a history of 64 devices is a few hundred kilobytes.
+const maxFrameBytes = 8 << 20
+
 // dial opens the browser's WebSocket and waits until it is open. A browser does not tell why it was refused.
 func dial(ctx context.Context, address string) (Conn, error) {
 	s := &socket{ready: make(chan struct{}, 1), open: make(chan struct{}), closed: make(chan struct{})}
