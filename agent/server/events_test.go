@@ -344,19 +344,6 @@ func TestRefusedCommands(t *testing.T) {
 	}
 }
 
-func TestRateLimitReachesSockets(t *testing.T) {
-	t.Parallel()
-	a := serveAgent(t)
-	cookie, origin := a.pairAt(), "http://"+a.addr
-	c := a.connect(wire.JSON, "", "Cookie", cookie, "Origin", origin)
-	for i := range submissionsPerMinute + 10 {
-		c.send(fmt.Sprintf(`{"submit":{"id":"k%d","spec":{"prompt":"x"}}}`, i))
-	}
-	if e := c.until(func(e wire.Event) bool { return e.Error != nil }).Error; e.Code != "rate_limited" {
-		t.Errorf("%+v", e)
-	}
-}
-
 // pairAt is pair for the address that is listened on.
 func (s *served) pairAt() string {
 	s.t.Helper()

@@ -155,9 +155,7 @@ func (s *Server) begin(k *socket, ask eventsAsk) error {
 	}
 	published := s.config.Feed.Published()
 	first := k.feed.Take()
-	if published < newest {
-		k.fenceIn(jobs, published, newest)
-	}
+	k.fenceIn(jobs, published)
 	hello := wire.Hello{Version: wire.Version, Build: s.config.Build, Instance: s.config.Instance, Resume: newest,
 		IntervalMilliseconds: s.config.Interval.Milliseconds(), Complete: complete}
 	if err := k.sendEvent(wire.Event{Hello: &hello}); err != nil {
@@ -179,13 +177,19 @@ func (s *Server) begin(k *socket, ask eventsAsk) error {
 	return s.sendBatch(k, first)
 }
 
-// fenceIn remembers the jobs of the backlog that the feed has not published yet in the version that was sent.
-func (k *socket) fenceIn(jobs []job.Job, published, newest uint64) {
-	k.fence, k.fenceTo = map[string]uint64{}, newest
+// fenceIn remembers the jobs of the backlog that the feed had not published yet in the version that is sent: until it has, it may
+// give older ones. They can be newer than what Since calls the newest, which it reads before the jobs.
+func (k *socket) fenceIn(jobs []job.Job, published uint64) {
+	k.fence, k.fenceTo = nil, 0
 	for i := range jobs {
-		if jobs[i].Seq > published {
-			k.fence[jobs[i].ID] = jobs[i].Seq
+		if jobs[i].Seq <= published {
+			continue
 		}
+		if k.fence == nil {
+			k.fence = map[string]uint64{}
+		}
+		k.fence[jobs[i].ID] = jobs[i].Seq
+		k.fenceTo = max(k.fenceTo, jobs[i].Seq)
 	}
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -261,6 +262,24 @@ func TestCommandsAreReadAtAPace(t *testing.T) {
 	})
 }
 
+func TestRateLimitReachesSockets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := servePipes(t)
+		c := a.connect(wire.JSON, "", "Cookie", a.pairAt(), "Origin", "http://"+a.addr)
+		go func() {
+			for i := range submissionsPerMinute + 1 {
+				if c.conn.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"submit":{"id":"k%d","spec":{"prompt":"x"}}}`, i)) != nil {
+					return
+				}
+			}
+		}()
+		if e := c.until(func(e wire.Event) bool { return e.Error != nil }).Error; e.Code != "rate_limited" || e.ID != "k60" {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
 // What the feed still holds of a job in an older version than the beginning told is not sent.
 func TestFence(t *testing.T) {
 	t.Parallel()
@@ -269,7 +288,7 @@ func TestFence(t *testing.T) {
 		defer near.Close()
 		defer far.Close()
 		k := &socket{raw: near}
-		k.fenceIn([]job.Job{{ID: "told", Seq: 9}, {ID: "published", Seq: 3}}, 5, 9)
+		k.fenceIn([]job.Job{{ID: "told", Seq: 9}, {ID: "published", Seq: 3}}, 5)
 		if len(k.fence) != 1 || k.fence["told"] != 9 || k.fenceTo != 9 {
 			t.Fatalf("fence %v to %d", k.fence, k.fenceTo)
 		}
