@@ -23,9 +23,10 @@ type jobList struct {
 	Jobs []job.Job `json:"jobs"`
 }
 
-// fill types a prompt, asks for count images and presses the button.
+// fill types a prompt, asks for count images and presses the button, once the cards stand.
 func fill(t *testing.T, tab *harness.Page, prompt string, count int) {
 	t.Helper()
+	until(t, tab, `document.querySelector("#connection")?.dataset.state == "connected" && document.querySelector("[data-device]") != null`)
 	if err := chromedp.Do(tab.Context, chromedp.SendKeys("#prompt", prompt)); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,6 @@ func TestPromptBecomesFourImagesOnFourSimulatedDevices(t *testing.T) {
 	const prompt = "a violinist with silver hair"
 	agent := start(t, "--simulate", "4x V620")
 	tab := open(t, agent.Link)
-	until(t, tab, `document.querySelector("#connection")?.dataset.state == "connected"`)
 	fill(t, tab, prompt, 4)
 	until(t, tab, `document.querySelectorAll("[data-job]").length == 4`)
 	until(t, tab, `document.querySelectorAll("[data-image]").length == 4`)
@@ -99,7 +99,6 @@ func TestPromptBecomesFourImagesOnCapturedCardsThroughSDServer(t *testing.T) {
 	backendtest.WriteModel(t, models, "sd15", backendtest.Scenario{LoadMilliseconds: 300, StepMilliseconds: 20})
 	agent := start(t, "--sysroot", fixture.Root(t, "amd-mi25x8"), "--sd-server", program, "--models", models)
 	tab := open(t, agent.Link)
-	until(t, tab, `document.querySelector("#connection")?.dataset.state == "connected"`)
 	fill(t, tab, "a lighthouse keeper", 4)
 	until(t, tab, `document.querySelectorAll("[data-image]").length == 4`)
 	jobs := finished(t, agent, 4)

@@ -47,6 +47,11 @@ func NewPage(browser context.Context) (*Page, context.CancelFunc, error) {
 		cancel()
 		return nil, nil, err
 	}
+	// A desktop's size: where a page must be scrolled to a button, smoothly, Chromium's own clicks miss it.
+	if err := chromedp.Do(ctx, chromedp.EmulateViewport(1440, 900)); err != nil {
+		cancel()
+		return nil, nil, err
+	}
 	go p.record(chromedp.Console(ctx))
 	return p, cancel, nil
 }
