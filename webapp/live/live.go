@@ -65,6 +65,7 @@ type Link struct {
 
 	// Owned by the goroutine of Run.
 	failures int    // attempts in a row without a hello
+	greeted  bool   // whether the last attempt got one
 	resume   uint64 // job events up to here have arrived for good; 0: ask for all
 	resumes  bool   // whether to ask for a resumption at all
 }
@@ -103,20 +104,19 @@ func (l *Link) Retry() { signal(l.retry) }
 
 // Run connects, and connects again, for ever; it returns the context's cause when ctx ends.
 func (l *Link) Run(ctx context.Context) error {
+	// A browser does not say why a socket was refused. So access is supposed until a socket failed, then asked for.
+	access := Granted
 	for ctx.Err() == nil {
-		switch l.config.Session(ctx) {
-		case Granted:
-			if err := l.connect(ctx); err != nil && ctx.Err() == nil {
-				l.failures++
-			}
-			l.box.link(state.Offline)
-		case Refused:
-			l.failures++
-			l.box.link(state.Unpaired)
-		default:
-			l.failures++
-			l.box.link(state.Offline)
+		if access != Granted {
+			access = l.config.Session(ctx)
 		}
+		if access == Granted {
+			if err := l.connect(ctx); err != nil && !l.greeted && ctx.Err() == nil {
+				access = l.config.Session(ctx)
+			}
+		}
+		l.failures++
+		l.box.link(map[Access]state.Link{Refused: state.Unpaired, Unreachable: state.Offline, Granted: state.Offline}[access])
 		l.pause(ctx, backoff(l.failures, l.random()))
 	}
 	return context.Cause(ctx)
@@ -142,6 +142,7 @@ func (l *Link) random() float64 {
 
 // connect holds one connection until it breaks.
 func (l *Link) connect(ctx context.Context) error {
+	l.greeted = false
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	dialing, dialed := context.WithTimeout(ctx, 10*time.Second)
@@ -192,7 +193,7 @@ func (l *Link) read(ctx context.Context, conn Conn, watch *watch) error {
 		}
 		if event.Hello != nil {
 			greeted = time.Now()
-			l.failures = 0
+			l.failures, l.greeted = 0, true
 			if event.Hello.Complete {
 				seen = 0
 			}

@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -93,6 +94,9 @@ func connect(t *testing.T, a *agent, store Store, access func() Access) *Link {
 		URL: strings.Replace(a.URL, "http", "ws", 1), Store: store,
 		Session: func(context.Context) Access { return access() },
 		Dial: func(ctx context.Context, address string) (Conn, error) {
+			if access() != Granted {
+				return nil, errors.New("refused")
+			}
 			conn, _, err := websocket.Dial(ctx, address, &websocket.DialOptions{Subprotocols: []string{wire.SubprotocolBinary}})
 			if err != nil {
 				return nil, err

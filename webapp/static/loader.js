@@ -17,35 +17,15 @@
     if ("serviceWorker" in navigator) {
       navigator.serviceWorker.register("/sw.js").catch((err) => console.warn("muster: no offline start:", err.message));
     }
-    const label = document.getElementById("app-wasm-loader-label");
     try {
       const go = new Go();
-      const { instance } = await instantiate(go.importObject, label);
+      // The response itself, untouched: only then the browser keeps the compiled program for the next start.
+      const { instance } = await WebAssembly.instantiateStreaming(fetch(own.wasm), go.importObject);
       go.run(instance).then(() => crash("The program ended."), (err) => crash(String(err)));
     } catch (err) {
-      label.textContent = "";
-      document.getElementById("boot-bar").hidden = true;
+      document.getElementById("app-wasm-loader").hidden = true;
       crash(String(err));
     }
-  }
-
-  // instantiate compiles while it downloads, and shows how far it is. The length is of the decompressed program.
-  async function instantiate(imports, label) {
-    const response = await fetch(own.wasm);
-    if (!response.ok) throw new Error("the app could not be loaded (status " + response.status + ")");
-    const bar = document.getElementById("boot-bar");
-    const total = Number(own.bytes);
-    let loaded = 0;
-    const counted = response.body.pipeThrough(new TransformStream({
-      transform(chunk, controller) {
-        loaded += chunk.byteLength;
-        const percent = Math.min(100, Math.round(100 * loaded / total));
-        bar.value = percent;
-        label.textContent = "Loading… " + percent + " %";
-        controller.enqueue(chunk);
-      },
-    }));
-    return WebAssembly.instantiateStreaming(new Response(counted, { headers: { "Content-Type": "application/wasm" } }), imports);
   }
 
   // crash leaves what is on the page readable, and offers the way out.

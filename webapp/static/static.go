@@ -30,14 +30,13 @@ type page struct {
 	Version                               string
 	CSS, Loader, Support, Wasm            string // addresses
 	Icon, Icon192, Icon512, Maskable, Mac string
-	WasmBytes                             int
 	Assets                                string // JSON list of addresses that the service worker keeps
 }
 
 // Build makes the site of the app's wasm and the toolchain's wasm_exec.js.
 func Build(wasm, support []byte) (*Site, error) {
 	s := &Site{Files: map[string][]byte{}}
-	p := page{WasmBytes: len(wasm)}
+	var p page
 	icons, err := drawIcons()
 	if err != nil {
 		return nil, err

@@ -191,13 +191,8 @@ func (p *Page) paintCard(d *gpu.Device) {
 	p.paint.value(ids.power, r.power)
 	if j := p.running[d.Index]; j != nil {
 		p.paint.text(ids.step, stepWords(j))
-		p.paintProgress(ids.progress, j)
+		p.paint.progress(ids.progress, j)
 	}
-}
-
-func (p *Page) paintProgress(id string, j *job.Job) {
-	p.paint.attribute(id, "max", strconv.Itoa(max(1, j.Progress.Steps)))
-	p.paint.attribute(id, "value", strconv.Itoa(j.Progress.Step))
 }
 
 // ids gives the ids of a card, made once.

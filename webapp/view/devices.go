@@ -68,6 +68,7 @@ func (d *devices) choose(ctx app.Context, _ app.Event) {
 		return
 	}
 	d.Page.metric = state.Metric(n)
+	d.Page.drawn = 0
 	d.Page.settle(ctx)
 }
 

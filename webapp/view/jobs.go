@@ -268,7 +268,7 @@ func (p *Page) giveUp(jobID string) {
 func (p *Page) paintJobs() {
 	for _, j := range p.working {
 		id := "j" + j.ID
-		p.paint.text(id+"-words", jobWords(j))
-		p.paintProgress(id+"-bar", j)
+		p.steps.text(id+"-words", jobWords(j))
+		p.steps.progress(id+"-bar", j)
 	}
 }

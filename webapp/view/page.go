@@ -47,7 +47,9 @@ type Page struct {
 	running map[gpu.Ref]*job.Job // and by device
 	waiting []wire.Command       // sent or to be sent, not answered yet
 	metric  state.Metric         // what the cards' trends show
-	paint   painter
+	paint   painter              // of system and devices
+	steps   painter              // of jobs
+	settled versions             // that the painters know the elements of
 	cards   []cardIDs
 	version versions
 	drawn   int64     // bucket that the trends were last drawn for
@@ -74,7 +76,7 @@ func (v *versions) all() {
 
 // NewPage makes the page with the last known state, if one was kept.
 func NewPage(a Agent) *Page {
-	p := &Page{agent: a, paint: painter{on: document{}}, shown: galleryPage}
+	p := &Page{agent: a, paint: painter{on: document{}}, steps: painter{on: document{}}, shown: galleryPage}
 	p.state.Link = state.Connecting
 	if a.Keep != nil {
 		if kept, err := state.Restore([]byte(a.Keep.Get(keepState))); err == nil {
@@ -157,11 +159,17 @@ func (p *Page) receive(ctx app.Context) {
 	p.keep(time.Now())
 }
 
-// settle repaints after the rendering that is due.
+// settle repaints after the rendering that is due. Painters forget the elements of parts that were rendered anew.
 func (p *Page) settle(ctx app.Context) {
 	ctx.Defer(func(app.Context) {
-		p.paint.reset()
-		p.drawn = 0
+		if p.settled.system != p.version.system || p.settled.devices != p.version.devices {
+			p.paint.reset()
+			p.drawn = 0
+		}
+		if p.settled.jobs != p.version.jobs {
+			p.steps.reset()
+		}
+		p.settled = p.version
 		p.paintAll()
 	})
 }

@@ -1,5 +1,11 @@
 package view
 
+import (
+	"strconv"
+
+	"muster/shared/job"
+)
+
 // painter writes what changes with every tick straight into the page: a card's numbers, bars and trend. Rendering a component
 // for each of them costs ten times as much (BENCHMARKS.md 3 allows 6 % of the main thread for eight devices at 10 Hz).
 //
@@ -37,6 +43,12 @@ func (p *painter) text(id, v string) { p.attribute(id, "", v) }
 func (p *painter) value(id string, v value) {
 	p.attribute(id, "", v.text)
 	p.attribute(id, "title", v.why)
+}
+
+// progress paints how far a running image is.
+func (p *painter) progress(id string, j *job.Job) {
+	p.attribute(id, "max", strconv.Itoa(max(1, j.Progress.Steps)))
+	p.attribute(id, "value", strconv.Itoa(j.Progress.Step))
 }
 
 func (p *painter) attribute(id, name, v string) {

@@ -39,6 +39,6 @@ func (p *Page) paintProcessor(words totalWords) {
 	if j := p.running[gpu.CPU]; j != nil {
 		ids := idsOf("cpu")
 		p.paint.text(ids.step, stepWords(j))
-		p.paintProgress(ids.progress, j)
+		p.paint.progress(ids.progress, j)
 	}
 }

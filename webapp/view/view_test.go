@@ -281,7 +281,7 @@ func TestProgressIsPaintedNotRendered(t *testing.T) {
 	j.State, j.ImageID = job.Running, ""
 	p := shown(wire.Event{Inventory: one}, wire.Event{Snapshot: snapshot(one, 1)}, wire.Event{Job: j})
 	on := record{}
-	p.paint.on = on
+	p.paint.on, p.steps.on = on, on
 	p.paintAll()
 	before := p.version
 	further := *j

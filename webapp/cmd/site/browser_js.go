@@ -1,6 +1,9 @@
 package main
 
 import (
+	"slices"
+	"syscall/js"
+
 	"github.com/maxence-charriere/go-app/v10/pkg/app"
 
 	"muster/webapp/live"
@@ -15,6 +18,20 @@ func run() {
 	})
 	live.Listen(link)
 	// All routes share one page, so that going from one to another loses nothing.
-	app.RouteWithRegexp("^/.*$", func() app.Composer { return page })
+	for _, route := range routes {
+		app.Route(route, func() app.Composer { return page })
+	}
+	home()
 	app.RunWhenOnBrowser()
+}
+
+// routes are the addresses of the page. The agent and the service worker answer every address with it.
+var routes = []string{"/", "/ai-models-setup"}
+
+// home gives an address that is no route the first one's, instead of go-app's own page about missing pages.
+func home() {
+	location := js.Global().Get("location")
+	if !slices.Contains(routes, location.Get("pathname").String()) {
+		js.Global().Get("history").Call("replaceState", js.Null(), "", routes[0]+location.Get("search").String()+location.Get("hash").String())
+	}
 }
