@@ -43,8 +43,11 @@ func (r Ref) MarshalJSON() ([]byte, error) {
 	return strconv.AppendInt(nil, int64(r), 10), nil
 }
 
-// UnmarshalJSON takes an integer of at least 0, or "cpu".
+// UnmarshalJSON takes an integer of at least 0, or "cpu"; null changes nothing, as usual.
 func (r *Ref) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
 	if string(b) == `"cpu"` {
 		*r = CPU
 		return nil

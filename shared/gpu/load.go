@@ -7,13 +7,18 @@ import (
 
 // Load is the share of a device's memory in use by all programs, 0 to 1. A device that can't be read counts as fully loaded.
 func (r Reading) Load() float64 {
-	if !r.State.Usable() || r.MemoryTotalBytes == nil || r.MemoryUsedBytes == nil || *r.MemoryTotalBytes == 0 {
+	if !r.readable() {
 		return 1
 	}
 	return min(1, float64(*r.MemoryUsedBytes)/float64(*r.MemoryTotalBytes))
 }
 
-// OrderByLoad gives the positions of loads from least to most loaded; equal loads keep their order. None give an empty list.
+func (r Reading) readable() bool {
+	return r.State.Usable() && r.MemoryTotalBytes != nil && r.MemoryUsedBytes != nil && *r.MemoryTotalBytes != 0
+}
+
+// OrderByLoad gives the positions of loads from least to most loaded; equal loads keep their order, NaN (a
+// device that can't be read) comes last. None give an empty list.
 func OrderByLoad(loads []float64) []Ref {
 	order := make([]Ref, len(loads))
 	for i := range order {
@@ -41,18 +46,22 @@ func LeastLoaded(loads []float64) *Ref {
 	return &order[0]
 }
 
+// known puts a device that can't be read behind one that is merely full.
 func known(load float64) float64 {
 	if math.IsNaN(load) {
-		return 1
+		return math.Inf(1)
 	}
 	return load
 }
 
-// Loads gives Load of every device, in their order.
+// Loads gives Load of every device, in their order; NaN for a device that can't be read.
 func (s Snapshot) Loads() []float64 {
 	loads := make([]float64, len(s.GPUs))
 	for i, r := range s.GPUs {
 		loads[i] = r.Load()
+		if !r.readable() {
+			loads[i] = math.NaN()
+		}
 	}
 	return loads
 }

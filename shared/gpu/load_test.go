@@ -71,7 +71,7 @@ func TestOrderByLoad(t *testing.T) {
 		{"all equal", []float64{0, 0, 0}, []Ref{0, 1, 2}, ptr(Ref(0))},
 		{"all unreadable", []float64{1, 1}, []Ref{0, 1}, ptr(Ref(0))},
 		{"unreadable comes after nearly full", []float64{math.NaN(), 0.999}, []Ref{1, 0}, ptr(Ref(1))},
-		{"unreadable is as full", []float64{math.NaN(), 1, 0}, []Ref{2, 0, 1}, ptr(Ref(2))},
+		{"unreadable comes after full", []float64{math.NaN(), 1, 0}, []Ref{2, 1, 0}, ptr(Ref(2))},
 		{"12.5, 25, 37.5 %", []float64{0.125, 0.25, 0.375}, []Ref{0, 1, 2}, ptr(Ref(0))},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestOrderOfASnapshot(t *testing.T) {
 	}{
 		{"the example", []Reading{used(500), used(100), used(800), used(300)}, []Ref{1, 3, 0, 2}},
 		{"device 0 unreadable", []Reading{unreadable, used(125)}, []Ref{1, 0}},
-		{"unreadable after full", []Reading{used(1000), unreadable, used(999)}, []Ref{2, 0, 1}},
+		{"unreadable after full", []Reading{unreadable, used(1000), used(999)}, []Ref{2, 1, 0}},
 		{"none", nil, []Ref{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
