@@ -105,11 +105,11 @@ func clamp(limit int) int {
 }
 
 // Since gives the newest versions of the jobs that changed after seq and of all active ones, in order of Seq, and the number of
-// the newest event to resume from. complete says that the caller must drop what it had: seq is 0 or ahead of us, or more than
+// the newest event to resume from; none of them is newer, so subscribe to Publish first. complete says that the caller must drop what it had: seq is 0 or ahead of us, or more than
 // limit jobs changed since; then they are the newest limit jobs and all active ones. limit is as Filter.Limit.
 func (q *Queue) Since(ctx context.Context, seq uint64, limit int) (jobs []job.Job, newest uint64, complete bool, err error) {
 	limit = clamp(limit)
-	newest, _ = q.mirror.newest() // before the reads: what changes meanwhile comes again, nothing is left out
+	newest, _ = q.mirror.newest() // before the reads
 	complete = seq == 0 || seq > newest
 	if !complete {
 		if jobs, err = q.read(ctx, selectAfter, seq, limit+1); err != nil {
@@ -122,7 +122,10 @@ func (q *Queue) Since(ctx context.Context, seq uint64, limit int) (jobs []job.Jo
 			return nil, 0, false, err
 		}
 	}
-	return merge(jobs, q.Active()), newest, complete, nil
+	// What changes meanwhile is left to Publish: a caller that resumes from the highest number it was given would otherwise
+	// miss the changes between newest and that one.
+	jobs = slices.DeleteFunc(merge(jobs, q.Active()), func(j job.Job) bool { return j.Seq > newest })
+	return jobs, newest, complete, nil
 }
 
 // merge keeps the newer version of each job, of equal ones that from memory, in order of Seq.
