@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -137,7 +136,7 @@ func (p *parts) run(ctx context.Context, generators func(context.Context) error,
 	group.Go(func() error { return p.sampler.Run(ctx) })
 	group.Go(func() error { return p.spread.Run(ctx) })
 	group.Go(func() error { return p.sweep(ctx, log) })
-	group.Go(func() error { return serve(ctx, p.listener, p.edge.Handler(), log) })
+	group.Go(func() error { return p.edge.Serve(ctx, p.listener) })
 	if generators != nil {
 		group.Go(func() error { return generators(ctx) })
 	}
@@ -175,38 +174,6 @@ func (p *parts) sweep(ctx context.Context, log *slog.Logger) error {
 		case <-ticker.C:
 		}
 	}
-}
-
-// Limits of the HTTP server. There is no write timeout: a set of sample images takes minutes, and a socket stays for days.
-const (
-	readHeaderTimeout = 5 * time.Second
-	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 16 << 10
-	shutdownGrace     = 3 * time.Second
-)
-
-func serve(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
-	web := &http.Server{
-		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		BaseContext: func(net.Listener) context.Context { return ctx }, // requests that wait for images end with the agent
-	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
-		defer cancel()
-		if err := web.Shutdown(grace); err != nil {
-			err = web.Close()
-			stopped <- err
-			return
-		}
-		stopped <- nil
-	})
-	err := web.Serve(listener)
-	if stop() {
-		return err // it ended by itself
-	}
-	return <-stopped
 }
 
 func ready(s *scheduler.Scheduler) func() error {

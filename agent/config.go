@@ -34,7 +34,7 @@ type Config struct {
 	SDServer string
 	// SDBackend is what sd-server's --backend gets ("cuda0", "vulkan0"); "" detects it.
 	SDBackend string
-	// SDThreads is what sd-server's -t gets; 0 is one thread.
+	// SDThreads is what sd-server's -t gets; 0 is 1 on a GPU.
 	SDThreads int
 	// Models is the folder of model files; "" is Data/models.
 	Models string
@@ -91,7 +91,7 @@ func (c *Config) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.Policy, "policy", c.Policy, "how images are spread: predicted, least-loaded or round-robin")
 	flags.StringVar(&c.SDServer, "sd-server", c.SDServer, "path of stable-diffusion.cpp's sd-server")
 	flags.StringVar(&c.SDBackend, "sd-backend", c.SDBackend, "what sd-server's --backend gets, such as cuda0 (default: detect)")
-	flags.IntVar(&c.SDThreads, "sd-threads", c.SDThreads, "CPU threads of each sd-server (default 1)")
+	flags.IntVar(&c.SDThreads, "sd-threads", c.SDThreads, "CPU threads of each sd-server (default: 1 on a GPU)")
 	flags.StringVar(&c.Models, "models", c.Models, "folder of model files, .safetensors and .gguf (default: models in the data folder)")
 	flags.StringSliceVar(&c.AllowHosts, "allow-host", c.AllowHosts, "serve this Host too, as name:port (for ssh -L); may be repeated")
 	flags.StringVar(&c.Python, "python", c.Python, "interpreter whose PyTorch is reported; it is not run")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"muster/agent"
@@ -51,11 +52,6 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 	return hardware, nil
 }
 
-// estimateVRAM is what a model of that file size needs to make one megapixel: the weights, a quarter more for text encoder and
-// latents, and 1 GiB for the driver's context. It meets measured 3.5 GiB for sd15 (2.1 GB), 9.5 for sdxl (6.9 GB) and 16 for
-// flux-q8 (12.7 GB) within 6 %.
-func estimateVRAM(bytes int64) uint64 { return uint64(bytes) + uint64(bytes)/4 + gpu.GiB }
-
 // newFleet prepares sd-server for the models in the models folder; nil when no --sd-server is given.
 func newFleet(config *agent.Config, log *slog.Logger) (*sdserver.Fleet, error) {
 	if config.SDServer == "" {
@@ -67,15 +63,27 @@ func newFleet(config *agent.Config, log *slog.Logger) (*sdserver.Fleet, error) {
 	}
 	var found []backend.Model
 	for _, file := range files {
-		found = append(found, backend.Model{Name: file.Name, Title: file.Name, Path: file.Path, Bytes: file.Bytes, VRAMBytes: estimateVRAM(file.Bytes)})
+		found = append(found, backend.Model{Name: file.Name, Title: file.Name, Path: file.Path, Bytes: file.Bytes})
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf("--models %s: holds no .safetensors or .gguf file for sd-server; put one there, or leave out --sd-server to use the built-in renderer", config.ModelsDir())
 	}
 	return sdserver.New(sdserver.Config{
-		Program: config.SDServer, Dir: filepath.Join(config.Data, "sd-server"), Threads: max(1, config.SDThreads),
-		Models: found, BackendName: config.SDBackend, Log: log,
+		Program: config.SDServer, Dir: filepath.Join(config.Data, "sd-server"), Threads: config.SDThreads,
+		Models: found, BackendName: config.SDBackend, Env: passedOn(os.LookupEnv), Log: log,
 	})
+}
+
+// passedOn gives the variables of this environment that a generator may need and that choose no device: where libraries are,
+// and the architecture that ROCm is told to take a card for. Everything else is left behind.
+func passedOn(lookup func(string) (string, bool)) []string {
+	var passed []string
+	for _, name := range []string{"LD_LIBRARY_PATH", "HSA_OVERRIDE_GFX_VERSION"} {
+		if value, ok := lookup(name); ok && value != "" {
+			passed = append(passed, name+"="+value)
+		}
+	}
+	return passed
 }
 
 // slots gives every GPU that sd-server serves, those that it can't serve with the reason, and the CPU while no GPU has a
@@ -95,8 +103,7 @@ func slots(inventory gpu.Inventory, sketch backend.Backend, fleet *sdserver.Flee
 		}
 	}
 	if !served {
-		cpu := gpu.Device{ID: "cpu", Index: gpu.CPU, Name: "CPU"}
-		slots = append(slots, scheduler.Slot{Device: cpu, Backend: sketch, Models: []backend.Model{builtin.Model()}})
+		slots = append(slots, scheduler.Slot{Device: backend.CPU(), Backend: sketch, Models: []backend.Model{builtin.Model()}})
 	}
 	return slots
 }
