@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -140,16 +139,6 @@ func (c *client) send(command string) {
 	if err := c.conn.Write(c.t.Context(), websocket.MessageText, []byte(command)); err != nil {
 		c.t.Fatal(err)
 	}
-}
-
-func kindOf(e wire.Event) string {
-	var found map[string]json.RawMessage
-	raw, _ := wire.JSON.Encode(e)
-	_ = json.Unmarshal(raw, &found)
-	for name := range found {
-		return name
-	}
-	return ""
 }
 
 func (a *testAgent) submitJobs(count int) []job.Job {

@@ -187,8 +187,8 @@ func TestUtilisation(t *testing.T) { // 30
 			if c.metrics {
 				m.file(dir+"/gpu_metrics", string(blob(1, 3, 120, map[int]uint16{16: 64})))
 			}
-			r, found := m.inventory()
-			r = New(m.root)
+			_, found := m.inventory()
+			r := New(m.root)
 			watch(r, func(path string) error {
 				if c.err != nil && strings.HasSuffix(path, "gpu_busy_percent") {
 					return &os.PathError{Op: "read", Path: path, Err: c.err}

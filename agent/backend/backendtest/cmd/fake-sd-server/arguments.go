@@ -10,13 +10,13 @@ import (
 
 // options are the arguments that change what the fake does.
 type options struct {
-	ip, model, backend, loras  string
-	port                       int
-	eager                      bool
-	seed                       int64
-	width, height, steps       int
-	guidance                   float64
-	verbose, disableEmbedImage bool
+	ip, model, backend, loras string
+	port                      int
+	eager                     bool
+	seed                      int64
+	width, height, steps      int
+	guidance                  float64
+	disableEmbedImage         bool
 }
 
 // flag is one of the help text.
