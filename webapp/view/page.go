@@ -301,7 +301,7 @@ func (p *Page) noteError(e wire.Error) {
 // keep saves the last known state every ten seconds.
 func (p *Page) keep(now time.Time) {
 	const every = 10 * time.Second
-	if p.agent.Keep == nil || p.state.Inventory == nil || p.state.Link != state.Connected || now.Sub(p.saved) < every {
+	if p.agent.Keep == nil || p.state.Snapshot == nil || p.state.Link != state.Connected || now.Sub(p.saved) < every {
 		return
 	}
 	p.saved = now

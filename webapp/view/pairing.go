@@ -25,7 +25,7 @@ func (p *Page) renderPairing() app.UI {
 	}
 	return el("section", "panel pairing", at{"id", "pairing", "aria-labelledby", "pair-title"}, icon(iconPlug),
 		el("div", "pairing-body", nil,
-			el("h2", "", at{"id", "pair-title"}, text("Let this browser in")),
+			el(p.pairingHeading(), "pair-title", at{"id", "pair-title"}, text("Let this browser in")),
 			el("p", "", at{"id", "pair-help"},
 				text("muster shows this machine only to browsers that you have let in. In a terminal on it, run "),
 				el("code", "", nil, text("muster link")),
@@ -38,6 +38,14 @@ func (p *Page) renderPairing() app.UI {
 					el("button", "primary-button", at{"id", "pair", "type", "submit", "disabled", flag(p.pairing.busy)}, text(label))),
 				el("p", "field-error", at{"id", "pair-wrong", "role", "alert"}, text(p.pairing.wrong)),
 				on("submit", p.pair))))
+}
+
+// pairingHeading is the page's first heading where the panel stands alone.
+func (p *Page) pairingHeading() string {
+	if p.state.Inventory == nil {
+		return "h1"
+	}
+	return "h2"
 }
 
 func (p *Page) pair(ctx app.Context, e app.Event) {
