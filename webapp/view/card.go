@@ -166,12 +166,14 @@ func (p *Page) paintAll() {
 	if inventory == nil {
 		return
 	}
+	redraw := p.drawn != p.state.Trends.End
+	p.drawn = p.state.Trends.End
 	for i := range inventory.Devices {
+		if !p.window.seen(i) {
+			continue
+		}
 		p.paintCard(&inventory.Devices[i])
-	}
-	if p.drawn != p.state.Trends.End {
-		p.drawn = p.state.Trends.End
-		for i := range inventory.Devices {
+		if redraw {
 			p.paintTrend(i)
 		}
 	}

@@ -5,6 +5,7 @@ package view
 import (
 	"context"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/maxence-charriere/go-app/v10/pkg/app"
@@ -50,6 +51,7 @@ type Page struct {
 	paint   painter              // of system and devices
 	steps   painter              // of jobs
 	settled versions             // that the painters know the elements of
+	window  viewport
 	cards   []cardIDs
 	version versions
 	drawn   int64     // bucket that the trends were last drawn for
@@ -113,6 +115,13 @@ func (p *Page) OnMount(ctx app.Context) {
 	if p.agent.Link == nil {
 		return
 	}
+	p.window.changed = func() {
+		ctx.Dispatch(func(ctx app.Context) {
+			ctx.PreventUpdate()
+			p.drawn = 0
+			p.paintAll()
+		})
+	}
 	listening, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	ctx.Async(func() {
@@ -165,13 +174,30 @@ func (p *Page) settle(ctx app.Context) {
 		if p.settled.system != p.version.system || p.settled.devices != p.version.devices {
 			p.paint.reset()
 			p.drawn = 0
+			p.lookAround()
 		}
 		if p.settled.jobs != p.version.jobs {
 			p.steps.reset()
 		}
 		p.settled = p.version
+		app.Window().Get("document").Set("title", p.title())
 		p.paintAll()
 	})
+}
+
+// title says in the browser's tab what is being made.
+func (p *Page) title() string {
+	if len(p.working) == 0 {
+		return "muster"
+	}
+	return strconv.Itoa(len(p.working)) + " running · muster"
+}
+
+// lookAround finds out which cards can be seen, where there are many.
+func (p *Page) lookAround() {
+	if p.state.Inventory != nil && len(p.state.Inventory.Devices) >= denseFrom {
+		p.window.observe()
+	}
 }
 
 func (p *Page) visible() bool { return p.agent.Visible == nil || p.agent.Visible() }
