@@ -67,8 +67,17 @@ func (f *form) Render() app.UI {
 			f.renderMore(),
 			el("div", "form-end", nil,
 				el("button", "primary-button", at{"id", "generate", "type", "submit", "disabled", flag(!able)}, text(f.label())),
-				el("p", "said", at{"id", "generate-said", "role", "status"}, text(f.said))),
+				f.renderAnswer()),
 			on("submit", f.submit)))
+}
+
+// renderAnswer says what became of the last order.
+func (f *form) renderAnswer() app.UI {
+	class, words := "said", f.said
+	if f.Page.refusal != "" {
+		class, words = "said field-error", f.Page.refusal
+	}
+	return el("p", class, at{"id", "generate-said", "role", "status"}, text(words))
 }
 
 func renderAbility(able bool) app.UI {
@@ -106,13 +115,19 @@ func (f *form) wrong(id string) string {
 func (f *form) field(id, label string, input app.UI) app.UI {
 	wrong := f.wrong(id)
 	if wrong != "" {
-		wrong = sentence(label, wrong)
+		wrong = sentence(id, label, wrong)
 	}
 	return el("div", "field", nil, el("label", "", at{"for", id}, text(label)), input, el("p", "field-error", at{"id", id + "-wrong"}, text(wrong)))
 }
 
-// sentence joins a label with what Validate says of its field: "Prompt must not be empty."
-func sentence(label, message string) string {
+// sentence joins the name of a field with what Validate says of it: "Prompt must not be empty."
+func sentence(id, label, message string) string {
+	switch id {
+	case "count":
+		label = "The number of images"
+	case "quality":
+		label = "The number of steps"
+	}
 	return label + " " + strings.TrimSuffix(message, ".") + "."
 }
 
@@ -197,14 +212,14 @@ func (f *form) submit(ctx app.Context, e app.Event) {
 		f.reject(ctx, err)
 		return
 	}
-	f.Page.wrong = nil
+	f.Page.wrong, f.Page.refusal = nil, ""
 	f.said = f.Page.order(spec)
 	f.Page.settle(ctx)
 }
 
 // reject shows the error at its field and puts the cursor there.
 func (f *form) reject(ctx app.Context, err error) {
-	f.said = ""
+	f.said, f.Page.refusal = "", ""
 	var wrong *job.FieldError
 	if !errors.As(err, &wrong) {
 		f.Page.notice = err.Error()

@@ -63,6 +63,7 @@ type Page struct {
 	announce string            // for screen readers: what was finished
 	wrong    map[string]string // what is wrong with the form, by field of a Spec
 	ordered  string            // id of the command that the form made last
+	refusal  string            // why the agent did not accept it
 	picture  string            // id of the job whose image is open; "" for none
 	shown    int               // how many images the gallery shows
 	stop     context.CancelFunc
@@ -314,10 +315,14 @@ func (p *Page) announceEnd(j *job.Job) {
 	}
 }
 
+// noteError shows a refusal where the command was given: at its field, under the form, or over everything.
 func (p *Page) noteError(e wire.Error) {
-	if e.ID != "" && e.ID == p.ordered && fieldIDs[e.Field] != "" {
-		p.wrong = map[string]string{e.Field: e.Message}
-	} else {
+	switch ours := e.ID != "" && e.ID == p.ordered; {
+	case ours && fieldIDs[e.Field] != "":
+		p.wrong, p.refusal = map[string]string{e.Field: e.Message}, "Not accepted: see the field above."
+	case ours:
+		p.refusal = "Not accepted: " + e.Message
+	default:
 		p.notice = e.Message
 	}
 	p.version.form++

@@ -193,6 +193,28 @@ func TestJobsAndImages(t *testing.T) {
 	}
 }
 
+func TestRefusalsStandWhereTheCommandWasGiven(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		in   wire.Error
+		want []string
+	}{
+		{"of the form's order", wire.Error{ID: "ours", Message: "the queue is full: try again"}, []string{"Not accepted: the queue is full: try again"}},
+		{"of one of its fields", wire.Error{ID: "ours", Field: "count", Message: "is 40; allowed is 1 to 16"}, []string{"The number of images is 40; allowed is 1 to 16.", "see the field above"}},
+		{"of anything else", wire.Error{ID: "c1", Message: "this job has ended"}, []string{"Not accepted this job has ended"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := shown()
+			p.ordered = "ours"
+			p.take(live.News{Link: state.Connected, Since: noon, Events: []wire.Event{{Error: &test.in}}})
+			_, words := html(p)
+			expect(t, words, test.want...)
+		})
+	}
+}
+
 func TestConnectionWords(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
