@@ -122,7 +122,7 @@ func (p *Page) renderWork(ref gpu.Ref, j *job.Job, ids cardIDs) app.UI {
 		return work("off", "Takes no work: "+slot.Problem)
 	case slot.Paused:
 		return work("off", "Paused: takes no work.")
-	case slot.Loaded != "":
+	case slot.Loaded != "" && slot.Loaded != sketchModel:
 		return work("idle", "Ready. Loaded: "+p.modelTitle(slot.Loaded))
 	case len(slot.Models) == 1:
 		return work("idle", "Ready. "+p.modelTitle(slot.Models[0]))

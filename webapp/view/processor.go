@@ -11,7 +11,7 @@ import (
 func (p *Page) renderProcessor(inventory *gpu.Inventory, slot *wire.Slot) app.UI {
 	ids := idsOf("cpu")
 	working := p.running[gpu.CPU]
-	badge, tone := "ready", "ok"
+	badge, tone := "online", "ok"
 	switch {
 	case working != nil:
 		badge, tone = "generating", "busy"

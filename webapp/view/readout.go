@@ -105,7 +105,7 @@ func orAbsent(v value, why string) value {
 func stateWords(s gpu.State) (badge, hint string) {
 	switch s {
 	case gpu.StateOK:
-		return "ready", ""
+		return "online", ""
 	case gpu.StateSuspended:
 		return "asleep", "Asleep to save power. It is left asleep; work wakes it."
 	case gpu.StateStuck:

@@ -138,7 +138,7 @@ func TestStatesOfADevice(t *testing.T) {
 		age   int64
 		want  []string
 	}{
-		{gpu.StateOK, 0, []string{"ready"}},
+		{gpu.StateOK, 0, []string{"online"}},
 		{gpu.StateStuck, 12_400, []string{"stuck", "does not answer", "last reading 12 s ago", "Takes no work in this state."}},
 		{gpu.StateLost, 600_000, []string{"lost", "last reading 10 min ago"}},
 		{gpu.StateSuspended, 0, []string{"asleep", "Asleep to save power"}},
@@ -164,7 +164,7 @@ func TestSimulatedIsSaidEverywhere(t *testing.T) {
 	one := machine(1)
 	one.Devices[0].Simulated = true
 	_, words := html(shown(wire.Event{Inventory: one}, wire.Event{Snapshot: snapshot(one, 1)}, wire.Event{Job: finished("A", 0, "1")}))
-	expect(t, words, "Simulated devices", "Device 0 simulated ready", "Device 0 (simulated)", "seed 7 simulated")
+	expect(t, words, "Simulated devices", "Device 0 simulated online", "Device 0 (simulated)", "seed 7 simulated")
 }
 
 // finished is a simulated image that is ready.
