@@ -33,13 +33,17 @@ func Listen(l *Link) {
 	retry := js.FuncOf(func(js.Value, []js.Value) any { l.Retry(); return nil })
 	js.Global().Call("addEventListener", "online", retry)
 	js.Global().Call("addEventListener", "pageshow", retry)
-	visible := js.FuncOf(func(js.Value, []js.Value) any {
+	OnVisible(l.Retry)
+}
+
+// OnVisible calls do whenever the page can be seen again. It lives as long as the page.
+func OnVisible(do func()) {
+	js.Global().Get("document").Call("addEventListener", "visibilitychange", js.FuncOf(func(js.Value, []js.Value) any {
 		if Visible() {
-			l.Retry()
+			do()
 		}
 		return nil
-	})
-	js.Global().Get("document").Call("addEventListener", "visibilitychange", visible)
+	}))
 }
 
 // Visible says whether anybody can see the page.

@@ -4,7 +4,6 @@ package view
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"time"
 
@@ -28,6 +27,8 @@ type Agent struct {
 	NewID func() string
 	// Visible says whether anybody can see the page; nil: always.
 	Visible func() bool
+	// OnVisible calls a function whenever the page can be seen again; nil: it always can.
+	OnVisible func(func())
 	// Keep holds the last known state and the choices of the reader; nil keeps nothing.
 	Keep Keep
 }
@@ -57,6 +58,7 @@ type Page struct {
 	drawn   int64     // bucket that the trends were last drawn for
 	saved   time.Time // when the last known state was kept
 
+	title    string // of the browser's tab
 	theme    theme
 	pairing  pairing
 	notice   string            // what went wrong last, for a person to close
@@ -91,20 +93,6 @@ func NewPage(a Agent) *Page {
 	return p
 }
 
-// look finds the running jobs.
-func (p *Page) look() {
-	p.working, p.running = nil, map[gpu.Ref]*job.Job{}
-	for _, j := range p.state.Jobs {
-		if j.State != job.Running {
-			continue
-		}
-		p.working = append(p.working, j)
-		if j.DeviceID != nil {
-			p.running[*j.DeviceID] = j
-		}
-	}
-}
-
 // Keys of what is kept. The loader reads keepTheme too, before anything is drawn.
 const (
 	keepState = "muster.state"
@@ -122,6 +110,9 @@ func (p *Page) OnMount(ctx app.Context) {
 			p.drawn = 0
 			p.paintAll()
 		})
+	}
+	if p.agent.OnVisible != nil {
+		p.agent.OnVisible(func() { ctx.Dispatch(p.settle) })
 	}
 	listening, stop := context.WithCancel(context.Background())
 	p.stop = stop
@@ -153,18 +144,20 @@ func (p *Page) OnDismount() {
 	}
 }
 
-// receive takes what came, and lets render only what changed in structure; the rest is painted.
+// receive takes what came, and lets render only what changed in structure; the rest is painted. While nobody can see the page
+// only its title changes: the rest is rendered when it is seen again.
 func (p *Page) receive(ctx app.Context) {
-	before := p.version
-	announced := p.announce
+	before, announced := p.version, p.announce
 	p.take(p.agent.Link.Take())
-	if p.version == before && p.announce == announced {
+	switch changed := p.version != before || p.announce != announced; {
+	case !p.visible():
 		ctx.PreventUpdate()
-		if p.visible() {
-			p.paintAll()
-		}
-	} else {
+		p.retitle()
+	case changed:
 		p.settle(ctx)
+	default:
+		ctx.PreventUpdate()
+		p.paintAll()
 	}
 	p.keep(time.Now())
 }
@@ -181,17 +174,21 @@ func (p *Page) settle(ctx app.Context) {
 			p.steps.reset()
 		}
 		p.settled = p.version
-		app.Window().Get("document").Set("title", p.title())
+		p.retitle()
 		p.paintAll()
 	})
 }
 
-// title says in the browser's tab what is being made.
-func (p *Page) title() string {
-	if len(p.working) == 0 {
-		return "muster"
+// retitle says in the browser's tab what is being made.
+func (p *Page) retitle() {
+	title := "muster"
+	if n := len(p.working); n > 0 {
+		title = strconv.Itoa(n) + " running · muster"
 	}
-	return strconv.Itoa(len(p.working)) + " running · muster"
+	if title != p.title {
+		p.title = title
+		app.Window().Get("document").Set("title", title)
+	}
 }
 
 // lookAround finds out which cards can be seen, where there are many.
@@ -202,132 +199,6 @@ func (p *Page) lookAround() {
 }
 
 func (p *Page) visible() bool { return p.agent.Visible == nil || p.agent.Visible() }
-
-// take applies what came and counts the structural changes.
-func (p *Page) take(news live.News) {
-	for _, e := range news.Events {
-		p.note(e)
-		p.state = p.state.Apply(e)
-	}
-	if news.Link != "" && (news.Link != p.state.Link || !news.Since.Equal(p.state.Since)) {
-		p.link(news)
-	}
-	if slices.ContainsFunc(news.Events, func(e wire.Event) bool { return e.Job != nil || e.Hello != nil }) {
-		p.look()
-	}
-	p.refreshOutbox()
-}
-
-func (p *Page) link(news live.News) {
-	since := news.Since
-	if since.IsZero() {
-		since = p.state.Since // nothing arrived in this run of the app: the last known state is older
-	}
-	if news.Link == p.state.Link && since.Equal(p.state.Since) {
-		return
-	}
-	p.state = p.state.Linked(news.Link, since)
-	p.version.all()
-}
-
-func (p *Page) refreshOutbox() {
-	if p.agent.Link == nil {
-		return
-	}
-	if waiting := p.agent.Link.Outbox(); !slices.EqualFunc(waiting, p.waiting, sameCommand) {
-		p.waiting = waiting
-		p.version.jobs++
-	}
-}
-
-func sameCommand(a, b wire.Command) bool {
-	switch {
-	case a.Submit != nil && b.Submit != nil:
-		return a.Submit.ID == b.Submit.ID
-	case a.Cancel != nil && b.Cancel != nil:
-		return a.Cancel.ID == b.Cancel.ID
-	default:
-		return false
-	}
-}
-
-// note counts the structural changes that an event is about to make.
-func (p *Page) note(e wire.Event) {
-	switch {
-	case e.Hello != nil, e.Inventory != nil:
-		p.version.all()
-	case e.Capacity != nil:
-		p.version.form++
-		p.version.devices++
-	case e.History != nil:
-		p.drawn = 0
-	case e.Snapshot != nil:
-		p.noteSnapshot(e.Snapshot)
-	case e.Job != nil:
-		p.noteJob(e.Job)
-	case e.Error != nil:
-		p.noteError(*e.Error)
-	}
-}
-
-func (p *Page) noteSnapshot(s *gpu.Snapshot) {
-	same := func(a, b gpu.Reading) bool { return a.State == b.State }
-	if p.state.Snapshot == nil || !slices.EqualFunc(p.state.Snapshot.GPUs, s.GPUs, same) {
-		p.version.devices++
-		p.version.system++
-	}
-}
-
-func (p *Page) noteJob(j *job.Job) {
-	old := p.state.Job(j.ID)
-	if old != nil && old.State == j.State && old.Attempt == j.Attempt && old.Reason == j.Reason && old.Error == j.Error && old.ImageID == j.ImageID {
-		return // progress
-	}
-	p.version.jobs++
-	if old == nil || old.State != j.State || old.Attempt != j.Attempt {
-		p.version.devices++
-	}
-	if j.ImageID != "" {
-		p.version.images++
-	}
-	if old != nil && !old.State.Terminal() && j.State.Terminal() {
-		p.announceEnd(j)
-	}
-}
-
-// announceEnd tells screen readers about a failure at once, and about success when the last image of the set is there.
-func (p *Page) announceEnd(j *job.Job) {
-	ready, open := 0, 0
-	for _, other := range p.state.Jobs {
-		switch {
-		case other.SetID != j.SetID:
-		case other.ID == j.ID, other.State == job.Succeeded:
-			ready++
-		case !other.State.Terminal():
-			open++
-		}
-	}
-	switch {
-	case j.State == job.Failed:
-		p.announce = "An image failed: " + j.Error
-	case open == 0 && j.State == job.Succeeded:
-		p.announce = plural(ready, "image is", "images are") + " ready."
-	}
-}
-
-// noteError shows a refusal where the command was given: at its field, under the form, or over everything.
-func (p *Page) noteError(e wire.Error) {
-	switch ours := e.ID != "" && e.ID == p.ordered; {
-	case ours && fieldIDs[e.Field] != "":
-		p.wrong, p.refusal = map[string]string{e.Field: e.Message}, "Not accepted: see the field above."
-	case ours:
-		p.refusal = "Not accepted: " + e.Message
-	default:
-		p.notice = e.Message
-	}
-	p.version.form++
-	p.version.jobs++
-}
 
 // keep saves the last known state every ten seconds.
 func (p *Page) keep(now time.Time) {
