@@ -162,9 +162,26 @@ func TestStartsOfflineOnEveryRoute(t *testing.T) {
 
 func TestPageWithoutSessionSaysWhatToDo(t *testing.T) {
 	agent := start(t, "--simulate", "1x MI25")
-	tab := open(t, agent.URL, "401")
+	tab := open(t, agent.URL, "401", "HTTP Authentication failed") // what Chromium says by itself of a refusal
 	until(t, tab, `document.body.innerText.includes("muster link")`)
 	if _, err := agent.Command(t.Context(), "link"); err != nil {
 		t.Error(err)
 	}
+}
+
+// What the other tests lean on: a refusal by the content security policy and an error in the console are seen.
+func TestProblemsOfAPageAreSeen(t *testing.T) {
+	agent := start(t, "--simulate", "1x MI25")
+	tab := open(t, agent.Link, "Content Security Policy", "seen by the test")
+	until(t, tab, `document.querySelector("[data-device]") != null`)
+	if problems := tab.Problems(); len(problems) > 0 {
+		t.Fatalf("a plain page has problems: %q", problems)
+	}
+	eval[any](t, tab, `(() => {
+		const style = document.createElement("style");
+		style.textContent = "body { color: red }";
+		document.head.append(style);
+		console.error("seen by the test");
+	})()`)
+	eventually(t, "two problems are recorded", func() bool { return len(tab.Problems()) >= 2 })
 }
