@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,9 +85,11 @@ func parseRef(text string, ref *gpu.Ref) error {
 		*ref = gpu.CPU
 		return nil
 	}
-	if err := json.Unmarshal([]byte(text), ref); err != nil {
+	rank, err := strconv.Atoi(text)
+	if err != nil || rank < 0 {
 		return fmt.Errorf("--device %s: want a device's number as muster gpus shows it, or cpu", text)
 	}
+	*ref = gpu.Ref(rank)
 	return nil
 }
 

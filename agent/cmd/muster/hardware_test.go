@@ -1,0 +1,124 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"muster/agent"
+	"muster/agent/backend/builtin"
+	"muster/shared/gpu"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func TestTheCPUGeneratesWhileNoGPUHasAGenerator(t *testing.T) {
+	t.Parallel()
+	inventory := gpu.Inventory{Devices: []gpu.Device{{ID: "GPU-1", Vendor: gpu.AMD}}}
+	got := slots(inventory, builtin.New(builtin.Config{}), nil)
+	if len(got) != 1 || got[0].Device.Index != gpu.CPU || got[0].Device.Simulated || got[0].Backend.Name() != "builtin" {
+		t.Errorf("slots: %+v", got)
+	}
+}
+
+func TestSimulatedDevicesGenerateAndSaySo(t *testing.T) {
+	t.Parallel()
+	config := agent.Default()
+	config.Simulate = "2x MI25, 1x RTX 4090"
+	hardware, err := newHardware(&config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := hardware.Readers[0].Inventory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := hardware.Slots(gpu.Inventory{Devices: found.Devices})
+	if len(got) != 3 {
+		t.Fatalf("%d slots for 3 devices", len(got))
+	}
+	for _, slot := range got {
+		if !slot.Device.Simulated || slot.Speed <= 0 {
+			t.Errorf("slot %+v", slot)
+		}
+	}
+}
+
+func TestHardwareRefuses(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, want string
+		change     func(*agent.Config)
+	}{
+		{"unknown card", "MI25", func(c *agent.Config) { c.Simulate = "1x Voodoo 2" }},
+		{"sd-server without models", ".safetensors", func(c *agent.Config) { c.SDServer, c.Models = os.Args[0], c.Data }},
+		{"models folder that is missing", "--models", func(c *agent.Config) { c.SDServer, c.Models = os.Args[0], filepath.Join(c.Data, "none") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			config := agent.Default()
+			config.Data = t.TempDir()
+			tt.change(&config)
+			if _, err := newHardware(&config, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v: want an error with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestGeneratorsGetNoDeviceMaskOfOurs(t *testing.T) {
+	t.Parallel()
+	environment := map[string]string{"LD_LIBRARY_PATH": "/opt/rocm/lib", "CUDA_VISIBLE_DEVICES": "1", "MUSTER_TOKEN": "secret", "HSA_OVERRIDE_GFX_VERSION": "10.3.0"}
+	got := passedOn(func(name string) (string, bool) {
+		value, ok := environment[name]
+		return value, ok
+	})
+	if diff := cmp.Diff([]string{"LD_LIBRARY_PATH=/opt/rocm/lib", "HSA_OVERRIDE_GFX_VERSION=10.3.0"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPrintGPUs(t *testing.T) {
+	t.Parallel()
+	inventory := &gpu.Inventory{
+		Revision: 1, Host: gpu.Host{CPUCount: 4, AMDGPUDriver: "6.8.5"},
+		Devices: []gpu.Device{
+			{Name: "MI25", MemoryBytes: ptr(uint64(17163091968)), ComputeCapability: "9.0", MultiprocessorCount: ptr(64), PCIAddress: "0000:03:00.0"},
+			{Index: 1, Name: "Unknown GPU", Error: "no permission: add yourself to the render group", Simulated: true},
+		},
+		OtherAdapters: []gpu.Adapter{{PCIAddress: "0000:02:00.0", Name: "ASPEED"}},
+	}
+	snapshot := &gpu.Snapshot{Revision: 1, GPUs: []gpu.Reading{
+		{State: gpu.StateOK, UtilizationPercent: ptr(0.0), MemoryUsedBytes: ptr(uint64(0)), MemoryTotalBytes: ptr(uint64(17163091968))},
+		{State: gpu.StateStuck, AgeMilliseconds: 4200},
+	}}
+	var out strings.Builder
+	if err := printGPUs(&out, inventory, snapshot, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"2 device(s) detected (simulated), 15.98 GiB VRAM", "amdgpu 6.8.5", "0.00 / 15.98", "0 %", absent, "stuck (4 s old) simulated", "render group", "other adapter: 0000:02:00.0 ASPEED",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("does not say %q:\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "0 W") || strings.Contains(out.String(), "0 °C") {
+		t.Errorf("shows zero for what was not reported:\n%s", out.String())
+	}
+}
+
+func TestParseRef(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]*gpu.Ref{"0": ptr(gpu.Ref(0)), "12": ptr(gpu.Ref(12)), "cpu": ptr(gpu.CPU), "-1": nil, "x": nil, "": nil, "1.5": nil, "null": nil} {
+		got := gpu.Ref(-7)
+		err := parseRef(in, &got)
+		if (err == nil) != (want != nil) || want != nil && got != *want {
+			t.Errorf("%q: %v, %v", in, got, err)
+		}
+	}
+}
