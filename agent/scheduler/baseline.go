@@ -33,24 +33,19 @@ func (p *planner) leastLoaded(order []int) {
 	}
 }
 
-// deal binds the images of new sets, and those whose station is gone, over the stations by memory in use.
+// deal binds the images of new sets, and those whose station is gone or has no room for them, over the stations by memory in use.
 func (p *planner) deal(order []int) {
 	turns := make(map[string]int)
 	for _, j := range order {
 		job := &p.Pending[j]
-		if b := p.bound[j]; b >= 0 && p.allowed(j, b) && !p.Stations[b].Gone && !slices.Contains(job.Avoid, b) {
+		if b := p.bound[j]; b >= 0 && p.deals(j, b) && p.fits(job.Kind, b) {
 			continue
 		}
+		hands := p.hands(j)
+		if slices.Contains(hands, p.bound[j]) {
+			continue // others are no better
+		}
 		p.bound[j] = -1
-		var hands []int
-		for s := range p.Stations {
-			if p.allowed(j, s) && !p.Stations[s].Gone && !slices.Contains(job.Avoid, s) {
-				hands = append(hands, s)
-			}
-		}
-		if len(hands) == 0 {
-			hands = slices.Clone(p.candidates(j)) // rather where it failed than nowhere
-		}
 		if len(hands) == 0 {
 			continue
 		}
@@ -59,6 +54,33 @@ func (p *planner) deal(order []int) {
 		turns[job.Set]++
 		p.plan.Deals = append(p.plan.Deals, Deal{Job: j, Station: p.bound[j]})
 	}
+}
+
+// hands gives the stations that an image can be dealt to: those with room for it; if there are none, those that may have room
+// later; if there are none either, rather those where it failed than nothing.
+func (p *planner) hands(j int) []int {
+	var roomy, small []int
+	for s := range p.Stations {
+		switch {
+		case !p.deals(j, s):
+		case p.fits(p.Pending[j].Kind, s):
+			roomy = append(roomy, s)
+		default:
+			small = append(small, s)
+		}
+	}
+	switch {
+	case len(roomy) > 0:
+		return roomy
+	case len(small) > 0:
+		return small
+	}
+	return slices.Clone(p.candidates(j))
+}
+
+// deals says whether round robin deals the image to the station, whatever room there is.
+func (p *planner) deals(j, s int) bool {
+	return p.allowed(j, s) && !p.Stations[s].Gone && !slices.Contains(p.Pending[j].Avoid, s)
 }
 
 // roundRobin starts each image on the station it was dealt to, when that is idle.

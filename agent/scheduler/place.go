@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"math"
 	"slices"
 
 	"muster/shared/gpu"
@@ -154,13 +153,13 @@ func (p *planner) predicted(order []int) {
 			continue
 		}
 		candidates := p.candidates(j)
-		best, bestAt, other, otherAt := -1, math.Inf(1), -1, math.Inf(1) // other: the best of the idle ones
+		best, bestAt, other, otherAt := -1, 0.0, -1, 0.0 // other: the best of the idle ones
 		for _, s := range candidates {
 			at := p.finish(j, s)
-			if at < bestAt || at == bestAt && p.idle(s) && !p.idle(best) {
+			if best < 0 || at < bestAt || at == bestAt && p.idle(s) && !p.idle(best) {
 				best, bestAt = s, at
 			}
-			if at < otherAt && p.idle(s) {
+			if p.idle(s) && (other < 0 || at < otherAt) {
 				other, otherAt = s, at
 			}
 		}

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -106,6 +107,9 @@ func TestPlace(t *testing.T) {
 		{"not where it failed", box(1, .25).set("a", 1, avoiding(0)), "a00→1"},
 		{"where it failed, when nothing else is there", box(1, .25).station(1, blockedBy("was lost", true)).set("a", 1, avoiding(0)), "a00→0"},
 		{"where it failed, when it failed everywhere", box(1, .25).set("a", 1, avoiding(0, 1)), "a00→0"},
+		{"a time that is none is the latest", box(0, 1).set("a", 1), "a00→1"},
+		{"times that are all none", box(0, 0).station(0, busyFor(math.Inf(1))).set("a", 1), "a00→1"},
+		{"times that are no numbers", box(math.NaN(), math.NaN()).station(0, busyFor(math.NaN())).set("a", 2), "a00→1"},
 		{"held", func() Input { in := hom4.set("a", 4); in.Hold = "the disk is full"; return in }(), ""},
 		{"short set before long set", box(1).set("a", 4).set("b", 1), "b00→0"},
 		{"unless the long one has waited", box(1).set("a", 4, waited(60)).set("b", 1), "a00→0"},
@@ -117,6 +121,8 @@ func TestPlace(t *testing.T) {
 		{"round robin keeps to its device", box(1, 1).policy(RoundRobin).station(0, busyFor(50)).set("a", 1, boundTo(0)), ""},
 		{"round robin leaves a device that is gone", box(1, 1).policy(RoundRobin).station(0, blockedBy("was lost", true)).set("a", 1, boundTo(0)), "a00→1"},
 		{"round robin waits for a hot one", box(1, 1).policy(RoundRobin).station(0, blockedBy("is too hot", false)).set("a", 1, boundTo(0)), ""},
+		{"round robin leaves a device that it does not fit on", box(1, 1).policy(RoundRobin).needing(9.5).station(0, room(8)).station(1, room(12)).set("a", 1, boundTo(0)), "a00→1"},
+		{"round robin deals to devices that it fits on", box(1, 1).policy(RoundRobin).needing(9.5).station(0, room(8)).station(1, room(12)).set("a", 2), "a00→1"},
 		{"round robin leaves where it failed", box(1, 1).policy(RoundRobin).set("a", 1, boundTo(0), avoiding(0)), "a00→1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

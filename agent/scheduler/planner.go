@@ -93,6 +93,10 @@ func (p *planner) idle(s int) bool { return p.Stations[s].Idle && !p.taken[s] }
 // holding says whether the station will hold the image's model when it is free.
 func (p *planner) holding(j, s int) bool { return p.holds[s] == p.models[p.Pending[j].Kind] }
 
+// never is the latest that a prediction says, in seconds: 30 years. It stands for what is no time at all (infinite, not a
+// number), which a backend's odd report can lead to, so that times can always be compared.
+const never = 1e9
+
 // finish is when the image would be done if it came next on the station.
 func (p *planner) finish(j, s int) float64 {
 	kind := p.Pending[j].Kind
@@ -100,7 +104,10 @@ func (p *planner) finish(j, s int) float64 {
 	if p.holds[s] != p.models[kind] {
 		at += p.Kinds[kind].Costs[s].Load
 	}
-	return at
+	if at < never {
+		return at
+	}
+	return never
 }
 
 // allowed says whether the station may make the image at all, now or later.
