@@ -68,7 +68,7 @@ type mark struct {
 // event is what an attempt's goroutine tells the loop.
 type event struct {
 	a       *attempt
-	job     job.Job // for failed ones without attempt
+	job     job.Job // for those without attempt
 	phase   phase
 	number  int
 	outcome outcome
@@ -77,10 +77,11 @@ type event struct {
 type phase int
 
 const (
-	started phase = iota // the queue has it as running
-	settled              // the queue knows how it ended
-	freed                // Generate has returned: the slot can be used again
-	refused              // a job that no slot can make was failed
+	started  phase = iota // the queue has it as running
+	settled               // the queue knows how it ended
+	freed                 // Generate has returned: the slot can be used again
+	refused               // a job that no slot can make was failed
+	returned              // a job that nobody ran was given back
 )
 
 // outcome is what the loop learns from an attempt.
@@ -107,9 +108,9 @@ func (s *Scheduler) attempt(ctx context.Context, a *attempt) {
 
 	result := make(chan result, 1)
 	go func() { result <- s.generate(ctx, a, running) }()
-	r, returned := await(ctx, result)
+	r, back := await(ctx, result)
 	s.tell(event{a: a, phase: settled, outcome: s.settle(ctx, a, running.Attempt, r)})
-	if !returned {
+	if !back {
 		<-result // the slot is held, whatever comes is too late
 	}
 }
@@ -139,8 +140,8 @@ type result struct {
 	took  time.Duration
 }
 
-// await gives the result, or after the context's end and a grace an error instead; then returned is false.
-func await(ctx context.Context, results <-chan result) (r result, returned bool) {
+// await gives the result, or after the context's end and a grace an error instead; then back is false.
+func await(ctx context.Context, results <-chan result) (r result, back bool) {
 	select {
 	case r := <-results:
 		return r, true
@@ -193,7 +194,7 @@ func (s *Scheduler) settle(ctx context.Context, a *attempt, number int, r result
 		return s.giveUp(ctx, a, number, outcome{slotFault: r.err.Error()})
 	}
 	s.log.Warn("image failed", "job", a.job.ID, "device", a.where.Device.Label(), "error", r.err)
-	s.record(ctx, a, func(ctx context.Context) error {
+	s.record(ctx, a.job.ID, func(ctx context.Context) error {
 		_, err := s.config.Queue.Fail(ctx, a.job.ID, number, r.err.Error())
 		return err
 	})
@@ -204,7 +205,7 @@ func (s *Scheduler) settle(ctx context.Context, a *attempt, number int, r result
 func (s *Scheduler) giveUp(ctx context.Context, a *attempt, number int, o outcome) outcome {
 	why := a.where.Device.Label() + ": " + o.slotFault
 	s.log.Warn("image is queued again", "job", a.job.ID, "attempt", number, "why", why)
-	s.record(ctx, a, func(ctx context.Context) error {
+	s.record(ctx, a.job.ID, func(ctx context.Context) error {
 		_, err := s.config.Queue.Requeue(ctx, a.job.ID, number, why, true)
 		return err
 	})
@@ -223,13 +224,13 @@ func (s *Scheduler) store(ctx context.Context, a *attempt, number int, r result)
 	case err != nil:
 		why := fmt.Sprintf("the image could not be stored: %v", err)
 		s.log.Error("image could not be stored", "job", a.job.ID, "error", err)
-		s.record(ctx, a, func(ctx context.Context) error {
+		s.record(ctx, a.job.ID, func(ctx context.Context) error {
 			_, err := s.config.Queue.Requeue(ctx, a.job.ID, number, why, false)
 			return err
 		})
 		return outcome{diskFault: why, observed: observed, measured: measured}
 	}
-	s.record(ctx, a, func(ctx context.Context) error {
+	s.record(ctx, a.job.ID, func(ctx context.Context) error {
 		_, err := s.config.Queue.Succeed(ctx, a.job.ID, number, id)
 		return err
 	})
@@ -238,7 +239,7 @@ func (s *Scheduler) store(ctx context.Context, a *attempt, number int, r result)
 
 // record changes the queue, again and again while the disk refuses, until it is done, the job has gone on without this attempt,
 // or the agent stops.
-func (s *Scheduler) record(ctx context.Context, a *attempt, change func(context.Context) error) {
+func (s *Scheduler) record(ctx context.Context, id string, change func(context.Context) error) {
 	for pause := recordRetry; ; pause = min(2*pause, recordRetries) {
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		err := change(try)
@@ -247,10 +248,10 @@ func (s *Scheduler) record(ctx context.Context, a *attempt, change func(context.
 			return
 		}
 		if fenced(err) {
-			s.log.Info("a late result was dropped", "job", a.job.ID, "why", err)
+			s.log.Info("a late result was dropped", "job", id, "why", err)
 			return
 		}
-		s.log.Error("outcome of an image could not be recorded", "job", a.job.ID, "error", err, "again_in", pause)
+		s.log.Error("outcome of an image could not be recorded", "job", id, "error", err, "again_in", pause)
 		select {
 		case <-time.After(pause):
 		case <-s.gone:

@@ -78,6 +78,32 @@ func TestOutcomeIsRecordedWhenTheDiskAllowsItAgain(t *testing.T) {
 	})
 }
 
+// A commit that took longer than the attempt waits for it, or whose error came although it was made.
+func TestStartThatIsRecordedUnnoticed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		var starts atomic.Int32
+		r.jobs.deny = func(what string) error {
+			if what == "start" && starts.Add(1) == 1 {
+				return context.DeadlineExceeded
+			}
+			return nil
+		}
+		r.run()
+		ids := r.jobs.add(1)
+		pass(time.Second)
+		if j := r.expect(ids[0], job.Queued); j.Failures != 0 {
+			t.Errorf("%+v", j)
+		}
+		pass(time.Minute)
+		if j := r.expect(ids[0], job.Succeeded); j.Attempt != 2 || j.Seed != 100 {
+			t.Errorf("attempt %d, seed %d", j.Attempt, j.Seed)
+		}
+		r.end()
+	})
+}
+
 func TestShutdownLeavesJobsRunning(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

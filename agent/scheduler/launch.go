@@ -46,6 +46,8 @@ func (l *loop) handle(e event) {
 		}
 	case refused:
 		delete(l.failing, e.job.ID)
+	case returned:
+		delete(l.returns, e.job.ID)
 	}
 }
 

@@ -34,6 +34,7 @@ type loop struct {
 	avoid    map[string]map[string]bool // by job: slots on which it failed
 	bound    map[string]string          // by job: slot that round robin dealt it to
 	failing  map[string]bool            // jobs that are being failed
+	returns  map[string]bool            // jobs without an attempt that are being given back
 	missing  map[string]time.Time       // by model: since when no slot has it
 	told     map[string]telling         // by job: what was explained
 
@@ -46,13 +47,13 @@ func newLoop(s *Scheduler) *loop {
 	return &loop{
 		s: s, estimates: newEstimates(), byKey: map[string]*slotState{}, attempts: map[string]*attempt{},
 		avoid: map[string]map[string]bool{}, bound: map[string]string{}, failing: map[string]bool{},
-		missing: map[string]time.Time{}, told: map[string]telling{},
+		returns: map[string]bool{}, missing: map[string]time.Time{}, told: map[string]telling{},
 	}
 }
 
-// busy counts the attempts that have not ended: their goroutines, or those of jobs that are being failed.
+// busy counts the attempts that have not ended: their goroutines, or those of jobs that are being failed or given back.
 func (l *loop) busy() int {
-	n := len(l.failing)
+	n := len(l.failing) + len(l.returns)
 	for _, st := range l.byKey {
 		if st.current != nil {
 			n++
@@ -67,6 +68,7 @@ func (l *loop) step(ctx context.Context) time.Duration {
 	l.look(now)
 	active := l.s.config.Queue.Active()
 	l.reconcile(active, now)
+	l.adopt(ctx, active)
 	l.watch(now)
 	in := l.input(ctx, active, now)
 	plan := Place(in.Input)
@@ -160,6 +162,23 @@ func (l *loop) reconcile(active []job.Job, now time.Time) {
 	gone := func(id string) bool { _, ok := alive[id]; return !ok }
 	maps.DeleteFunc(l.avoid, func(id string, _ map[string]bool) bool { return gone(id) })
 	maps.DeleteFunc(l.bound, func(id string, _ string) bool { return gone(id) })
+}
+
+// adopt gives jobs back that run by nobody: their start was committed after the attempt had stopped waiting for it.
+func (l *loop) adopt(ctx context.Context, active []job.Job) {
+	for _, j := range active {
+		if j.State != job.Running || l.attempts[j.ID] != nil || l.returns[j.ID] {
+			continue
+		}
+		l.returns[j.ID] = true
+		go func() {
+			defer l.s.tell(event{job: j, phase: returned})
+			l.s.record(ctx, j.ID, func(ctx context.Context) error {
+				_, err := l.s.config.Queue.Requeue(ctx, j.ID, j.Attempt, "its start was recorded too late", false)
+				return err
+			})
+		}()
+	}
 }
 
 func (l *loop) end(a *attempt, cause error, now time.Time) {

@@ -23,6 +23,7 @@ type memoryJobs struct {
 	jobs     []*job.Job
 	explains map[string][]string
 	refuse   func(what string) error // nil accepts
+	deny     func(what string) error // an error for a change that was made all the same; nil tells the truth
 	changed  func()
 }
 
@@ -97,6 +98,11 @@ func (q *memoryJobs) move(ctx context.Context, what, id string, attempt int, to 
 	}
 	j.State = to
 	change(j)
+	if q.deny != nil {
+		if err := q.deny(what); err != nil {
+			return job.Job{}, err
+		}
+	}
 	return *j, nil
 }
 
