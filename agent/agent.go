@@ -41,7 +41,7 @@ type Hardware struct {
 // memoryLimit makes the collector return memory that a burst needed; the idle agent stays far below it.
 const memoryLimit = 256 << 20
 
-// Run serves until ctx ends, then stops in order: no new requests, no new images, last commit. out gets what a person must see.
+// Run serves until ctx ends, then stops in order: no new requests, no new images, no generators, last commit. out gets what a person must see.
 func Run(ctx context.Context, config Config, hardware Hardware, site fs.FS, build string, out io.Writer, log *slog.Logger) error {
 	debug.SetMemoryLimit(memoryLimit)
 	parts, err := assemble(ctx, config, hardware, site, build, log)
@@ -77,9 +77,12 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 		return nil, err
 	}
 	p := &parts{feed: feed.New()}
+	p.feed.Log(log)
 	p.jobs, err = queue.Open(ctx, config.Data, queue.Options{Log: log, Publish: func(changed []job.Job) {
 		p.feed.Jobs(changed)
-		p.spread.Wake()
+		if p.spread != nil { // discard runs the queue alone
+			p.spread.Wake()
+		}
 	}})
 	if err != nil {
 		return nil, err
@@ -126,7 +129,8 @@ func (p *parts) discard() error {
 	return err
 }
 
-// run starts everything that is long-running. The queue outlives the others, so that their last changes are committed.
+// run starts everything that is long-running. The queue outlives the others, so that their last changes are committed; the
+// generators outlive the scheduler, for one that ends under an image counts as one that died.
 func (p *parts) run(ctx context.Context, generators func(context.Context) error, log *slog.Logger) error {
 	queueCtx, stopQueue := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopQueue()
@@ -134,11 +138,15 @@ func (p *parts) run(ctx context.Context, generators func(context.Context) error,
 	group, ctx := errgroup.WithContext(ctx)
 	go func() { queueDone <- p.jobs.Run(queueCtx) }()
 	group.Go(func() error { return p.sampler.Run(ctx) })
-	group.Go(func() error { return p.spread.Run(ctx) })
+	generatorsCtx, stopGenerators := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error {
+		defer stopGenerators()
+		return p.spread.Run(ctx)
+	})
 	group.Go(func() error { return p.sweep(ctx, log) })
 	group.Go(func() error { return p.edge.Serve(ctx, p.listener) })
 	if generators != nil {
-		group.Go(func() error { return generators(ctx) })
+		group.Go(func() error { return generators(generatorsCtx) })
 	}
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {
