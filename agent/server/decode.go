@@ -13,7 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	"muster/shared/job"
 	"muster/shared/wire"
 )
 
@@ -48,11 +50,16 @@ func decodeBody(w http.ResponseWriter, r *http.Request, into any) error {
 	return decodeJSON(body, into)
 }
 
+var errNotUTF8 = &refusal{status: http.StatusBadRequest, code: "invalid_json", message: "the text is not valid UTF-8: JSON is UTF-8"}
+
 // decodeJSON reads exactly one JSON object into a struct. Unknown fields, wrong types and anything after it are refused by a
 // *refusal that names the field and what is allowed.
 func decodeJSON(body []byte, into any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return &refusal{status: http.StatusBadRequest, code: "invalid_json", message: "the body is empty: want a JSON object"}
+	}
+	if !utf8.Valid(body) { // encoding/json would put replacement characters into prompts
+		return errNotUTF8
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
@@ -63,6 +70,27 @@ func decodeJSON(body []byte, into any) error {
 		return &refusal{status: http.StatusBadRequest, code: "invalid_json", message: "something follows the JSON object: send exactly one"}
 	}
 	return nil
+}
+
+// checkZeros refuses sizes, steps and counts of a command that are spelled out as 0. In a job.Spec, 0 stands for what was left out:
+// it would become a default that nobody asked for. Other mistakes are left to who decodes and validates.
+func checkZeros(spec []byte) error {
+	var given struct {
+		Width  *int `json:"width"`
+		Height *int `json:"height"`
+		Steps  *int `json:"steps"`
+		Count  *int `json:"count"`
+	}
+	if json.Unmarshal(spec, &given) != nil {
+		return nil
+	}
+	zeroed := job.Spec{Prompt: "any"}.WithDefaults()
+	for into, value := range map[*int]*int{&zeroed.Width: given.Width, &zeroed.Height: given.Height, &zeroed.Steps: given.Steps, &zeroed.Count: given.Count} {
+		if value != nil && *value == 0 {
+			*into = 0
+		}
+	}
+	return zeroed.Validate()
 }
 
 // explainJSON turns an error of encoding/json into words. known are the names that the object may have.

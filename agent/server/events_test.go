@@ -297,10 +297,14 @@ func TestRefusedCommands(t *testing.T) {
 		{``, "", "invalid_json", "", "nothing was sent"},
 		{`{`, "", "invalid_json", "", "ends in the middle"},
 		{`{}`, "", "invalid_json", "", "exactly one"},
-		{`{"submit":{"id":"a","spec":{}},"cancel":{"id":"b","job_id":"x"}}`, "", "invalid_json", "", "exactly one"},
+		{`{"submit":{"id":"a","spec":{}},"cancel":{"id":"b","job_id":"x"}}`, "a", "invalid_json", "", "exactly one"},
 		{`{"submit":{"id":"a","spec":{"prompt":"x"}}} {}`, "", "invalid_json", "", "follows"},
-		{`{"submit":{"id":"a","spec":{"prompt":"x","stepz":1}}}`, "", "invalid", "stepz", "not a field"},
-		{`{"submit":{"id":"a","spec":{"prompt":"x","steps":"1"}}}`, "", "invalid", "steps", "whole number"},
+		{`{"submit":{"id":"a","spec":{"prompt":"x","stepz":1}}}`, "a", "invalid", "stepz", "not a field"},
+		{`{"submit":{"id":"a","spec":{"prompt":"x","steps":"1"}}}`, "a", "invalid", "steps", "whole number"},
+		{`{"submit":{"id":7,"spec":{"prompt":"x"}}}`, "", "invalid", "id", "must be a string"},
+		{`{"cancel":{"id":"b","job_id":"x","why":1}}`, "b", "invalid", "why", "submit, cancel, id, spec, job_id, prompt"},
+		{`{"submit":{"id":"a","spec":{"prompt":"x","count":0}}}`, "a", "invalid", "count", "is 0; allowed is 1 to 16"},
+		{`{"submit":{"id":"a","spec":{"prompt":"x","Width":0}}}`, "a", "invalid", "width", "is 0; allowed is 64 to 4096"},
 		{`{"submit":{"spec":{"prompt":"x"}}}`, "", "invalid", "id", "1 to 200"},
 		{`{"submit":{"id":"` + strings.Repeat("x", 201) + `","spec":{"prompt":"x"}}}`, strings.Repeat("x", maxQuoted) + "…", "invalid", "id", "1 to 200"},
 		{`{"submit":{"id":"a","spec":{"prompt":""}}}`, "a", "invalid", "prompt", "empty"},
@@ -322,6 +326,17 @@ func TestRefusedCommands(t *testing.T) {
 	if e := c.until(func(e wire.Event) bool { return e.Error != nil }).Error; !strings.Contains(e.Message, "JSON text") {
 		t.Errorf("%+v", e)
 	}
+	// Text frames that are not UTF-8 are for the command to refuse: the library lets them through.
+	if err := c.conn.Write(t.Context(), websocket.MessageText, []byte("{\"submit\":{\"id\":\"a\",\"spec\":{\"prompt\":\"\xff\"}}}")); err != nil {
+		t.Fatal(err)
+	}
+	if e := c.until(func(e wire.Event) bool { return e.Error != nil }).Error; e.ID != "a" || !strings.Contains(e.Message, "UTF-8") {
+		t.Errorf("%+v", e)
+	}
+	// The longest prompts fit, as many libraries write them: in escapes.
+	longest := strings.Repeat(`\u00e9`, job.MaxPrompt/len("é"))
+	c.send(fmt.Sprintf(`{"submit":{"id":"longest","spec":{"prompt":"%s","negative_prompt":"%s"}}}`, longest, longest))
+	c.until(func(e wire.Event) bool { return e.Job != nil && e.Job.Key == "longest" })
 	c.send(strings.Repeat("x", maxCommandBytes+1))
 	for {
 		if _, err := c.read(); err != nil {

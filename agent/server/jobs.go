@@ -11,8 +11,15 @@ import (
 
 // postJobs answers POST /api/v1/jobs: 202 when the jobs are new and durable, 200 when the key stood for them already.
 func (s *Server) postJobs(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
 	var spec job.Spec
-	if err := decodeBody(w, r, &spec); err != nil {
+	if err := decodeJSON(body, &spec); err != nil {
+		return err
+	}
+	if err := checkZeros(body); err != nil {
 		return err
 	}
 	keys := r.Header.Values("Idempotency-Key")

@@ -58,6 +58,8 @@ func TestBadSubmissions(t *testing.T) {
 		{`{"prompt":"x","promt":1}`, "promt", "allowed are prompt, negative_prompt"}, {`{"prompt":7}`, "prompt", "must be a string"}, {`{"prompt":["x"]}`, "prompt", "not an array"},
 		{`{"prompt":"  "}`, "prompt", "must not be empty"}, {`{"prompt":"` + strings.Repeat("x", job.MaxPrompt+1) + `"}`, "prompt", "8193 bytes"}, {`{"prompt":"\u0000"}`, "prompt", "NUL"},
 		{`{"prompt":"x","negative_prompt":"` + strings.Repeat("x", job.MaxPrompt+1) + `"}`, "negative_prompt", "at most 8192"}, {`{"prompt":"x","negative_prompt":{}}`, "negative_prompt", "not an object"},
+		{`{"prompt":"x","width":0}`, "width", "is 0; allowed is 64 to 4096"}, {`{"prompt":"x","height":0}`, "height", "64 to 4096"}, {`{"prompt":"x","steps":0}`, "steps", "1 to 200"}, {`{"prompt":"x","count":0}`, "count", "1 to 16"},
+		{"{\"prompt\":\"caf\xe9\"}", "", "UTF-8"},
 		{`{"prompt":"x","width":63}`, "width", "64 to 4096"}, {`{"prompt":"x","width":4097}`, "width", "64 to 4096"}, {`{"prompt":"x","width":"512"}`, "width", "whole number, not a string"},
 		{`{"prompt":"x","width":512.5}`, "width", "whole number"}, {`{"prompt":"x","width":1e99}`, "width", "whole number"}, {`{"prompt":"x","width":99999999999999999999}`, "width", "out of range"},
 		{`{"prompt":"x","height":-1}`, "height", "64 to 4096"}, {`{"prompt":"x","height":true}`, "height", "true or false"}, {`{"prompt":"x","width":4096,"height":4097}`, "height", "64"},
@@ -83,7 +85,7 @@ func TestBadSubmissions(t *testing.T) {
 		status  int
 	}{
 		{`{"prompt":"x"}`, []string{"Idempotency-Key", strings.Repeat("k", 201)}, 400},
-		{`{"prompt":"x"}`, []string{"Idempotency-Key", strings.Repeat("k", 200)}, 202},
+		{`{"prompt":"x","width":null,"count":null}`, []string{"Idempotency-Key", strings.Repeat("k", 200)}, 202},
 		{`{"prompt":"x","negative_prompt":"` + strings.Repeat("x", maxBodyBytes) + `"}`, nil, 413},
 	} {
 		if r := a.ask("POST", "/api/v1/jobs", test.body, test.headers...); r.status != test.status {

@@ -129,7 +129,10 @@ func (a sampleAsk) spec() (job.Spec, error) {
 		Prompt: look.prompt(appearance, personality), NegativePrompt: look.negative, Model: a.ImageModel,
 		Width: width, Height: height, Steps: steps, Count: count, DeviceID: a.DeviceID,
 	}.WithDefaults()
-	return spec, spec.Validate()
+	if err := spec.Validate(); err != nil {
+		return spec, sampleRefusal(err)
+	}
+	return spec, nil
 }
 
 func (a sampleAsk) size() (width, height int, err error) {
@@ -195,7 +198,7 @@ func (s *Server) makeSamples(r *http.Request, spec job.Spec) ([]job.Job, error) 
 	}
 	jobs, _, err := s.submit(r.Context(), callerOf(r), "", spec)
 	if err != nil {
-		return nil, err
+		return nil, sampleRefusal(err)
 	}
 	ctx, stop := context.WithCancelCause(r.Context())
 	defer stop(nil)
@@ -221,6 +224,16 @@ func (s *Server) makeSamples(r *http.Request, spec job.Spec) ([]job.Job, error) 
 		}
 	}
 	return jobs, nil
+}
+
+// sampleRefusal calls the model by the name that it has here.
+func sampleRefusal(err error) error {
+	refused := *refusalOf(err)
+	if refused.field != "model" {
+		return err
+	}
+	refused.field = "image_model"
+	return &refused
 }
 
 // canGenerate says why no image can be made now: waiting for one would not end.

@@ -99,7 +99,7 @@ func TestBadSampleImages(t *testing.T) {
 		{good + "&quality=ultra", "", "allowed are draft, standard, high, premium"}, {good + "&style=cubist", "", "allowed are photorealistic, anime, cartoon, artistic, 3d_render, fantasy, cinematic"},
 		{good + "&count=0", "", "1 to 16"}, {good + "&count=17", "", "1 to 16"}, {good + "&count=x", "", "1 to 16"}, {good + "&count=", "", ""}, {good, `{"count":0}`, "allowed is 1 to 16"}, {good, `{"count":17}`, "1 to 16"}, {good, `{"count":"4"}`, "whole number"},
 		{good + "&device_id=x", "", "device_id"}, {good + "&device_id=7", "", "allowed are 0, 1"}, {good, `{"device_id":-3}`, "device_id"}, {good + "&device_id=cpu", "", "allowed are 0, 1"},
-		{good + "&image_model=nope", "", "model: \"nope\" is not here"}, {good, `{"appearence":"x"}`, "appearence: is not a field here"}, {good, `{"style":3}`, "style: must be a string"}, {good, `{"quality":null,"style":[]}`, "not an array"},
+		{good + "&image_model=nope", "", "detail: image_model: \"nope\" is not here"}, {good, `{"image_model":"` + strings.Repeat("m", 201) + `"}`, "detail: image_model: must be"}, {good, "{\"style\":\"\xff\"}", "UTF-8"}, {good, `{"appearence":"x"}`, "appearence: is not a field here"}, {good, `{"style":3}`, "style: must be a string"}, {good, `{"quality":null,"style":[]}`, "not an array"},
 		{good, `{`, "ends in the middle"}, {good, `{} x`, "something follows"}, {good, `[]`, "JSON object"}, {good + "&a=%zz", "", "well-formed"},
 		{"appearance=" + strings.Repeat("x", maxPersonaText+1), "", "at most 3500"}, {good + "&personality=" + strings.Repeat("x", maxPersonaText+1), "", "at most 3500"}, {"appearance=a+tall+man+%ff+beard", "", "UTF-8"}, {good + "&personality=%00", "", "NUL"},
 	} {

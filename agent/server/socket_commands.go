@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
@@ -71,19 +73,21 @@ func (s *Server) command(k *socket, frame []byte) {
 
 // carryOut gives the jobs that nothing changed, and the command's id as far as it could be read.
 func (s *Server) carryOut(who caller, frame []byte) (unchanged []job.Job, id string, err error) {
+	id, spec := peek(frame)
+	if !utf8.Valid(frame) {
+		return nil, cut(id), errNotUTF8
+	}
 	command, err := wire.DecodeCommand(frame)
 	if err != nil {
-		return nil, "", explainJSON(err, commandFields)
-	}
-	if command.Submit != nil {
-		id = command.Submit.ID
-	} else {
-		id = command.Cancel.ID
+		return nil, cut(id), explainJSON(err, commandFields)
 	}
 	if id == "" || len(id) > job.MaxKeyBytes {
 		return nil, cut(id), invalid("id", "is %d bytes long; allowed are 1 to %d", len(id), job.MaxKeyBytes)
 	}
 	if command.Submit != nil {
+		if err := checkZeros(spec); err != nil {
+			return nil, id, err
+		}
 		jobs, created, err := s.submit(context.Background(), who, id, command.Submit.Spec)
 		if err != nil || created {
 			return nil, id, err
@@ -104,5 +108,32 @@ func (s *Server) carryOut(who caller, frame []byte) (unchanged []job.Job, id str
 	}
 }
 
+// peek reads the id of a command, and the spec of a submission, from a frame that may be wrong elsewhere: a refusal names the
+// command that it answers. id is "" when it can't be read.
+func peek(frame []byte) (id string, spec []byte) {
+	type part struct {
+		ID   json.RawMessage `json:"id"`
+		Spec json.RawMessage `json:"spec"`
+	}
+	var command struct{ Submit, Cancel part }
+	_ = json.Unmarshal(frame, &command) // what is wrong is told by who decodes it in earnest
+	for _, p := range []part{command.Submit, command.Cancel} {
+		if json.Unmarshal(p.ID, &id) == nil && id != "" {
+			break
+		}
+	}
+	return id, command.Submit.Spec
+}
+
 // commandFields are the names that a command may have at any depth.
-var commandFields = slices.Concat(fieldNames(wire.Command{}), fieldNames(wire.Submit{}), fieldNames(wire.Cancel{}), fieldNames(job.Spec{}))
+var commandFields = unique(fieldNames(wire.Command{}), fieldNames(wire.Submit{}), fieldNames(wire.Cancel{}), fieldNames(job.Spec{}))
+
+func unique(lists ...[]string) []string {
+	var names []string
+	for _, name := range slices.Concat(lists...) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
