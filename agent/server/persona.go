@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"muster/shared/gpu"
 	"muster/shared/job"
 )
 
@@ -107,41 +108,90 @@ func indefinite(word string) string {
 	return "a " + word
 }
 
+// personaAsk is what a client may ask of a made-up persona, by query or by body: the images' parameters are those of sampleAsk.
+// nil and "" are left out.
+type personaAsk struct {
+	Seed           *int64   `json:"seed"`
+	GenerateImages *bool    `json:"generate_images"`
+	Count          *int     `json:"count"`
+	Resolution     string   `json:"resolution"`
+	Quality        string   `json:"quality"`
+	Style          string   `json:"style"`
+	ImageModel     string   `json:"image_model"`
+	DeviceID       *gpu.Ref `json:"device_id"`
+}
+
+// parsePersonaAsk reads the query, then the body over it, as parseSampleAsk does. Seed is set in what it gives.
+func parsePersonaAsk(rawQuery string, body []byte) (personaAsk, error) {
+	values, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return personaAsk{}, invalid("query", "is not well-formed: %s", cut(err.Error()))
+	}
+	images, err := sampleQuery(values)
+	if err != nil {
+		return personaAsk{}, err
+	}
+	ask := personaAsk{Count: images.Count, Resolution: images.Resolution, Quality: images.Quality, Style: images.Style, ImageModel: images.ImageModel, DeviceID: images.DeviceID}
+	if text := values.Get("seed"); text != "" {
+		seed, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return personaAsk{}, invalid("seed", "is %q; allowed is a whole number from 0 to %d", cut(text), int64(job.MaxSeed))
+		}
+		ask.Seed = &seed
+	}
+	if text := values.Get("generate_images"); text != "" {
+		wanted, err := strconv.ParseBool(text)
+		if err != nil {
+			return personaAsk{}, invalid("generate_images", "is %q; allowed are true and false", cut(text))
+		}
+		ask.GenerateImages = &wanted
+	}
+	if len(strings.TrimSpace(string(body))) > 0 {
+		if err := decodeJSON(body, &ask); err != nil {
+			return personaAsk{}, err
+		}
+	}
+	if ask.Seed == nil {
+		ask.Seed = new(rand.Int64N(job.MaxSeed + 1))
+	}
+	if *ask.Seed < 0 || *ask.Seed > job.MaxSeed {
+		return personaAsk{}, invalid("seed", "is %d; allowed is a whole number from 0 to %d", *ask.Seed, int64(job.MaxSeed))
+	}
+	return ask, nil
+}
+
+// samples is what the images of a persona are asked with.
+func (a personaAsk) samples(made persona) sampleAsk {
+	return sampleAsk{
+		Appearance: made.Appearance, Personality: made.Personality, Resolution: a.Resolution, Quality: a.Quality, Style: made.Style,
+		ImageModel: a.ImageModel, Count: a.Count, DeviceID: a.DeviceID,
+	}
+}
+
 // randomPersona answers POST /api/v1/personas/random[?generate_images=true&count=4&seed=N], with the other parameters of
 // generate-sample-images for its images.
 func (s *Server) randomPersona(w http.ResponseWriter, r *http.Request) error {
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return invalid("query", "is not well-formed: %s", cut(err.Error()))
-	}
-	seed, err := personaSeed(values)
+	body, err := readBody(w, r)
 	if err != nil {
 		return err
 	}
-	made := newPersona(seed)
-	withImages := false
-	if text := values.Get("generate_images"); text != "" {
-		if withImages, err = strconv.ParseBool(text); err != nil {
-			return invalid("generate_images", "is %q; allowed are true and false", cut(text))
-		}
-	}
-	ask, err := sampleQuery(values)
+	ask, err := parsePersonaAsk(r.URL.RawQuery, body)
 	if err != nil {
 		return err
 	}
-	if ask.Style == "" {
-		ask.Style = made.Style
+	made := newPersona(*ask.Seed)
+	if ask.Style != "" {
+		made.Style = ask.Style
 	}
-	made.Style, ask.Appearance, ask.Personality = ask.Style, made.Appearance, made.Personality
-	spec, err := ask.spec()
+	spec, err := ask.samples(made).spec()
 	if err != nil {
 		return err
 	}
-	if !withImages {
+	if ask.GenerateImages == nil || !*ask.GenerateImages {
 		writeJSON(w, http.StatusOK, made)
 		return nil
 	}
-	spec.Seed = &seed
+	spec.Seed = ask.Seed
 	jobs, err := s.makeSamples(r, spec)
 	if err != nil {
 		return err
@@ -151,16 +201,4 @@ func (s *Server) randomPersona(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return s.writeSamples(w, append(head[:len(head)-1], ','), jobs)
-}
-
-func personaSeed(values url.Values) (int64, error) {
-	text := values.Get("seed")
-	if text == "" {
-		return rand.Int64N(job.MaxSeed + 1), nil
-	}
-	seed, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || seed < 0 || seed > job.MaxSeed {
-		return 0, invalid("seed", "is %q; allowed is a whole number from 0 to %d", cut(text), int64(job.MaxSeed))
-	}
-	return seed, nil
 }

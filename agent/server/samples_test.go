@@ -269,6 +269,15 @@ func TestRandomPersona(t *testing.T) {
 	if r.status != 200 || with.persona != one || with.Count != 2 || with.Images[0].Seed != 7 || with.Images[1].Seed != 8 {
 		t.Errorf("%d %.300s", r.status, r.body)
 	}
+	a.ask("POST", "/api/v1/personas/random?seed=8", `{"seed":7,"generate_images":true,"count":2,"resolution":"256x256"}`).into(t, &with)
+	if with.persona != one || with.Count != 2 {
+		t.Errorf("by a body: %+v", with.persona)
+	}
+	for body, want := range map[string]string{`{"seed":-1}`: "seed: is -1", `{"seed":"7"}`: "whole number", `{"sead":7}`: "allowed are seed, generate_images, count", `{"generate_images":"yes"}`: "true or false", `{"count":0}`: "1 to 16", `x`: "not JSON"} {
+		if r := a.ask("POST", "/api/v1/personas/random", body); r.status != 400 || !strings.Contains(r.message(), want) {
+			t.Errorf("%s: %d %s", body, r.status, r.body)
+		}
+	}
 	for query, want := range map[string]string{"seed=-1": "seed", "seed=x": "seed", "seed=99999999999": "seed", "generate_images=maybe": "true and false", "count=99": "count", "style=x": "style", "a=%zz": "well-formed"} {
 		if r := a.ask("POST", "/api/v1/personas/random?"+query, ""); r.status != 400 || !strings.Contains(r.message(), want) {
 			t.Errorf("%s: %d %s", query, r.status, r.body)

@@ -16,7 +16,7 @@ import (
 
 // Limits of one socket.
 const (
-	maxCommandBytes = maxBodyBytes // what HTTP takes, the socket takes
+	maxCommandBytes = maxBodyBytes     // what HTTP takes, the socket takes
 	writeTimeout    = 10 * time.Second // of one frame; a client that takes longer is cut
 	pongTimeout     = 5 * time.Second
 	sessionCheck    = time.Minute
