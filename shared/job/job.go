@@ -7,7 +7,7 @@ import (
 )
 
 // Job is one image of a set: the unit of work that is spread, retried and cancelled. A Job is a value; only the queue makes
-// new versions of it.
+// new versions of it. In JSON, the fields that the API promises (facts/api.md) are always there; others are left out when empty.
 type Job struct {
 	ID    string `json:"id"`     // ULID: sorts by submission
 	SetID string `json:"set_id"` // ULID of the command; the same for every image of it
@@ -30,7 +30,7 @@ type Job struct {
 	DeviceKey string `json:"device_key,omitempty"`
 	// Simulated says that a simulated device made it.
 	Simulated bool   `json:"simulated,omitempty"`
-	Backend   string `json:"backend,omitempty"`
+	Backend   string `json:"backend"`
 	// PinnedTo is the device that the command asked for; nil when the scheduler chooses.
 	PinnedTo *gpu.Ref `json:"pinned_to,omitempty"`
 
@@ -49,11 +49,11 @@ type Job struct {
 	// Progress is not durable; the zero value is "not started".
 	Progress Progress `json:"progress"`
 	// Reason is why it is where it is, or why it waits, in words for people.
-	Reason string `json:"reason,omitempty"`
+	Reason string `json:"reason"`
 	// ImageID names the finished image; "" until it succeeded.
-	ImageID string `json:"image_id,omitempty"`
+	ImageID string `json:"image_id"`
 	// Error is why it failed, or what the last failed attempt said, in words for people; "" when nothing went wrong.
-	Error string `json:"error,omitempty"`
+	Error string `json:"error"`
 
 	Created  time.Time  `json:"created"`
 	Started  *time.Time `json:"started"`  // of the current attempt; nil when not running and never run
