@@ -27,15 +27,18 @@ const answerTimeout = 30 * time.Second
 
 func newClient(cmd *cobra.Command, config *agent.Config) (*client, error) {
 	address, err := agent.Address(*config)
-	if errors.Is(err, fs.ErrNotExist) || cmd.Flags().Changed("listen") {
+	if cmd.Flags().Changed("listen") || errors.Is(err, fs.ErrNotExist) && config.Listen != agent.Default().Listen {
 		address, err = config.Listen, nil
+	}
+	if errors.Is(err, fs.ErrNotExist) { // whoever listens at the usual address is somebody else, who must not get the token
+		return nil, fmt.Errorf("no agent runs with the data folder %s; start one with muster serve, or name another folder with --data", config.Data)
 	}
 	if err != nil {
 		return nil, err
 	}
 	token, err := agent.Token(*config, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: no agent has run with this data folder; start one with muster serve, or name its folder with --data", err)
+		return nil, fmt.Errorf("the data folder %s holds no token; name the agent's folder with --data, or its token with MUSTER_TOKEN", config.Data)
 	}
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/agent"
+	"muster/agent/scheduler"
 	"muster/shared/gpu"
 	"muster/webapp/dist"
 )
@@ -59,16 +60,23 @@ func examineDevices(cmd *cobra.Command, config *agent.Config, report *report) er
 	}
 	return watch(cmd.Context(), config, hardware, log, func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) (bool, error) {
 		examineInventory(inventory, snapshot, report)
-		for _, slot := range hardware.Slots(*inventory) {
-			name := slot.Device.Index.Label()
-			if slot.Problem != "" {
-				report.fault("%s cannot generate: %s", name, slot.Problem)
-				continue
-			}
-			report.good("%s generates with %s, %d model(s)", name, slot.Backend.Name(), len(slot.Models))
-		}
+		examineGenerators(hardware.Slots(*inventory), config, report)
 		return true, nil
 	})
+}
+
+func examineGenerators(slots []scheduler.Slot, config *agent.Config, report *report) {
+	for _, slot := range slots {
+		name := slot.Device.Index.Label()
+		if slot.Problem != "" {
+			report.fault("%s cannot generate: %s", name, slot.Problem)
+			continue
+		}
+		report.good("%s generates with %s, %d model(s)", name, slot.Backend.Name(), len(slot.Models))
+	}
+	if config.SDServer == "" {
+		report.note("without --sd-server images are drawn by the built-in sketch renderer, which is no AI model and uses no GPU")
+	}
 }
 
 func examineInventory(inventory *gpu.Inventory, snapshot *gpu.Snapshot, report *report) {
@@ -80,8 +88,11 @@ func examineInventory(inventory *gpu.Inventory, snapshot *gpu.Snapshot, report *
 		case i < len(snapshot.GPUs) && !snapshot.GPUs[i].State.Usable():
 			report.fault("%s %s is %s", device.Index.Label(), device.Name, snapshot.GPUs[i].State)
 		default:
-			report.good("%s %s, %s GiB", device.Index.Label(), device.Name, memory(device, gpu.Reading{}))
+			report.good("%s %s, %s GiB in use", device.Index.Label(), device.Name, memory(device, reading(snapshot, inventory, i)))
 		}
+	}
+	if len(inventory.Devices) == 0 {
+		report.note("a GPU that is missing here needs its driver: NVIDIA's with libnvidia-ml.so.1, or the kernel's amdgpu; lspci shows what is plugged in")
 	}
 	for _, problem := range inventory.Problems {
 		report.fault("%s", problem)

@@ -33,7 +33,12 @@ func generateCommand(config *agent.Config) *cobra.Command {
 		Use:   "generate PROMPT",
 		Short: "Generate images on the running agent and save them",
 		Long:  "Generate images on the running agent and save them as PNG files. PROMPT - reads it from standard input,\nwhich keeps it out of the process list. Ctrl-C cancels what is not finished.",
-		Args:  cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New(`give one prompt, in quotes if it has spaces: muster generate "a lighthouse at dusk"`)
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.Prompt = args[0]
 			if args[0] == "-" {

@@ -67,10 +67,7 @@ func printGPUs(out io.Writer, inventory *gpu.Inventory, snapshot *gpu.Snapshot, 
 		fmt.Fprintln(table, "ID\tNAME\tMEMORY GiB\tLOAD\tTEMP\tPOWER\tCC\tMP\tPCI\tSTATE")
 	}
 	for i, device := range inventory.Devices {
-		var r gpu.Reading
-		if snapshot.Revision == inventory.Revision && i < len(snapshot.GPUs) {
-			r = snapshot.GPUs[i]
-		}
+		r := reading(snapshot, inventory, i)
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", device.Index, device.Name, memory(device, r),
 			number(r.UtilizationPercent, "%.0f %%"), number(r.TemperatureCelsius(), "%.0f °C"), number(r.PowerWatts, "%.0f W"),
 			word(device.ComputeCapability), number(device.MultiprocessorCount, "%d"), word(device.PCIAddress), state(device, r))
@@ -84,6 +81,14 @@ func printGPUs(out io.Writer, inventory *gpu.Inventory, snapshot *gpu.Snapshot, 
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
+}
+
+// reading is what was read of a device of the inventory; empty while nothing was.
+func reading(snapshot *gpu.Snapshot, inventory *gpu.Inventory, device int) gpu.Reading {
+	if snapshot.Revision != inventory.Revision || device >= len(snapshot.GPUs) {
+		return gpu.Reading{}
+	}
+	return snapshot.GPUs[device]
 }
 
 // absent is what every view shows for a value that was not reported.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -35,6 +36,9 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 			Slots: func(inventory gpu.Inventory) []scheduler.Slot { return simulatedSlots(inventory, sketch, simulated) },
 		}, nil
 	}
+	if err := checkRoot(config.SysRoot); err != nil {
+		return agent.Hardware{}, err
+	}
 	readers := []telemetry.Reader{amdgpu.New(config.SysRoot)}
 	if filepath.Clean(config.SysRoot) == "/" {
 		readers = append(readers, nvml.New(config.NVML)) // a library of this machine knows nothing of another root
@@ -50,6 +54,18 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 	}
 	hardware.Slots = func(inventory gpu.Inventory) []scheduler.Slot { return slots(inventory, sketch, fleet) }
 	return hardware, nil
+}
+
+// checkRoot refuses a system root that is no folder: it would look like a machine without GPUs.
+func checkRoot(root string) error {
+	info, err := os.Stat(root)
+	if err == nil && !info.IsDir() {
+		err = errors.New("is no folder")
+	}
+	if err != nil {
+		return fmt.Errorf("--sysroot %s: %w; name the folder that holds the machine's sys and proc", root, err)
+	}
+	return nil
 }
 
 // newFleet prepares sd-server for the models in the models folder; nil when no --sd-server is given.

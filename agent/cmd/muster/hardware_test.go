@@ -122,3 +122,17 @@ func TestParseRef(t *testing.T) {
 		}
 	}
 }
+
+func TestExcerpt(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"a fox":                            "a fox",
+		" two\nlines\tand \x1b[31mred":     "two lines and [31mred",
+		strings.Repeat("long ", 20):        "long long long long long long l…",
+		"ein Fuchs im Schnee, 狐 und 雪, Öl": "ein Fuchs im Schnee, 狐 und 雪, Öl",
+	} {
+		if got := excerpt(in); got != want {
+			t.Errorf("excerpt(%q) = %q: want %q", in, got, want)
+		}
+	}
+}

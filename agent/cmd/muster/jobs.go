@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -45,9 +48,9 @@ func jobsCommand(config *agent.Config) *cobra.Command {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(list)
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 2, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "ID\tSTATE\tDEVICE\tSTEP\tAGE\tWHY")
+			fmt.Fprintln(table, "ID\tSTATE\tDEVICE\tSTEP\tAGE\tPROMPT\tWHY")
 			for _, j := range list.Jobs {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", j.ID, j.State, device(j), step(j), time.Since(j.Created).Truncate(time.Second), why(j))
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.ID, j.State, device(j), step(j), time.Since(j.Created).Truncate(time.Second), excerpt(j.Prompt), why(j))
 			}
 			return table.Flush()
 		},
@@ -58,7 +61,12 @@ func jobsCommand(config *agent.Config) *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "cancel ID...",
 		Short: "Cancel jobs",
-		Args:  cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, ids []string) error {
+			if len(ids) == 0 {
+				return errors.New("give the ID of a job, as muster jobs lists it")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			client, err := newClient(cmd, config)
 			if err != nil {
@@ -75,6 +83,16 @@ func jobsCommand(config *agent.Config) *cobra.Command {
 		},
 	})
 	return cmd
+}
+
+// excerpt is the beginning of a prompt on one line, without what a terminal would take for a command.
+func excerpt(prompt string) string {
+	const most = 32
+	plain := strings.Join(strings.FieldsFunc(prompt, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }), " ")
+	if runes := []rune(plain); len(runes) > most {
+		return strings.TrimSpace(string(runes[:most-1])) + "…"
+	}
+	return plain
 }
 
 func device(j job.Job) string {
