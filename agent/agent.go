@@ -186,13 +186,23 @@ func (p *parts) sweep(ctx context.Context, log *slog.Logger) error {
 
 func ready(s *scheduler.Scheduler) func() error {
 	return func() error {
-		for _, slot := range s.Capacity().Slots {
-			if slot.Problem == "" && !slot.Paused {
-				return nil
-			}
-		}
-		return errors.New("no device can generate: see muster doctor")
+		return readyWith(s.Capacity())
 	}
+}
+
+// readyWith says why no device takes work; nil when one does.
+func readyWith(capacity wire.Capacity) error {
+	paused := false
+	for _, slot := range capacity.Slots {
+		if slot.Problem == "" && !slot.Paused {
+			return nil
+		}
+		paused = paused || slot.Problem == ""
+	}
+	if paused {
+		return errors.New("every device that can generate is paused: resume one with POST /api/v1/devices/ID/resume")
+	}
+	return errors.New("no device can generate: see muster doctor")
 }
 
 func temperatures(s *telemetry.Sampler) func(gpu.Ref) []server.TemperaturePoint {
