@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -49,27 +50,37 @@ func (s *Server) inventory(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) loads() []float64 {
+// loads gives the load of every device. Before the first look at them that is an error: none would say that there are none.
+func (s *Server) loads(ctx context.Context) ([]float64, error) {
+	s.awaitInventory(ctx)
 	snapshot := s.config.Snapshot()
 	if snapshot == nil {
-		return nil
+		return nil, errNotMeasured
 	}
-	return snapshot.Loads()
+	return snapshot.Loads(), nil
 }
 
 // leastLoaded answers GET /api/v1/devices/least-loaded; null when there is no device.
 func (s *Server) leastLoaded(w http.ResponseWriter, r *http.Request) error {
+	loads, err := s.loads(r.Context())
+	if err != nil {
+		return err
+	}
 	writeJSON(w, http.StatusOK, struct {
 		DeviceID *gpu.Ref `json:"device_id"`
-	}{gpu.LeastLoaded(s.loads())})
+	}{gpu.LeastLoaded(loads)})
 	return nil
 }
 
 // byLoad answers GET /api/v1/devices/by-load.
 func (s *Server) byLoad(w http.ResponseWriter, r *http.Request) error {
+	loads, err := s.loads(r.Context())
+	if err != nil {
+		return err
+	}
 	writeJSON(w, http.StatusOK, struct {
 		DeviceIDs []gpu.Ref `json:"device_ids"`
-	}{gpu.OrderByLoad(s.loads())})
+	}{gpu.OrderByLoad(loads)})
 	return nil
 }
 

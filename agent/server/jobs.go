@@ -61,6 +61,8 @@ func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+const idLength = 26 // of jobs and sets: ULIDs
+
 func jobFilter(r *http.Request) (queue.Filter, error) {
 	values, err := query(r, "state", "set_id", "limit", "after", "order")
 	if err != nil {
@@ -75,8 +77,8 @@ func jobFilter(r *http.Request) (queue.Filter, error) {
 		return queue.Filter{}, invalid("state", "is %q; allowed are queued, running, succeeded, failed, cancelled", cut(string(state)))
 	}
 	for _, name := range []string{"set_id", "after"} {
-		if len(values.Get(name)) > job.MaxKeyBytes {
-			return queue.Filter{}, invalid(name, "is no id of a job or set")
+		if id := values.Get(name); id != "" && len(id) != idLength {
+			return queue.Filter{}, invalid(name, "is %q, which is no id: give the set_id of a job, and as after the next of the page before", cut(id))
 		}
 	}
 	order := values.Get("order")

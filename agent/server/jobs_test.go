@@ -166,7 +166,7 @@ func TestListAndGet(t *testing.T) {
 	}
 	for target, want := range map[string]string{
 		"?limit=0": "1 to 1000", "?limit=1001": "1 to 1000", "?limit=x": "whole number", "?limit=99999999999999999999": "1 to 1000", "?state=done": "allowed are queued", "?order=up": "oldest and newest",
-		"?stat=queued": "allowed are state", "?limit=1&limit=2": "given 2 times", "?after=" + strings.Repeat("x", 300): "no id", "?a=%zz": "well-formed", "?a;b": "well-formed",
+		"?stat=queued": "allowed are state", "?limit=1&limit=2": "given 2 times", "?after=" + strings.Repeat("x", 300): "no id", "?after=zzz": "no id", "?set_id=zzz": "set_id", "?a=%zz": "well-formed", "?a;b": "well-formed",
 	} {
 		if r := a.ask("GET", "/api/v1/jobs"+target, ""); r.status != 400 || !strings.Contains(r.message(), want) {
 			t.Errorf("%.30s: %d %s, want %q", target, r.status, r.body, want)
