@@ -22,7 +22,7 @@ func doctorCommand(config *agent.Config) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what works on this machine, what does not, and what to do about it",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report := &report{out: cmd.OutOrStdout()}
 			if err := examineDevices(cmd, config, report); err != nil {

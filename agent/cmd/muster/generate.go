@@ -99,7 +99,7 @@ func parseRef(text string, ref *gpu.Ref) error {
 }
 
 func generate(cmd *cobra.Command, client *client, spec job.Spec, dir string, asJSON bool) error {
-	if err := spec.WithDefaults().Validate(); err != nil {
+	if err := spec.Validate(); err != nil { // the flags have their defaults: a 0 was typed
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

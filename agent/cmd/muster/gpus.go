@@ -20,7 +20,7 @@ func gpusCommand(config *agent.Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gpus",
 		Short: "Show every GPU of this machine",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 			hardware, err := newHardware(config, log)

@@ -30,7 +30,7 @@ func jobsCommand(config *agent.Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "jobs",
 		Short: "List jobs of the running agent, newest first",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := newClient(cmd, config)
 			if err != nil {

@@ -34,7 +34,7 @@ func command() *cobra.Command {
 		Use:           "muster",
 		Short:         "Watch every GPU of this machine, and generate images on all of them",
 		Long:          "muster watches every GPU of this machine and spreads image generation over them.\nWithout a subcommand it serves, as muster serve does. Every flag has an environment variable\n(--allow-host is MUSTER_ALLOW_HOST) and a key of the same name in the file that --config names (TOML).",
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,8 +50,17 @@ func command() *cobra.Command {
 	root.PersistentFlags().SortFlags = false
 	root.PersistentFlags().StringVar(&file, "config", "", "configuration file")
 	config.AddFlags(root.PersistentFlags())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath()) })
 	serve := serveCommand(&config)
 	root.RunE = serve.RunE
 	root.AddCommand(serve, linkCommand(&config), gpusCommand(&config), generateCommand(&config), jobsCommand(&config), doctorCommand(&config), versionCommand())
 	return root
+}
+
+// noArgs is for commands that take flags alone: another word is a mistyped command, or a value that lost its flag.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unknown command %q; see %s --help", args[0], cmd.CommandPath())
+	}
+	return nil
 }

@@ -16,7 +16,7 @@ func serveCommand(config *agent.Config) *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Watch, serve the app and take generation commands (the default)",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 			hardware, err := newHardware(config, log)
@@ -32,7 +32,7 @@ func linkCommand(config *agent.Config) *cobra.Command {
 	return &cobra.Command{
 		Use:   "link",
 		Short: "Print a new one-time link to the app of the running agent",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := newClient(cmd, config)
 			if err != nil {
@@ -54,7 +54,7 @@ func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of muster",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
 			fmt.Fprintf(cmd.OutOrStdout(), "muster %s (%s, %s/%s)\n", build, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},
