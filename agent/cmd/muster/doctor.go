@@ -22,6 +22,7 @@ func doctorCommand(config *agent.Config) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what works on this machine, what does not, and what to do about it",
+		Long:  "Say what works on this machine, what does not, and what to do about it. Give it the flags of muster serve,\nso that it looks at the same devices, generator and data folder.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report := &report{out: cmd.OutOrStdout()}
