@@ -30,7 +30,7 @@ const (
 	returnGrace   = 5 * time.Second  // for Generate to return after its context ended, before the job goes on without it
 	recordTimeout = 20 * time.Second // one try to record an outcome
 	recordRetry   = time.Second      // first pause between tries; doubles
-	recordRetries = 30 * time.Second // longest pause
+	recordRetries = 10 * time.Second // longest pause
 )
 
 // attempt is one start of a job on a slot.

@@ -40,6 +40,27 @@ func TestDiskFullPausesStarting(t *testing.T) {
 	})
 }
 
+// Every device meets the full disk: that is one fault, and not a reason to pause for longer.
+func TestDiskFullOnAllDevicesIsOneFault(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 4, Predicted)
+		r.images.fail(fmt.Errorf("write image: %w", syscall.ENOSPC))
+		r.run()
+		ids := r.jobs.add(4)
+		pass(30 * time.Second)
+		for _, id := range ids {
+			r.expect(id, job.Queued)
+		}
+		r.images.fail(nil)
+		pass(45 * time.Second)
+		for _, id := range ids {
+			r.expect(id, job.Succeeded)
+		}
+		r.end()
+	})
+}
+
 func TestBadImageIsTheBackendsFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

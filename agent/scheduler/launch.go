@@ -54,7 +54,7 @@ func (l *loop) handle(e event) {
 // learn draws the conclusions from an attempt's end.
 func (l *loop) learn(a *attempt, o outcome, now time.Time) {
 	st := l.byKey[a.slot]
-	if o.diskFault != "" {
+	if o.diskFault != "" && !now.Before(l.diskUntil) { // during a pause it is the fault that is known already
 		l.diskPause = min(max(firstDiskPause, 2*l.diskPause), longDiskPause)
 		l.diskFault, l.diskUntil = o.diskFault, now.Add(l.diskPause)
 	}
