@@ -75,7 +75,7 @@ func (s *Server) measured(w http.ResponseWriter, r *http.Request) ([]measured, t
 	all := make([]measured, len(inventory.Devices))
 	for i, d := range inventory.Devices {
 		all[i] = measured{device: d, reading: gpu.Reading{Index: d.Index, State: gpu.StateLost}}
-		if i < len(snapshot.GPUs) { // a device can have come or gone between the two
+		if snapshot.Revision == inventory.Revision && i < len(snapshot.GPUs) { // else a device came or went: positions mean others
 			all[i].reading = snapshot.GPUs[i]
 		}
 		if all[i].reading.MemoryTotalBytes == nil {

@@ -153,6 +153,21 @@ func TestGPURoutesGolden(t *testing.T) {
 	}
 }
 
+// Between a change of the devices and the next snapshot, positions in the snapshot mean other devices.
+func TestReadingsOfOtherDevicesAreNotShown(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	a.set(func() {
+		changed := *a.inventory
+		changed.Revision++
+		a.inventory = &changed
+	})
+	want := `"gpus":[{"device_id":0,"name":"Radeon Instinct MI25","temperature_c":null,"memory_total_gb":16.0,"memory_used_gb":null,"memory_reserved_gb":null,"state":"lost"},`
+	if r := a.ask("GET", "/api/v1/system/gpu/temperature", ""); r.status != 200 || !strings.Contains(string(r.body), want) {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
 func TestHealthOfWhatIsNotMeasured(t *testing.T) {
 	t.Parallel()
 	m := measured{reading: gpu.Reading{State: gpu.StateStuck, AgeMilliseconds: 60000, Temperatures: []gpu.Temperature{{Sensor: gpu.SensorEdge, Celsius: 40}}}}
