@@ -10,6 +10,7 @@ const (
 	priorLoadSeconds   = 2.0       // of any model, plus
 	priorLoadRate      = 2e9       // bytes/s from a cold disk
 	referencePixels    = 512 * 512 // steps of other sizes are scaled by pixels
+	scalablePixels     = 256 * 256 // below, a step's fixed costs and chance outweigh its pixels: it tells nothing of other sizes
 	learningRate       = 0.4       // weight of a new measurement in the exponential average
 	memoryPerMegapixel = 0.15      // share of a model's memory that each megapixel above the first adds
 )
@@ -61,6 +62,9 @@ func (e *estimates) learn(at pace, speed float64, o observation) {
 	step := o.step * share
 	blend(e.steps, at, step)
 	blend(e.tails, at, o.tail*share)
+	if at.pixels < scalablePixels {
+		return
+	}
 	e.sizes[[2]string{at.slot, at.model}] = at.pixels
 	normal := step * referencePixels / float64(at.pixels) * prior(speed)
 	if known, ok := e.models[at.model]; ok {

@@ -38,6 +38,28 @@ func TestWrongPriorsAreUnlearned(t *testing.T) {
 	}
 }
 
+// A step of a tiny image is mostly what every step costs, and chance: scaled by pixels it made equal devices look three times as
+// slow as each other, and images wait for one of them beside idle ones.
+func TestTinyImagesTellNothingOfOtherSizes(t *testing.T) {
+	t.Parallel()
+	e := newEstimates()
+	tiny := 64 * 64
+	for slot, step := range map[string]float64{"a": 0.02, "b": 0.06} {
+		e.learn(pace{slot, "m", tiny}, 10, observation{step: step, tail: 0.01})
+		if got := e.step(pace{slot, "m", tiny}, 10); got != step {
+			t.Errorf("slot %s, the same size: %g s a step: want %g", slot, got, step)
+		}
+	}
+	for _, slot := range []string{"a", "b", "never used"} {
+		if got := e.step(pace{slot, "m", referencePixels}, 10); got != 0.1 {
+			t.Errorf("slot %s at 512x512: %g s a step: want the prior, 0.1", slot, got)
+		}
+	}
+	if e.measured("m") {
+		t.Error("a tiny image counts as a measured time for any size")
+	}
+}
+
 func TestSpeedIsLearnedWithoutOtherPrograms(t *testing.T) {
 	t.Parallel()
 	e := newEstimates()
