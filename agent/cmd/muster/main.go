@@ -50,7 +50,9 @@ func command() *cobra.Command {
 	root.PersistentFlags().SortFlags = false
 	root.PersistentFlags().StringVar(&file, "config", "", "configuration file")
 	config.AddFlags(root.PersistentFlags())
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath()) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+	})
 	serve := serveCommand(&config)
 	root.RunE = serve.RunE
 	root.AddCommand(serve, linkCommand(&config), gpusCommand(&config), generateCommand(&config), jobsCommand(&config), doctorCommand(&config), versionCommand())
