@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"path/filepath"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -175,11 +176,20 @@ func explainDatabase(path string, err error) error {
 	switch {
 	case errors.Is(err, ErrCorrupt):
 		return fmt.Errorf("%s: %w: nothing was deleted; restore it from a backup, or move it (with -wal and -shm) to another folder and start again with an empty queue; the images stay", path, err)
-	case code == sqlite3.SQLITE_FULL:
-		return fmt.Errorf("write %s: %w: %w", path, ErrDiskFull, err)
+	case code == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR && noRoom(path):
+		return fmt.Errorf("write %s: %w: delete something there: %w", path, ErrDiskFull, err)
+	case code == sqlite3.SQLITE_IOERR:
+		return fmt.Errorf("database %s: %w: the disk does not do what it is asked: see dmesg, or choose another with --data", path, err)
 	default:
 		return fmt.Errorf("database %s: %w", path, err)
 	}
+}
+
+// noRoom says whether the disk is full to the brim: SQLite calls that an I/O error where it is its log's index or a sync that fails.
+func noRoom(path string) bool {
+	const brim = 1 << 20
+	free, _, err := diskFree(filepath.Dir(path))
+	return err == nil && free < brim
 }
 
 func quickCheck(ctx context.Context, db *sql.DB) error {
