@@ -178,7 +178,7 @@ func (s *Server) begin(k *socket, ask eventsAsk) error {
 }
 
 // fenceIn remembers the jobs of the backlog that the feed had not published yet in the version that is sent: until it has, it may
-// give older ones. They can be newer than what Since calls the newest, which it reads before the jobs.
+// give older ones.
 func (k *socket) fenceIn(jobs []job.Job, published uint64) {
 	k.fence, k.fenceTo = nil, 0
 	for i := range jobs {
