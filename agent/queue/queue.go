@@ -196,7 +196,7 @@ func (q *Queue) release() {
 	if q.writer != nil {
 		q.writer.close()
 	}
-	q.lock.Close() // ends the flock
+	unlockFolder(q.lock)
 }
 
 // Placement is where an attempt runs, and why there.
