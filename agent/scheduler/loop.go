@@ -12,7 +12,7 @@ import (
 
 // Patience of the loop.
 const (
-	missingAfter   = 30 * time.Second // a model that no slot has had for so long fails its jobs
+	missingAfter   = 2 * time.Minute  // a model that no slot has had for so long fails its jobs; drivers of many cards start slowly
 	hangAfter      = 10 * time.Minute // without progress, or
 	hangFactor     = 20               // so many times the expected seconds, whichever is more: the backend hangs
 	firstDiskPause = 30 * time.Second // of starting, when results can't be stored; doubles

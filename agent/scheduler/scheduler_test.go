@@ -152,6 +152,25 @@ func TestModelThatNoSlotHas(t *testing.T) {
 	})
 }
 
+// After a restart the driver of eight cards can take a minute to list them: what was accepted before must not fail for that.
+func TestModelThatComesLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		late := r.models
+		r.models = nil
+		r.run()
+		ids := r.jobs.add(1)
+		pass(time.Minute)
+		r.expect(ids[0], job.Queued)
+		r.models = late
+		r.Wake()
+		pass(20 * time.Second)
+		r.expect(ids[0], job.Succeeded)
+		r.end()
+	})
+}
+
 func TestMemoryRuleSeesOtherPrograms(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
