@@ -95,8 +95,12 @@ func newSite(system fs.FS) (*site, error) {
 func (s *site) serve(w http.ResponseWriter, r *http.Request) error {
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	for _, route := range appRoutes {
-		if r.URL.Path == route {
+		switch r.URL.Path {
+		case route:
 			name = indexName
+		case route + "/": // typed so; the path is one of ours, so nobody is sent elsewhere
+			http.Redirect(w, r, route, http.StatusPermanentRedirect)
+			return nil
 		}
 	}
 	if s.files[indexName] == nil && name == indexName {

@@ -94,6 +94,17 @@ func TestSite(t *testing.T) {
 	}
 }
 
+func TestSlashAfterARouteOfTheAppIsNoError(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	if r := a.send("GET", "/ai-models-setup/", ""); r.status != http.StatusPermanentRedirect || r.header.Get("Location") != "/ai-models-setup" {
+		t.Errorf("%d %v", r.status, r.header)
+	}
+	if r := a.send("GET", "/elsewhere/", ""); r.status != http.StatusNotFound {
+		t.Errorf("%d %v", r.status, r.header)
+	}
+}
+
 func TestSiteTagsDifferByEncoding(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
