@@ -164,9 +164,13 @@ func TestPageWithoutSessionSaysWhatToDo(t *testing.T) {
 	agent := start(t, "--simulate", "1x MI25")
 	tab := open(t, agent.URL, "401", "HTTP Authentication failed") // what Chromium says by itself of a refusal
 	until(t, tab, `document.body.innerText.includes("muster link")`)
-	if _, err := agent.Command(t.Context(), "link"); err != nil {
-		t.Error(err)
+	out, err := agent.Command(t.Context(), "link")
+	if err != nil {
+		t.Fatal(err)
 	}
+	// The link is opened in this very tab, where only the fragment differs.
+	eval[any](t, tab, fmt.Sprintf("void (location.href = %q)", strings.TrimSpace(out)))
+	until(t, tab, `document.querySelector("#connection")?.dataset.state == "connected" && location.hash == ""`)
 }
 
 // What the other tests lean on: a refusal by the content security policy and an error in the console are seen.

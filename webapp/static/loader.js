@@ -12,6 +12,11 @@
 
   document.addEventListener("DOMContentLoaded", start);
 
+  // A one-time link that is opened where the page is open already changes the fragment alone, which loads nothing by itself.
+  addEventListener("hashchange", () => {
+    if (location.hash.startsWith("#pair=")) location.reload();
+  });
+
   async function start() {
     document.getElementById("crash-reload").addEventListener("click", () => location.reload());
     if ("serviceWorker" in navigator) {
