@@ -143,7 +143,7 @@ func (s *Server) pair(w http.ResponseWriter, r *http.Request) error {
 		return invalid("code", "must be the code of a one-time link")
 	}
 	if !s.sessions.redeem(ask.Code) {
-		return s.attempts.fail(r, "this link was used already or is older than 5 minutes: print a new one with muster link")
+		return s.attempts.fail(r, "this link is wrong, was used already or is older than 5 minutes: print a new one with muster link")
 	}
 	value, err := s.sessions.open(r.Context(), r.UserAgent())
 	if err != nil {
