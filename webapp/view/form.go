@@ -67,7 +67,7 @@ func (f *form) Render() app.UI {
 			el("div", "form-end", nil,
 				el("button", "primary-button", at{"id", "generate", "type", "submit", "disabled", flag(!able)}, text(f.label())),
 				f.renderAnswer()),
-			on("submit", f.submit)))
+			on("submit", f.submit), on("input", f.correct)))
 }
 
 // renderAnswer says what became of the last order.
@@ -198,6 +198,13 @@ func (f *form) countChanged(ctx app.Context, _ app.Event) {
 func (f *form) keyDown(ctx app.Context, e app.Event) {
 	if e.Get("key").String() == "Enter" && (e.Get("ctrlKey").Bool() || e.Get("metaKey").Bool()) {
 		f.submit(ctx, e)
+	}
+}
+
+// correct takes back what was said of an input when something else is entered there.
+func (f *form) correct(_ app.Context, e app.Event) {
+	if f.wrong(e.Get("target").Get("id").String()) != "" {
+		f.Page.wrong, f.Page.refusal, f.said = nil, "", ""
 	}
 }
 

@@ -27,7 +27,7 @@ func (g *gallery) Render() app.UI {
 	}
 	return section("images", "gallery",
 		heading("images", "Images", el("p", "tally", nil, text(imagesTally(len(images))))),
-		galleryEmpty(len(images) == 0),
+		g.renderEmpty(len(images) == 0),
 		el("ul", "tiles", nil, tiles...),
 		g.renderMore(len(images)))
 }
@@ -39,13 +39,16 @@ func imagesTally(n int) string {
 	return plural(n, "image", "images")
 }
 
-func galleryEmpty(empty bool) app.UI {
+func (g *gallery) renderEmpty(empty bool) app.UI {
 	if !empty {
 		return nothing()
 	}
+	title, words := "No images yet", "Write a prompt and choose Generate. Each image appears here as soon as its device has finished it."
+	if !g.Page.informed() {
+		title, words = "Images are with the agent", "They appear here when it is back."
+	}
 	return el("div", "empty empty-gallery", nil, icon(iconPicture),
-		el("p", "", nil, el("strong", "", nil, text("No images yet")),
-			text(" Write a prompt and choose Generate. Each image appears here as soon as its device has finished it.")))
+		el("p", "", nil, el("strong", "", nil, text(title)), text(" "+words)))
 }
 
 func (g *gallery) renderMore(total int) app.UI {

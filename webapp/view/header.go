@@ -11,11 +11,18 @@ import (
 func (p *Page) renderHeader() app.UI {
 	return el("header", "top", nil,
 		el("div", "brand", nil, mark(), el("span", "brand-name", nil, text("muster")), el("span", "brand-host", nil, text(p.hostName()))),
-		el("nav", "sections", at{"aria-label", "Sections"},
-			sectionLink("devices", "Devices"), sectionLink("order", "Generate"), sectionLink("jobs", "Jobs"), sectionLink("images", "Images"),
-		),
+		p.renderSections(),
 		el("div", "top-end", nil, p.renderConnection(), p.renderTheme()),
 	)
+}
+
+// renderSections leads to the parts of the page, where they can be seen.
+func (p *Page) renderSections() app.UI {
+	if p.hidden() {
+		return el("nav", "none", nil)
+	}
+	return el("nav", "sections", at{"aria-label", "Sections"},
+		sectionLink("devices", "Devices"), sectionLink("order", "Generate"), sectionLink("jobs", "Jobs"), sectionLink("images", "Images"))
 }
 
 func (p *Page) hostName() string {
@@ -33,8 +40,16 @@ func sectionLink(id, label string) app.UI {
 func goToSection(ctx app.Context, e app.Event) {
 	e.PreventDefault()
 	e.Call("stopPropagation")
-	if target := app.Window().GetElementByID(data(ctx, "section")); target.Truthy() {
+	section := data(ctx, "section")
+	if target := app.Window().GetElementByID(section); target.Truthy() {
 		target.Call("scrollIntoView")
+	}
+	focus(section)
+}
+
+// focus moves the keyboard to an element, without scrolling.
+func focus(id string) {
+	if target := app.Window().GetElementByID(id); target.Truthy() {
 		target.Call("focus", map[string]any{"preventScroll": true})
 	}
 }

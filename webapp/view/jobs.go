@@ -37,14 +37,16 @@ func (l *jobs) Render() app.UI {
 	}
 	waiting := l.renderWaiting()
 	return section("jobs", "panel",
-		heading("jobs", "Jobs", el("p", "tally", nil, text(tally(running, queued)))),
-		jobsEmpty(len(waiting)+len(active)+len(ended) == 0),
+		heading("jobs", "Jobs", el("p", "tally", nil, text(l.tally(running, queued)))),
+		l.renderEmpty(len(waiting)+len(active)+len(ended) == 0),
 		el("div", "sets", nil, append(waiting, active...)...),
 		el("div", "sets ended", nil, ended...))
 }
 
-func tally(running, queued int) string {
+func (l *jobs) tally(running, queued int) string {
 	switch {
+	case running+queued == 0 && !l.Page.informed():
+		return ""
 	case running+queued == 0:
 		return "nothing is being made"
 	case queued == 0:
@@ -54,9 +56,17 @@ func tally(running, queued int) string {
 	}
 }
 
-func jobsEmpty(empty bool) app.UI {
+// informed says whether the page knows what the agent knows. Without it an empty list means nothing.
+func (p *Page) informed() bool {
+	return p.state.Link != state.Offline && p.state.Link != state.Unpaired
+}
+
+func (l *jobs) renderEmpty(empty bool) app.UI {
 	if !empty {
 		return nothing()
+	}
+	if !l.Page.informed() {
+		return el("p", "empty", nil, text("The agent has the jobs: they show when it is back."))
 	}
 	return el("p", "empty", nil, text("No jobs yet. Describe an image: each image of an order goes to the device that will have it ready first."))
 }
@@ -232,6 +242,7 @@ func (l *jobs) cancelling(jobID string) bool {
 
 func (l *jobs) cancel(ctx app.Context, _ app.Event) {
 	l.Page.giveUp(data(ctx, "cancel"))
+	focus("jobs") // the button goes
 	l.Page.settle(ctx)
 }
 
@@ -242,11 +253,13 @@ func (l *jobs) cancelSet(ctx app.Context, _ app.Event) {
 			l.Page.giveUp(j.ID)
 		}
 	}
+	focus("jobs")
 	l.Page.settle(ctx)
 }
 
 func (l *jobs) withdraw(ctx app.Context, _ app.Event) {
 	l.Page.agent.Link.Withdraw(data(ctx, "command"))
+	focus("jobs")
 	l.Page.refreshOutbox()
 	l.Page.settle(ctx)
 }

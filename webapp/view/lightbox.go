@@ -25,7 +25,7 @@ func (b *lightbox) Render() app.UI {
 			el("div", "lightbox-stage", nil,
 				picture(at{"id", "lightbox-image", "src", imageURL(j.ImageID), "alt", shorten(j.Prompt, 200), "width", strconv.Itoa(j.Width), "height", strconv.Itoa(j.Height)}),
 				iconButton("Previous image", iconPrevious, at{"id", "lightbox-previous"}, on("click", b.previous)),
-				iconButton("Next image", iconNext, at{"id", "lightbox-next"}, on("click", b.next))),
+				iconButton("Next image", iconNext, at{"id", "lightbox-next", "autofocus", "true"}, on("click", b.next))),
 			b.renderDetails(j)))
 	}
 	body = append(body, on("close", b.closed), on("keydown", b.keyDown), on("click", b.backdrop))

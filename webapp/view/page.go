@@ -119,7 +119,7 @@ func (p *Page) OnMount(ctx app.Context) {
 	ctx.Async(func() {
 		if p.agent.Code != "" && p.agent.Pair != nil {
 			if err := p.agent.Pair(listening, p.agent.Code); err != nil {
-				ctx.Dispatch(func(app.Context) { p.pairing.wrong = err.Error() })
+				ctx.Dispatch(func(app.Context) { p.pairing.wrong = capital(err.Error()) })
 			}
 		}
 		_ = p.agent.Link.Run(listening) // it ends with the page
@@ -236,9 +236,11 @@ func (p *Page) Render() app.UI {
 	)
 }
 
-// contentClass hides the page where there is nothing to see before the browser is paired.
+// hidden says that there is nothing to see before the browser is paired.
+func (p *Page) hidden() bool { return p.state.Link == state.Unpaired && p.state.Inventory == nil }
+
 func (p *Page) contentClass() string {
-	if p.state.Link == state.Unpaired && p.state.Inventory == nil {
+	if p.hidden() {
 		return "none"
 	}
 	return "content"

@@ -2,6 +2,8 @@ package view
 
 import (
 	"context"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/maxence-charriere/go-app/v10/pkg/app"
 
@@ -40,6 +42,12 @@ func (p *Page) renderPairing() app.UI {
 				on("submit", p.pair))))
 }
 
+// capital makes a sentence of what the agent says.
+func capital(message string) string {
+	first, size := utf8.DecodeRuneInString(message)
+	return string(unicode.ToUpper(first)) + message[size:]
+}
+
 // pairingHeading is the page's first heading where the panel stands alone.
 func (p *Page) pairingHeading() string {
 	if p.state.Inventory == nil {
@@ -64,9 +72,10 @@ func (p *Page) pair(ctx app.Context, e app.Event) {
 		ctx.Dispatch(func(app.Context) {
 			p.pairing = pairing{}
 			if err != nil {
-				p.pairing.wrong = err.Error()
+				p.pairing.wrong = capital(err.Error())
 				return
 			}
+			focus("main") // the panel goes
 			p.agent.Link.Retry()
 		})
 	})

@@ -244,6 +244,22 @@ func TestUnpairedPageShowsOnlyTheWayIn(t *testing.T) {
 	markup, words := html(p)
 	expect(t, words, "muster link", "One-time link or code", "not paired")
 	expect(t, markup, `id="pair-code"`, `class="none"`)
+	if strings.Contains(markup, `aria-label="Sections"`) {
+		t.Error("links to sections that can't be seen")
+	}
+}
+
+func TestAPageThatStartedWithoutTheAgentKnowsNoJobs(t *testing.T) {
+	t.Parallel()
+	p := NewPage(Agent{})
+	p.take(live.News{Link: state.Offline, Since: noon})
+	_, words := html(p)
+	expect(t, words, "when it is back")
+	for _, claim := range []string{"No images yet", "No jobs yet", "nothing is being made"} {
+		if strings.Contains(words, claim) {
+			t.Errorf("claims %q", claim)
+		}
+	}
 }
 
 func TestNothingInlineInTheMarkup(t *testing.T) {
