@@ -12,7 +12,7 @@ import (
 // input is a planner's Input and the jobs that its images stand for.
 type input struct {
 	Input
-	jobs []job.Job
+	jobs []*job.Job
 }
 
 // demand is what equal images have in common.
@@ -24,8 +24,10 @@ type demand struct {
 // input gathers what the plan depends on.
 func (l *loop) input(ctx context.Context, active []job.Job, now time.Time) input {
 	in := input{Input: Input{Policy: l.s.config.Policy, Hold: l.hold(now), Stations: l.stations(now)}}
+	in.Pending, in.jobs = make([]Pending, 0, len(active)), make([]*job.Job, 0, len(active)) // they can be thousands
 	kinds := map[demand]int{}
-	for _, j := range active {
+	for i := range active {
+		j := &active[i]
 		if j.State != job.Queued || l.attempts[j.ID] != nil || l.failing[j.ID] {
 			continue
 		}
@@ -37,7 +39,7 @@ func (l *loop) input(ctx context.Context, active []job.Job, now time.Time) input
 			in.Kinds = append(in.Kinds, l.kind(d))
 		}
 		if l.hopeless(in.Kinds[kind], now) {
-			l.refuse(ctx, j)
+			l.refuse(ctx, *j)
 			continue
 		}
 		in.Pending = append(in.Pending, Pending{

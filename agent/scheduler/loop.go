@@ -76,7 +76,7 @@ func (l *loop) step(ctx context.Context) time.Duration {
 		l.bound[in.Pending[d.Job].ID] = l.slots[d.Station].key
 	}
 	for _, st := range plan.Starts {
-		l.launch(ctx, in.jobs[st.Job], l.slots[st.Station], st.Reason, now)
+		l.launch(ctx, *in.jobs[st.Job], l.slots[st.Station], st.Reason, now)
 	}
 	l.explain(in, plan)
 	l.publish(now)

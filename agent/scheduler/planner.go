@@ -24,8 +24,8 @@ type planner struct {
 
 func newPlanner(in Input) *planner {
 	p := &planner{
-		Input: in,
-		free:  make([]float64, len(in.Stations)), holds: make([]int, len(in.Stations)), taken: make([]bool, len(in.Stations)),
+		Input: in, plan: Plan{Waits: make([]Wait, 0, len(in.Pending))},
+		free: make([]float64, len(in.Stations)), holds: make([]int, len(in.Stations)), taken: make([]bool, len(in.Stations)),
 		models: make([]int, len(in.Kinds)), work: make([][]float64, len(in.Kinds)), able: make([][]int, len(in.Kinds)),
 		bound: make([]int, len(in.Pending)),
 	}

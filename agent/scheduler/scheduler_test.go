@@ -257,7 +257,7 @@ func TestWaveringPredictionKeepsItsText(t *testing.T) {
 	t.Parallel()
 	jobs := &memoryJobs{}
 	l := newLoop(New(Config{Queue: jobs}))
-	in := input{Input: box(1).set("a", 1), jobs: []job.Job{{ID: "a"}}}
+	in := input{Input: box(1).set("a", 1), jobs: []*job.Job{{ID: "a"}}}
 	for _, seconds := range []float64{4.9, 5.1, 4.9, 6, 9, 4.9} {
 		l.explain(in, Plan{Waits: []Wait{{Cause: busy, Seconds: seconds}}})
 	}
