@@ -107,7 +107,8 @@ func generate(cmd *cobra.Command, client *client, spec job.Spec, dir string, asJ
 	}
 	ctx := cmd.Context()
 	var accepted struct {
-		SetID string `json:"set_id"`
+		SetID string    `json:"set_id"`
+		Jobs  []job.Job `json:"jobs"`
 	}
 	if err := client.do(ctx, "POST", "/api/v1/jobs", spec, &accepted); err != nil {
 		return err
@@ -115,6 +116,9 @@ func generate(cmd *cobra.Command, client *client, spec job.Spec, dir string, asJ
 	view := &progressView{out: cmd.OutOrStdout(), live: !asJSON && terminal(cmd.OutOrStdout()), quiet: asJSON}
 	jobs, err := follow(ctx, client, accepted.SetID, func(j job.Job) error { return save(ctx, client, j, dir) }, view)
 	if ctx.Err() != nil {
+		if jobs == nil { // interrupted before the first look
+			jobs = accepted.Jobs
+		}
 		return errors.Join(errors.New("interrupted"), cancelSet(context.WithoutCancel(ctx), client, jobs))
 	}
 	if err != nil {
