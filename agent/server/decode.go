@@ -26,17 +26,25 @@ const (
 	maxQuoted    = 60 // characters of a wrong value that an error repeats
 )
 
-// readBody reads a whole body within bodyTimeout. Errors: *http.MaxBytesError, a *refusal.
+// limitBody gives a request's body bodyTimeout to arrive, whether or not anybody reads it: net/http itself reads what a route or a
+// refusal left of it before it answers, and would wait for ever.
+func limitBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // recorders of tests know no deadlines
+	}
+}
+
+// readBody reads a whole body, in the time that limitBody gave it. Errors: *http.MaxBytesError, a *refusal.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	// The deadline is the connection's, so it must be gone again before the answer is waited for: net/http takes a read that
-	// times out for a client that went away. Recorders of tests know no deadlines.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	var long *http.MaxBytesError
 	if err != nil && !errors.As(err, &long) {
 		return nil, &refusal{status: http.StatusBadRequest, code: "body", message: "the body did not arrive whole"}
+	}
+	if err == nil {
+		// The deadline is the connection's, so it must be gone before the answer is waited for: net/http takes a read that times
+		// out for a client that went away.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	}
 	return body, err
 }

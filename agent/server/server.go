@@ -155,6 +155,7 @@ func reachable(addr string) string {
 func (s *Server) survive(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
+		limitBody(w, r)
 		defer func() {
 			cause := recover()
 			if cause == http.ErrAbortHandler {
