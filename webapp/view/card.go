@@ -125,7 +125,7 @@ func (p *Page) renderWork(ref gpu.Ref, j *job.Job, ids cardIDs) app.UI {
 	case slot.Loaded != "" && slot.Loaded != sketchModel:
 		return work("idle", "Ready. Loaded: "+p.modelTitle(slot.Loaded))
 	case len(slot.Models) == 1:
-		return work("idle", "Ready. "+p.modelTitle(slot.Models[0]))
+		return work("idle", "Ready: "+p.modelTitle(slot.Models[0]))
 	default:
 		return work("idle", "Ready to generate.")
 	}

@@ -18,8 +18,7 @@ type form struct {
 	Page    *Page
 	Version int
 
-	count int    // what the button promises; 0 before anybody changed it
-	said  string // what became of the last order
+	count int // what the button promises; 0 before anybody changed it
 }
 
 const defaultCount = 4
@@ -72,7 +71,7 @@ func (f *form) Render() app.UI {
 
 // renderAnswer says what became of the last order.
 func (f *form) renderAnswer() app.UI {
-	class, words := "said", f.said
+	class, words := "said", f.Page.said
 	if f.Page.refusal != "" {
 		class, words = "said field-error", f.Page.refusal
 	}
@@ -204,7 +203,7 @@ func (f *form) keyDown(ctx app.Context, e app.Event) {
 // correct takes back what was said of an input when something else is entered there.
 func (f *form) correct(_ app.Context, e app.Event) {
 	if f.wrong(e.Get("target").Get("id").String()) != "" {
-		f.Page.wrong, f.Page.refusal, f.said = nil, "", ""
+		f.Page.wrong, f.Page.refusal, f.Page.said = nil, "", ""
 	}
 }
 
@@ -219,20 +218,20 @@ func (f *form) submit(ctx app.Context, e app.Event) {
 		return
 	}
 	f.Page.wrong, f.Page.refusal = nil, ""
-	f.said = f.Page.order(spec)
+	f.Page.said = f.Page.order(spec)
 	f.Page.settle(ctx)
 }
 
 // reject shows the error at its field and puts the cursor there.
 func (f *form) reject(ctx app.Context, err error) {
-	f.said, f.Page.refusal = "", ""
+	f.Page.said, f.Page.refusal = "", ""
 	var wrong *job.FieldError
 	if !errors.As(err, &wrong) {
 		f.Page.notice = err.Error()
 		return
 	}
 	f.Page.wrong = map[string]string{wrong.Field: wrong.Message}
-	f.said = "Not sent yet: see the field above."
+	f.Page.said = "Not sent yet: see the field above."
 	ctx.Defer(func(app.Context) {
 		if input := app.Window().GetElementByID(fieldIDs[wrong.Field]); input.Truthy() {
 			input.Call("focus")
@@ -250,9 +249,9 @@ func (p *Page) order(spec job.Spec) string {
 		p.notice = err.Error()
 		return ""
 	}
-	p.ordered = id
+	p.ordered, p.kept = id, p.state.Link != state.Connected
 	p.refreshOutbox()
-	if p.state.Link == state.Connected {
+	if !p.kept {
 		return plural(spec.Count, "image", "images") + " ordered."
 	}
 	return plural(spec.Count, "image", "images") + " kept here until the agent is back."

@@ -43,7 +43,17 @@ func (p *Page) refreshOutbox() {
 	if waiting := p.agent.Link.Outbox(); !slices.EqualFunc(waiting, p.waiting, sameCommand) {
 		p.waiting = waiting
 		p.version.jobs++
+		p.release()
 	}
+}
+
+// release takes back that the last order is kept here, once it is sent or discarded.
+func (p *Page) release() {
+	if !p.kept || slices.ContainsFunc(p.waiting, func(c wire.Command) bool { return c.Submit != nil && c.Submit.ID == p.ordered }) {
+		return
+	}
+	p.kept, p.said = false, ""
+	p.version.form++
 }
 
 func sameCommand(a, b wire.Command) bool {
@@ -101,7 +111,7 @@ func (p *Page) noteJob(j *job.Job) {
 	}
 }
 
-// announceEnd tells screen readers about a failure at once, and about success when the last image of the set is there.
+// announceEnd tells screen readers about a failure at once, and about the other ends when the last image of the set has its own.
 func (p *Page) announceEnd(j *job.Job) {
 	ready, open := 0, 0
 	for _, other := range p.state.Jobs {
@@ -118,6 +128,8 @@ func (p *Page) announceEnd(j *job.Job) {
 		p.announce = "An image failed: " + j.Error
 	case open == 0 && j.State == job.Succeeded:
 		p.announce = plural(ready, "image is", "images are") + " ready."
+	case open == 0 && j.State == job.Cancelled:
+		p.announce = "The rest is cancelled. " + plural(ready-1, "image is", "images are") + " ready."
 	}
 }
 

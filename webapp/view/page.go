@@ -65,6 +65,8 @@ type Page struct {
 	announce string            // for screen readers: what was finished
 	wrong    map[string]string // what is wrong with the form, by field of a Spec
 	ordered  string            // id of the command that the form made last
+	said     string            // what became of it
+	kept     bool              // it waits for the connection
 	refusal  string            // why the agent did not accept it
 	picture  string            // id of the job whose image is open; "" for none
 	shown    int               // how many images the gallery shows

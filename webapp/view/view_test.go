@@ -118,7 +118,7 @@ func TestPageWithoutGPUs(t *testing.T) {
 	none := &gpu.Inventory{Revision: 1, Host: gpu.Host{Name: "laptop", CPUModel: "EPYC", CPUCount: 4, MemoryBytes: 8 << 30}}
 	markup, words := html(shown(wire.Event{Inventory: none}, wire.Event{Snapshot: &gpu.Snapshot{Seq: 1, Revision: 1, Host: gpu.HostReading{CPUPercent: ptr(12.0)}}},
 		wire.Event{Capacity: &wire.Capacity{DefaultModel: "sketch", Models: []wire.Model{{Name: "sketch", Title: sketchTitle}}, Slots: []wire.Slot{{Device: gpu.CPU, Models: []string{"sketch"}}}}}))
-	expect(t, words, "0 device(s) detected", "Images are drawn by the CPU.", "12 %", "PyTorch not found", "Ready. built-in sketch renderer, no AI model")
+	expect(t, words, "0 device(s) detected", "Images are drawn by the CPU.", "12 %", "PyTorch not found", "Ready: built-in sketch renderer, no AI model")
 	refuse(t, markup, `data-device="`, "ROCm Build")
 }
 
@@ -296,19 +296,47 @@ func TestAnnouncements(t *testing.T) {
 		j.State, j.Seq, j.Error = s, 2, why
 		return wire.Event{Job: j}
 	}
-	p := shown(wire.Event{Job: queued(0)}, wire.Event{Job: queued(1)}, wire.Event{Job: queued(2)})
+	p := shown(wire.Event{Job: queued(0)}, wire.Event{Job: queued(1)}, wire.Event{Job: queued(2)}, wire.Event{Job: queued(3)})
 	for _, step := range []struct {
 		event wire.Event
 		want  string
 	}{
 		{end(0, job.Succeeded, ""), ""},
 		{end(1, job.Failed, "no room"), "An image failed: no room"},
-		{end(2, job.Succeeded, ""), "2 images are ready."},
+		{end(2, job.Succeeded, ""), "An image failed: no room"},
+		{end(3, job.Cancelled, ""), "The rest is cancelled. 2 images are ready."},
 	} {
 		p.take(live.News{Link: state.Connected, Since: noon, Events: []wire.Event{step.event}})
 		if p.announce != step.want {
 			t.Errorf("said %q, want %q", p.announce, step.want)
 		}
+	}
+}
+
+func TestAllReadyIsAnnounced(t *testing.T) {
+	t.Parallel()
+	last := finished("A", 0, "1")
+	last.State, last.ImageID, last.Seq = job.Running, "", 1
+	p := shown(wire.Event{Job: last})
+	done := finished("A", 0, "1")
+	done.Seq = 2
+	p.take(live.News{Link: state.Connected, Since: noon, Events: []wire.Event{{Job: done}}})
+	if want := "1 image is ready."; p.announce != want {
+		t.Errorf("said %q, want %q", p.announce, want)
+	}
+}
+
+func TestAKeptOrderIsKeptUntilItIsSent(t *testing.T) {
+	t.Parallel()
+	p := NewPage(Agent{})
+	p.ordered, p.kept, p.said = "1", true, "2 images kept here"
+	p.waiting = []wire.Command{{Submit: &wire.Submit{ID: "1"}}, {Submit: &wire.Submit{ID: "2"}}}
+	if p.release(); p.said == "" {
+		t.Error("forgotten while it waits")
+	}
+	p.waiting = p.waiting[1:]
+	if p.release(); p.said != "" {
+		t.Errorf("still says %q", p.said)
 	}
 }
 
