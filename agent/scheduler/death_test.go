@@ -73,6 +73,33 @@ func TestDeviceDeathMidJob(t *testing.T) {
 	})
 }
 
+// The processor serves while no GPU can. When one can again it takes no new images, but it has not vanished.
+func TestProcessorFinishesWhatItBegan(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0, Predicted)
+		r.backend.generate = steady(always(60))
+		var served atomic.Bool
+		served.Store(true)
+		r.config.Slots = func(gpu.Inventory) []Slot {
+			if !served.Load() {
+				return nil
+			}
+			return []Slot{{Device: backend.CPU(), Backend: r.backend, Models: r.models}}
+		}
+		r.run()
+		ids := r.jobs.add(1)
+		pass(time.Second)
+		served.Store(false)
+		r.Wake()
+		pass(time.Minute)
+		if j := r.expect(ids[0], job.Succeeded); j.Attempt != 1 || j.Failures != 0 {
+			t.Errorf("attempt %d, %d failures: %s", j.Attempt, j.Failures, j.Error)
+		}
+		r.end()
+	})
+}
+
 func TestThreeDeathsFail(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

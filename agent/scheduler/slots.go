@@ -53,7 +53,8 @@ func (st *slotState) measured(r *gpu.Reading, now time.Time) {
 		st.feel(*r)
 		st.crowd(*r, now)
 	}
-	switch bad := !st.present || st.state == gpu.StateStuck || st.state == gpu.StateLost; {
+	vanished := !st.present && st.Device.Index != gpu.CPU // the processor is only not needed any more
+	switch bad := vanished || st.state == gpu.StateStuck || st.state == gpu.StateLost; {
 	case !bad:
 		st.badSince = time.Time{}
 	case st.badSince.IsZero():
