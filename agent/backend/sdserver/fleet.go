@@ -64,12 +64,6 @@ type Fleet struct {
 	settling sync.WaitGroup         // grows only while !closed
 }
 
-// probed is what asking the program gave.
-type probed struct {
-	build build
-	err   error // why it could not be asked
-}
-
 // limits are the deadlines towards a child.
 type limits struct {
 	probe     time.Duration // for --version, -h and --list-devices together
@@ -147,22 +141,6 @@ func EstimateVRAM(bytes int64) uint64 {
 	return weights + weights/4 + 1<<30
 }
 
-// ask probes the program and keeps what it learnt.
-func (f *Fleet) ask(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, f.limits.probe)
-	defer cancel()
-	b, err := probe(ctx, f.cfg)
-	if err == nil {
-		err = b.usable()
-	}
-	if err != nil {
-		f.cfg.Log.Warn("sd-server can't be used", "program", f.cfg.Program, "error", err)
-	} else {
-		f.cfg.Log.Info("sd-server found", "program", f.cfg.Program, "version", b.version, "devices", len(b.devices))
-	}
-	f.program.Store(&probed{b, err})
-}
-
 // Run owns the children: none is started before it begins, and all are gone when it returns, after ctx ended. Its error then
 // wraps process.ErrStuck when a child could not be killed.
 func (f *Fleet) Run(ctx context.Context) error {
@@ -193,18 +171,6 @@ func (f *Fleet) Run(ctx context.Context) error {
 	stopping.Wait()
 	f.settling.Wait()
 	return errors.Join(stuck...)
-}
-
-func (f *Fleet) askUntilAnswered(ctx context.Context) {
-	pause := process.Backoff{First: 5 * time.Second, Longest: time.Minute}
-	for f.program.Load().err != nil {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause.Next()):
-			f.ask(ctx)
-		}
-	}
 }
 
 // Serves gives nil when the device can be given work now, or says in words why not and what would help. It does not block.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"muster/agent/process"
 )
@@ -44,6 +45,40 @@ func (b build) name() string {
 		return "version unknown"
 	}
 	return b.version
+}
+
+// probed is what asking the program gave.
+type probed struct {
+	build build
+	err   error // why it could not be asked
+}
+
+// ask probes the program and keeps what it learnt.
+func (f *Fleet) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, f.limits.probe)
+	defer cancel()
+	b, err := probe(ctx, f.cfg)
+	if err == nil {
+		err = b.usable()
+	}
+	if err != nil {
+		f.cfg.Log.Warn("sd-server can't be used", "program", f.cfg.Program, "error", err)
+	} else {
+		f.cfg.Log.Info("sd-server found", "program", f.cfg.Program, "version", b.version, "devices", len(b.devices))
+	}
+	f.program.Store(&probed{b, err})
+}
+
+func (f *Fleet) askUntilAnswered(ctx context.Context) {
+	pause := process.Backoff{First: 5 * time.Second, Longest: time.Minute}
+	for f.program.Load().err != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause.Next()):
+			f.ask(ctx)
+		}
+	}
 }
 
 // probe asks the program for its version, flags and devices. It runs unmasked, and ends with ctx.
