@@ -3,6 +3,7 @@ package view
 import (
 	"github.com/maxence-charriere/go-app/v10/pkg/app"
 
+	"muster/shared/gpu"
 	"muster/webapp/state"
 )
 
@@ -32,7 +33,26 @@ func (p *Page) renderNotices() app.UI {
 			notices = append(notices, notice("problem", "Problem", problem))
 		}
 	}
+	if why := p.idleGenerators(); why != "" {
+		notices = append(notices, notice("generators", "No GPU generates",
+			"Images are drawn by the "+sketchTitle+", until this is mended: "+why))
+	}
 	return el("div", "notices", nil, notices...)
+}
+
+// idleGenerators says why none of the generators that were set up works, so that nobody takes a sketch for what their model
+// makes; "" when one works, or none was set up.
+func (p *Page) idleGenerators() string {
+	capacity := p.state.Capacity
+	if capacity == nil || capacity.DefaultModel != sketchModel {
+		return ""
+	}
+	for _, slot := range capacity.Slots {
+		if slot.Device != gpu.CPU && slot.Problem != "" {
+			return slot.Device.Label() + ": " + slot.Problem
+		}
+	}
+	return ""
 }
 
 func notice(kind, title, words string) app.UI {

@@ -122,6 +122,19 @@ func TestPageWithoutGPUs(t *testing.T) {
 	refuse(t, markup, `data-device="`, "ROCm Build")
 }
 
+func TestNobodyTakesASketchForWhatTheirModelMakes(t *testing.T) {
+	t.Parallel()
+	one := machine(1)
+	capacity := wire.Capacity{DefaultModel: "sketch", Models: []wire.Model{{Name: "sketch", Title: sketchTitle}}, Slots: []wire.Slot{
+		{Device: 0, Backend: "sdserver", Problem: "sd-server does not start: no such file"}, {Device: gpu.CPU, Backend: "builtin", Models: []string{"sketch"}},
+	}}
+	_, words := html(shown(wire.Event{Inventory: one}, wire.Event{Capacity: &capacity}))
+	expect(t, words, "No GPU generates Images are drawn by the "+sketchTitle, "Device 0: sd-server does not start: no such file")
+	capacity.Slots = capacity.Slots[1:] // nothing was set up, so nothing is missing
+	_, words = html(shown(wire.Event{Inventory: one}, wire.Event{Capacity: &capacity}))
+	refuse(t, words, "No GPU generates")
+}
+
 func TestAbsentIsNeverZero(t *testing.T) {
 	t.Parallel()
 	one := machine(1)
