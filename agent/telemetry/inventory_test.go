@@ -44,6 +44,28 @@ func TestFirstSnapshotDoesNotWaitForASlowDriver(t *testing.T) {
 	})
 }
 
+// Who asks once must not be told of no devices because a driver takes seconds to load.
+func TestStartWindowWaitsForASlowDriver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := newFake()
+		slow.listBy(func(context.Context) (Found, error) {
+			time.Sleep(6 * time.Second)
+			return Found{Devices: []gpu.Device{device("a", 0)}}, nil
+		})
+		s, stop := run(t, Config{Readers: []Reader{slow}, StartWindow: 11 * time.Second})
+		defer stop()
+		after(5 * time.Second)
+		if s.Snapshot() != nil {
+			t.Fatalf("published %s before the driver answered", idsOf(s.Inventory()))
+		}
+		after(2 * time.Second)
+		if inv := s.Inventory(); inv == nil || idsOf(inv) != "a" {
+			t.Errorf("after the driver answered: %+v", inv)
+		}
+	})
+}
+
 func TestInventoryThatHangsIsAProblemOfItsReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync/atomic"
@@ -19,8 +20,8 @@ const (
 	collectWindow = 50 * time.Millisecond
 	// firstWindow is how long at most a tick waits for devices that were never read.
 	firstWindow = 500 * time.Millisecond
-	// startWindow is how long the first tick waits for inventories; those of slow drivers arrive later.
-	startWindow = 1400 * time.Millisecond
+	// defaultStartWindow lets the agent show something soon; what slow drivers list arrives later.
+	defaultStartWindow = 1400 * time.Millisecond
 	// stopGrace is how long Run waits at its end for calls that may never return.
 	stopGrace = 2 * time.Second
 
@@ -33,6 +34,9 @@ type Config struct {
 	Readers  []Reader      // the earlier one's word counts more where two describe one device
 	Host     HostReader    // nil = nothing is known of the machine
 	Interval time.Duration // between ticks; 0 = 1 s, at least 100 ms
+	// StartWindow is how long the first tick waits at most for the readers' inventories; 0 = 1.4 s. Who looks only once sets it
+	// longer than a driver may take to load (seconds a card), for a device that is listed later is one that is not seen.
+	StartWindow time.Duration
 	// Publish gets each tick's result, from one goroutine, and must not block; nil = nobody listens. What it gets is never
 	// changed afterwards.
 	Publish func(*gpu.Inventory, *gpu.Snapshot)
@@ -132,7 +136,7 @@ func (s *Sampler) Run(ctx context.Context) error {
 	s.windowTimer = time.NewTimer(time.Hour)
 	defer s.windowTimer.Stop()
 	s.launch(ctx)
-	s.settle(ctx, startWindow, func() bool { return s.listing() == 0 })
+	s.settle(ctx, cmp.Or(s.config.StartWindow, defaultStartWindow), func() bool { return s.listing() == 0 })
 	ticker := time.NewTicker(s.config.Interval)
 	defer ticker.Stop()
 	flag := time.NewTimer(time.Hour)
