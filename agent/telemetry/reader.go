@@ -40,6 +40,47 @@ type Reader interface {
 	Read(ctx context.Context, id string) (gpu.Reading, error)
 }
 
+// DetailReader is a Reader that can tell more of a device than fits into a tick. Details is called at most every few seconds,
+// never beside a Read or another call for the same device, and obeys the same rules. Its errors are Read's; with any of them the
+// last Details stay. A suspended device must not be touched: the error wraps ErrSuspended.
+type DetailReader interface {
+	Reader
+	Details(ctx context.Context, id string) (gpu.Details, error)
+}
+
+// PCIeReader is a Reader that can measure what moves over a device's bus, which takes tens of milliseconds. It is called on
+// request only, and as Details is.
+type PCIeReader interface {
+	Reader
+	PCIeThroughput(ctx context.Context, id string) (gpu.PCIeThroughput, error)
+}
+
+// Examiner is a Reader that can say for muster doctor what it needs of the machine, and what it found. It is called after an
+// Inventory, beside Reads.
+type Examiner interface {
+	Reader
+	Examine(ctx context.Context) []Finding
+}
+
+// Finding is one line of muster doctor.
+type Finding struct {
+	Level   Level  `json:"level"`
+	Subject string `json:"subject"` // what was looked at: "libnvidia-ml.so.1", "/dev/kfd"
+	Text    string `json:"text"`    // what was found
+	Costs   string `json:"costs"`   // what does not work without it; "" for LevelOK
+	Mend    string `json:"mend"`    // the exact command, group or file that mends it; "" where nobody can
+}
+
+// Level says how much a finding matters.
+type Level string
+
+// The levels of findings.
+const (
+	LevelOK    Level = "ok"    // as it should be
+	LevelNote  Level = "note"  // something is not shown or not possible that most people do not need
+	LevelFault Level = "fault" // something that a person wants does not work
+)
+
 // Errors of Read that say in which state the device is. Wrap them with what was being read.
 var (
 	ErrSuspended      = errors.New("device is suspended")                                                              // gpu.StateSuspended

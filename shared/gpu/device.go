@@ -95,15 +95,43 @@ type Device struct {
 	Unified bool `json:"unified,omitempty"`
 	// DriverVersion is the kernel driver's; "" when not reported.
 	DriverVersion string `json:"driver_version,omitempty"`
+	// FirmwareVersion is that of the video BIOS; SerialNumber the board's or the chip's. "" when not reported.
+	FirmwareVersion string `json:"firmware_version,omitempty"`
+	SerialNumber    string `json:"serial_number,omitempty"`
+	// PartitionMode is how the device is divided ("MIG", "CPX/NPS4"); "" when it can't be or is not.
+	PartitionMode string `json:"partition_mode,omitempty"`
+	// Limits are the ends of the device's scales; nil when none is reported.
+	Limits *Limits `json:"limits,omitempty"`
 	// Simulated says that no such device exists in this machine. Every view of it must say so.
 	Simulated bool `json:"simulated,omitempty"`
 	// Sources says by field name (as in JSON, of Device and Reading) which driver or file a value came from. It stands here and
 	// not in the Reading because it changes as rarely as the inventory does.
 	Sources map[string]string `json:"sources,omitempty"`
+	// Absent says by field name, as Sources does, why a value is not there, as far as that does not change from tick to tick.
+	Absent map[string]Absence `json:"absent,omitempty"`
 	// Partitions are the MIG instances or AMD partitions of a physical device, placed by ID.
 	Partitions []Device `json:"partitions,omitempty"`
 	// Error says why the device could not be described; "" when it could. Such a device stays in every list.
 	Error string `json:"error,omitempty"`
+}
+
+// Limits are what a device is built or set for. nil means not reported.
+type Limits struct {
+	// SlowdownCelsius is where the device begins to slow down, ShutdownCelsius where it switches itself off, both at the sensor
+	// that stands for it; MemoryCelsius is where the memory gets too hot.
+	SlowdownCelsius *float64 `json:"slowdown_celsius,omitempty"`
+	ShutdownCelsius *float64 `json:"shutdown_celsius,omitempty"`
+	MemoryCelsius   *float64 `json:"memory_celsius,omitempty"`
+	// The power limit may be set between PowerMinWatts and PowerMaxWatts; PowerDefaultWatts is what the maker set.
+	PowerMinWatts     *float64 `json:"power_min_watts,omitempty"`
+	PowerMaxWatts     *float64 `json:"power_max_watts,omitempty"`
+	PowerDefaultWatts *float64 `json:"power_default_watts,omitempty"`
+	// The highest clocks.
+	CoreClockMHz   *float64 `json:"core_clock_mhz,omitempty"`
+	MemoryClockMHz *float64 `json:"memory_clock_mhz,omitempty"`
+	// The fastest link that device and slot can agree on.
+	PCIeGeneration *int `json:"pcie_generation,omitempty"`
+	PCIeWidth      *int `json:"pcie_width,omitempty"` // lanes
 }
 
 // Adapter is a display adapter that no GPU driver serves (a BMC, an unsupported card). It is never numbered and takes no work.

@@ -3,6 +3,7 @@ package gpu
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -13,7 +14,7 @@ type State string
 const (
 	StateOK             State = "ok"              // measured within its deadline
 	StateSuspended      State = "suspended"       // asleep to save power; not woken, so dynamic values are absent
-	StateStuck          State = "stuck"           // a driver call has not returned; last values with their age
+	StateStuck          State = "stuck"           // a driver call has not returned, or ended the process that made it; last values with their age
 	StateLost           State = "lost"            // fell off the bus or was removed; last values with their age
 	StateDriverMismatch State = "driver_mismatch" // kernel module and library differ: reboot
 	StateNoDriver       State = "no_driver"       // seen on the bus, but no driver serves it
@@ -106,6 +107,9 @@ type Reading struct {
 
 	UtilizationPercent       *float64 `json:"utilization_percent,omitempty"`        // 0-100, share of the last sample period in which the device worked
 	MemoryUtilizationPercent *float64 `json:"memory_utilization_percent,omitempty"` // 0-100, share of that period in which its memory was read or written
+	EncoderPercent           *float64 `json:"encoder_percent,omitempty"`            // 0-100, of the video encoders
+	DecoderPercent           *float64 `json:"decoder_percent,omitempty"`            // 0-100, of the video decoders
+	MediaPercent             *float64 `json:"media_percent,omitempty"`              // 0-100, of video engines that do both (AMD, Intel)
 
 	MemoryTotalBytes    *uint64 `json:"memory_total_bytes,omitempty"`
 	MemoryUsedBytes     *uint64 `json:"memory_used_bytes,omitempty"`     // by all processes on the device, without what the driver reserves where that is known apart
@@ -128,8 +132,18 @@ type Reading struct {
 	PCIeGeneration *int `json:"pcie_generation,omitempty"`
 	PCIeWidth      *int `json:"pcie_width,omitempty"` // lanes
 
+	// PerformanceState is NVIDIA's P-state: 0 is the fastest, 15 the slowest.
+	PerformanceState *int `json:"performance_state,omitempty"`
+
 	Throttle *Throttle `json:"throttle_reasons,omitempty"`
+
+	// Suspect names the fields, as in JSON and in their order here, whose values contradict others of this Reading (100 % busy
+	// with idle power and engines that do not move). They are what the driver said; nobody should act on them.
+	Suspect []string `json:"suspect,omitempty"`
 }
+
+// IsSuspect says whether the field of that JSON name contradicts the others.
+func (r Reading) IsSuspect(field string) bool { return slices.Contains(r.Suspect, field) }
 
 // TemperatureCelsius is the temperature that stands for the device: the first of edge, junction, memory; nil when there is none.
 func (r Reading) TemperatureCelsius() *float64 {

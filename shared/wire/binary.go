@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"muster/shared/gpu"
@@ -17,13 +18,18 @@ import (
 //	host:   mask of 3 optional values, then those present
 //	device: code of State, age in ms, mask of optionalFields, then those present
 //
-// Resolution is 0.1 for percent, °C and W, 1 for MHz and rpm; bytes are exact. A device takes about 45 bytes, at most 64.
+// Resolution is 0.1 for percent, °C and W, 1 for MHz, rpm and the percent of video engines; bytes are exact. A device takes about
+// 50 bytes, at most 64.
 
 // optionalField is one value that may be absent: its bit in the mask is its position in the table.
 type optionalField[T any] struct {
 	get func(*T) (value uint64, ok bool)
 	set func(*T, uint64)
 }
+
+// suspects are the fields that Reading.Suspect may name, by their bit. It only grows at its end.
+var suspects = []string{"utilization_percent", "memory_utilization_percent", "memory_used_bytes", "temperatures", "power_watts",
+	"core_clock_mhz", "memory_clock_mhz", "fan_percent", "fan_rpm", "encoder_percent", "decoder_percent", "media_percent"}
 
 func scaled[T any](at func(*T) **float64, scale float64) optionalField[T] {
 	return optionalField[T]{
@@ -115,6 +121,27 @@ var readingFields = []optionalField[gpu.Reading]{
 		set: func(r *gpu.Reading, raw uint64) {
 			throttle := gpu.Throttle(raw)
 			r.Throttle = &throttle
+		},
+	},
+	count(func(r *gpu.Reading) **int { return &r.PerformanceState }),
+	scaled(func(r *gpu.Reading) **float64 { return &r.EncoderPercent }, 1),
+	scaled(func(r *gpu.Reading) **float64 { return &r.DecoderPercent }, 1),
+	scaled(func(r *gpu.Reading) **float64 { return &r.MediaPercent }, 1),
+	{
+		get: func(r *gpu.Reading) (mask uint64, ok bool) {
+			for _, name := range r.Suspect {
+				if bit := slices.Index(suspects, name); bit >= 0 {
+					mask |= 1 << bit
+				}
+			}
+			return mask, mask != 0
+		},
+		set: func(r *gpu.Reading, mask uint64) {
+			for bit, name := range suspects {
+				if mask&(1<<bit) != 0 {
+					r.Suspect = append(r.Suspect, name)
+				}
+			}
 		},
 	},
 }

@@ -46,6 +46,7 @@ const (
 	kindCapacity
 	kindJob
 	kindError
+	kindDetails
 )
 
 // Encode writes one event. An event of no or several fields is a programmer's error and is refused.
@@ -80,6 +81,7 @@ func (e Event) only() (k kind, value any, err error) {
 	set(e.Hello != nil, kindHello, e.Hello)
 	set(e.Inventory != nil, kindInventory, e.Inventory)
 	set(e.Snapshot != nil, kindSnapshot, e.Snapshot)
+	set(e.Details != nil, kindDetails, e.Details)
 	set(e.History != nil, kindHistory, e.History)
 	set(e.Capacity != nil, kindCapacity, e.Capacity)
 	set(e.Job != nil, kindJob, e.Job)
@@ -125,6 +127,9 @@ func decodeBinary(frame []byte) (e Event, err error) {
 		err = json.Unmarshal(body, e.Inventory)
 	case kindSnapshot:
 		e.Snapshot, err = decodeSnapshot(body)
+	case kindDetails:
+		e.Details = new(gpu.Report)
+		err = json.Unmarshal(body, e.Details)
 	case kindHistory:
 		e.History, err = decodeHistory(body)
 	case kindCapacity:

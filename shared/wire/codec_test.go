@@ -37,6 +37,7 @@ func full(devices int) *gpu.Snapshot {
 			},
 			PowerWatts: tenth(700), PowerLimitWatts: ptr(700.0), CoreClockMHz: whole(2600), MemoryClockMHz: whole(10000),
 			FanPercent: tenth(100), FanRPM: whole(5000), PCIeGeneration: ptr(5), PCIeWidth: ptr(16), Throttle: ptr(gpu.ThrottlePower | gpu.ThrottleOther),
+			PerformanceState: ptr(8), EncoderPercent: whole(100), DecoderPercent: whole(100), MediaPercent: whole(100), Suspect: []string{"utilization_percent"},
 		})
 	}
 	return s
@@ -50,6 +51,11 @@ func events() map[string]Event {
 		"full":      {Snapshot: full(8)},
 		"sparse":    {Snapshot: sparse},
 		"empty":     {Snapshot: &gpu.Snapshot{Time: time.UnixMilli(1).UTC(), GPUs: []gpu.Reading{}}},
+		"details": {Details: &gpu.Report{Revision: 2, Devices: []gpu.Details{{
+			Time: time.UnixMilli(9000).UTC(), EnergyJoules: ptr(1.5), ECC: &gpu.ECC{Enabled: ptr(true), CorrectedVolatile: ptr(uint64(3))},
+			Links: []gpu.Link{{Kind: "NVLink", Active: true}}, Faults: []gpu.Fault{{Time: time.UnixMilli(1).UTC(), Kind: "XID", Code: 79}},
+			Processes: []gpu.Process{{PID: 7, Type: gpu.ProcessBoth, MemoryBytes: ptr(uint64(1 << 30))}}, Absent: map[string]gpu.Absence{"fan_rpm": gpu.AbsentUnsupported},
+		}, {Processes: []gpu.Process{}}}}},
 		"history": {History: &History{Start: time.UnixMilli(5000).UTC(), StepMilliseconds: 2000, Devices: []Series{{
 			ID: "GPU-1", UtilizationPercent: Column{math.NaN(), 0, 100}, MemoryUsedPercent: Column{1, 1, 1},
 			TemperatureCelsius: Column{-3, math.NaN(), 40}, PowerWatts: Column{math.NaN(), math.NaN(), math.NaN()},

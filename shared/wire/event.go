@@ -23,6 +23,7 @@ type Event struct {
 	Hello     *Hello         `json:"hello,omitempty"`
 	Inventory *gpu.Inventory `json:"inventory,omitempty"`
 	Snapshot  *gpu.Snapshot  `json:"snapshot,omitempty"`
+	Details   *gpu.Report    `json:"details,omitempty"`
 	History   *History       `json:"history,omitempty"`
 	Capacity  *Capacity      `json:"capacity,omitempty"`
 	Job       *job.Job       `json:"job,omitempty"`
