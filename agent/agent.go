@@ -36,6 +36,8 @@ type Hardware struct {
 	Slots func(gpu.Inventory) []scheduler.Slot
 	// Run supervises the generators' processes until ctx ends; nil when there are none.
 	Run func(context.Context) error
+	// Collect supervises the processes that readers read through, as long as the sampler runs; nil when there are none.
+	Collect func(context.Context) error
 }
 
 // memoryLimit makes the collector return memory that a burst needed; the idle agent stays far below it.
@@ -54,7 +56,7 @@ func Run(ctx context.Context, config Config, hardware Hardware, site fs.FS, buil
 	}
 	defer os.Remove(address)
 	fmt.Fprintf(out, "muster %s watches this machine. Open this link once, within 5 minutes:\n\n  %s\n\n(muster link prints a new one.)\n", build, parts.edge.NewLink())
-	return parts.run(ctx, hardware.Run, log)
+	return parts.run(ctx, hardware, log)
 }
 
 // parts are what flows into each other, in the order of the flow.
@@ -131,13 +133,16 @@ func (p *parts) discard() error {
 
 // run starts everything that is long-running. The queue outlives the others, so that their last changes are committed; the
 // generators outlive the scheduler, for one that ends under an image counts as one that died.
-func (p *parts) run(ctx context.Context, generators func(context.Context) error, log *slog.Logger) error {
+func (p *parts) run(ctx context.Context, hardware Hardware, log *slog.Logger) error {
 	queueCtx, stopQueue := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopQueue()
 	queueDone := make(chan error, 1)
 	group, ctx := errgroup.WithContext(ctx)
 	go func() { queueDone <- p.jobs.Run(queueCtx) }()
 	group.Go(func() error { return p.sampler.Run(ctx) })
+	if hardware.Collect != nil {
+		group.Go(func() error { return hardware.Collect(ctx) })
+	}
 	generatorsCtx, stopGenerators := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error {
 		defer stopGenerators()
@@ -145,8 +150,8 @@ func (p *parts) run(ctx context.Context, generators func(context.Context) error,
 	})
 	group.Go(func() error { return p.sweep(ctx, log) })
 	group.Go(func() error { return p.edge.Serve(ctx, p.listener) })
-	if generators != nil {
-		group.Go(func() error { return generators(generatorsCtx) })
+	if hardware.Run != nil {
+		group.Go(func() error { return hardware.Run(generatorsCtx) })
 	}
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {
