@@ -47,6 +47,12 @@ var beside = map[string][]string{
 	"server":    {"queue", "feed", "images", "models"}, // it takes commands and shows what there is
 }
 
+// leaves are the packages below telemetry that its readers may import, though they stand beside them.
+var leaves = map[string]bool{
+	"muster/agent/telemetry/kernel": true, // the files of sysfs and proc
+	"muster/agent/telemetry/fdinfo": true, // what every process does with GPUs
+}
+
 // group gives the part of agent that a package belongs to: "telemetry" for muster/agent/telemetry/nvml.
 func group(path string) (name string, ok bool) {
 	rest, ok := strings.CutPrefix(path, "muster/agent/")
@@ -90,6 +96,10 @@ func allowed(from, to string) bool {
 	switch {
 	case from == "muster/agent":
 		return toGroup != "cmd"
+	case leaves[to]:
+		return strings.HasPrefix(from, "muster/agent/telemetry/")
+	case leaves[from]:
+		return false // telemetry itself neither: a leaf imports other leaves alone
 	case fromGroup == toGroup:
 		return !nested(to) || from == to || strings.HasPrefix(from, to) || !nested(from) // a reader may import telemetry, not its sibling
 	case toGroup == "process" || toGroup == "fixture":

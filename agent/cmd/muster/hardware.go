@@ -16,6 +16,7 @@ import (
 	"muster/agent/models"
 	"muster/agent/scheduler"
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/adapters"
 	"muster/agent/telemetry/amdgpu"
 	"muster/agent/telemetry/host"
 	"muster/agent/telemetry/nvml"
@@ -45,6 +46,7 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		readers = append(readers, nvml.New(config.NVML)) // a library of this machine knows nothing of another root
 	}
 	sketch := builtin.New(builtin.Config{})
+	readers = append(readers, adapters.New(config.SysRoot))
 	hardware := agent.Hardware{Readers: readers, Host: machine}
 	fleet, err := newFleet(config, log)
 	if err != nil {

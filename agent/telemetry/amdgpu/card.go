@@ -10,12 +10,13 @@ import (
 	"syscall"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
 // card is one physical device as the last Inventory saw it. Only the last two fields change afterwards.
 type card struct {
-	tree                tree
+	tree                kernel.Tree
 	device              gpu.Device
 	unique              uint64   // 0 when the card has no unique id
 	dir                 string   // real path of its PCI folder; "" when only KFD shows it
@@ -28,22 +29,9 @@ type card struct {
 	fromMetrics atomic.Uint32           // bit by bit, which of metricsFields gpu_metrics ever filled
 }
 
-// asleep says whether reading the card would wake it (before Linux 6.15) or be refused (since). Without runtime power
-// management there is no such file, or it says "unsupported".
+// asleep says whether reading the card would wake it, or be refused.
 func (c *card) asleep(p *probe) bool {
-	if c.status == "" {
-		return false
-	}
-	n, err := p.read(c.status, p.buf[:])
-	if err != nil {
-		return false
-	}
-	switch string(trim(p.buf[:n])) {
-	case "suspended", "suspending", "resuming":
-		return true
-	default:
-		return false
-	}
+	return p.Asleep(c.status, p.buf[:])
 }
 
 // carryOver surveys the card, or keeps what was known of it while it sleeps.
@@ -121,8 +109,8 @@ func (c *card) silence(p *probe) error {
 
 // probe reads the files of one card once, and counts how they failed.
 type probe struct {
-	tree
-	buf *[attributeSize]byte
+	kernel.Tree
+	buf *[kernel.PageSize]byte
 
 	answered int // gave a value
 	absent   int // ENOENT
@@ -131,14 +119,14 @@ type probe struct {
 	denied   int // EACCES: this user may not
 }
 
-func (p *probe) reset() { *p = probe{tree: p.tree, buf: p.buf} }
+func (p *probe) reset() { *p = probe{Tree: p.Tree, buf: p.buf} }
 
 // bytes gives what is in the file, in a buffer that the next call overwrites; none when there is no path or it can't be read.
 func (p *probe) bytes(path string) []byte {
 	if path == "" {
 		return nil
 	}
-	n, err := p.read(path, p.buf[:])
+	n, err := p.Read(path, p.buf[:])
 	switch {
 	case err == nil:
 		return p.buf[:n]
@@ -162,7 +150,7 @@ func (p *probe) number(path string, unit, low, high float64) (float64, bool) {
 	if b == nil {
 		return 0, false
 	}
-	v, ok := parseNumber(b)
+	v, ok := kernel.Number(b)
 	if v /= unit; !ok || v < low || v > high {
 		return 0, false
 	}

@@ -6,18 +6,17 @@ import (
 	"path/filepath"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
-// Inventory lists the cards that amdgpu serves by PCI address, and as adapters the display devices that neither amdgpu nor
-// NVIDIA's driver serves. It reads nothing that could wake a card or wait for its firmware.
+// Inventory lists the cards that amdgpu serves by PCI address. It reads nothing that could wake a card or wait for its firmware.
 func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
-	t, err := openTree(r.root, r.read)
+	t, err := kernel.OpenWith(r.root, r.read)
 	if err != nil {
 		return telemetry.Found{}, err
 	}
-	r.names.t = t
-	devices := scanPCI(t)
+	devices := kernel.ScanPCI(t)
 	found := telemetry.Found{}
 	before, cards := r.known(), map[string]*card{}
 	driver := driverVersion(t)
@@ -32,44 +31,33 @@ func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
 	if len(found.Devices) > 0 {
 		found.Host.AMDGPUDriver = driver
 	}
-	for _, d := range devices {
-		if d.served() || d.vendor == vendorNVIDIA {
-			continue
-		}
-		found.Adapters = append(found.Adapters, gpu.Adapter{PCIAddress: d.String(), Name: r.names.adapter(d), Driver: d.driver})
-		if d.vendor == vendorAMD && d.driver == "" {
-			found.Problems = append(found.Problems, fmt.Sprintf("AMD card %s has no driver: load it with \"modprobe amdgpu\", and see the kernel log if that fails", d.address))
-		}
-	}
 	r.cards.Store(&cards)
 	return found, nil
 }
 
 // driverVersion gives the version of AMD's own module, else says that it is the kernel's.
-func driverVersion(t tree) string {
-	if version := t.word(filepath.Join(t.root, "sys/module/amdgpu"), "version"); version != "" {
+func driverVersion(t kernel.Tree) string {
+	if version := t.Word(t.Path("sys/module/amdgpu"), "version"); version != "" {
 		return version
 	}
-	if kernel := t.word(filepath.Join(t.root, "proc/sys/kernel"), "osrelease"); kernel != "" {
+	if kernel := t.Word(t.Path("proc/sys/kernel"), "osrelease"); kernel != "" {
 		return "in-tree " + kernel
 	}
 	return "in-tree"
 }
 
 // newCard describes a card. before are the cards of the last inventory, others those already in this one.
-func (r *Reader) newCard(t tree, p physical, driver string, before, others map[string]*card) *card {
+func (r *Reader) newCard(t kernel.Tree, p physical, driver string, before, others map[string]*card) *card {
 	g := p.graphics()
 	c := &card{tree: t, dir: "", device: gpu.Device{
 		Vendor: gpu.AMD, PCIAddress: p.address.String(), Arch: g.arch(), ComputeCapability: g.capability(), DriverVersion: driver,
 	}}
 	d := &c.device
-	pci := pciDevice{address: p.address, vendor: vendorAMD, device: p.deviceID()}
+	pci := kernel.PCIDevice{Address: p.address, Vendor: kernel.VendorAMD, Product: p.deviceID()}
 	if p.pci != nil {
-		pci, c.dir = *p.pci, p.pci.dir
-		c.vramTotal, c.gttTotal = t.decimal(c.dir, "mem_info_vram_total"), t.decimal(c.dir, "mem_info_gtt_total")
-		if power, err := t.resolveIn(c.dir, "power"); err == nil {
-			c.status = filepath.Join(power, "runtime_status")
-		}
+		pci, c.dir = *p.pci, p.pci.Dir
+		c.vramTotal, c.gttTotal = t.Decimal(c.dir, "mem_info_vram_total"), t.Decimal(c.dir, "mem_info_gtt_total")
+		c.status = t.RuntimeStatusFile(c.dir)
 	}
 	sources := map[string]string{}
 	d.MemoryBytes, sources["memory_bytes"] = c.vramTotal, "mem_info_vram_total"
@@ -80,7 +68,7 @@ func (r *Reader) newCard(t tree, p physical, driver string, before, others map[s
 	c.banks = banks(p)
 	d.Unified = p.unified(c.vramTotal, c.gttTotal)
 	c.internalLink = g.major >= 9
-	named := r.names.card(pci)
+	named := r.names.card(t, pci)
 	d.Name, sources["name"] = named.text, named.source
 	r.identify(t, c, p, before, others)
 	r.placeInHIP(d, p, g)
@@ -93,12 +81,12 @@ func (r *Reader) newCard(t tree, p physical, driver string, before, others map[s
 
 // identify gives the card its stable ID: "GPU-" and 16 digits of its unique id; where it has none, or another card claims the
 // same, "pci-" and its address.
-func (r *Reader) identify(t tree, c *card, p physical, before, others map[string]*card) {
+func (r *Reader) identify(t kernel.Tree, c *card, p physical, before, others map[string]*card) {
 	unique, err := uint64(0), error(nil)
 	if c.dir != "" {
 		var text string
-		if text, err = t.text(filepath.Join(c.dir, "unique_id")); err == nil {
-			unique, _ = parseHex(text)
+		if text, err = t.Text(filepath.Join(c.dir, "unique_id")); err == nil {
+			unique, _ = kernel.Hex(text)
 		}
 	}
 	if unique == 0 && len(p.nodes) > 0 {
@@ -142,7 +130,7 @@ func (r *Reader) placeInHIP(d *gpu.Device, p physical, g graphics) {
 		return
 	}
 	for _, n := range p.nodes {
-		rank, number := n.rank, n.address().number
+		rank, number := n.rank, n.address().Function
 		part := gpu.Device{
 			ID: fmt.Sprintf("%s-p%d", d.ID, number), Vendor: gpu.AMD, Name: fmt.Sprintf("%s partition %d", d.Name, number),
 			PCIAddress: d.PCIAddress, Arch: n.graphics().arch(), ComputeCapability: n.graphics().capability(),

@@ -1,23 +1,30 @@
 package amdgpu
 
-import "slices"
+import (
+	"slices"
+
+	"muster/agent/telemetry/kernel"
+)
 
 // physical is one card: what the PCI bus says of it, what KFD says, or both.
 type physical struct {
-	address address
-	pci     *pciDevice // nil for a card that only KFD shows, as in some containers
-	nodes   []node     // in order of their ids; several on a partitioned card; none where KFD hides or doesn't know it
+	address kernel.Address
+	pci     *kernel.PCIDevice // nil for a card that only KFD shows, as in some containers
+	nodes   []node            // in order of their ids; several on a partitioned card; none where KFD hides or doesn't know it
 }
 
 // partitionable says whether this chip can be split into partitions (MI300 and its successors).
 func (g graphics) partitionable() bool { return g.major == 9 && (g.minor == 4 || g.minor == 5) }
 
+// served says whether the device is a card of this package's.
+func served(d kernel.PCIDevice) bool { return d.Vendor == kernel.VendorAMD && d.Driver == "amdgpu" }
+
 // join puts nodes and cards together by PCI address, and by nothing else: card, node and HIP order all differ.
-func join(devices []pciDevice, nodes []node) []physical {
+func join(devices []kernel.PCIDevice, nodes []node) []physical {
 	var cards []physical
 	for i := range devices {
-		if devices[i].served() {
-			cards = append(cards, physical{address: devices[i].address, pci: &devices[i]})
+		if served(devices[i]) {
+			cards = append(cards, physical{address: devices[i].Address, pci: &devices[i]})
 		}
 	}
 	served := len(cards)
@@ -30,18 +37,18 @@ func join(devices []pciDevice, nodes []node) []physical {
 			cards[i].nodes = append(cards[i].nodes, n)
 		}
 	}
-	slices.SortStableFunc(cards, func(a, b physical) int { return a.address.compare(b.address) })
+	slices.SortStableFunc(cards, func(a, b physical) int { return a.address.Compare(b.address) })
 	return cards
 }
 
 // find gives the card that the node belongs to; false when the bus shows none at its address, -1 when each that it shows
 // has such a node already. A kernel that reports no domain may mean any.
 func (n node) find(cards []physical) (i int, known bool) {
-	for _, want := range []address{n.address(), n.cardAddress()} {
+	for _, want := range []kernel.Address{n.address(), n.cardAddress()} {
 		for i, c := range cards {
 			have := c.address
 			if !n.hasDomain {
-				have.domain = 0
+				have.Domain = 0
 			}
 			if have != want {
 				continue
@@ -75,23 +82,23 @@ func (c physical) has(n node) bool {
 }
 
 // cardAddress is the address of the node's card: the node's own, without the partition's number.
-func (n node) cardAddress() address {
+func (n node) cardAddress() kernel.Address {
 	a := n.address()
 	if n.graphics().partitionable() {
-		a.number = 0
+		a.Function = 0
 	}
 	return a
 }
 
 // split says whether the card's nodes are partitions.
 func (c physical) split() bool {
-	return len(c.nodes) > 1 || len(c.nodes) == 1 && c.nodes[0].address().number != c.address.number
+	return len(c.nodes) > 1 || len(c.nodes) == 1 && c.nodes[0].address().Function != c.address.Function
 }
 
 // deviceID is the PCI device id.
 func (c physical) deviceID() uint64 {
 	if c.pci != nil {
-		return c.pci.device
+		return c.pci.Product
 	}
 	return c.nodes[0].deviceID
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
@@ -182,7 +183,7 @@ func watch(r *Reader, fail func(path string) error) *faults {
 				return 0, err
 			}
 		}
-		return readFile(path, buf)
+		return kernel.ReadFile(path, buf)
 	}
 	return f
 }

@@ -3,37 +3,9 @@ package amdgpu
 import (
 	"strings"
 	"testing"
+
+	"muster/agent/telemetry/kernel"
 )
-
-func TestParseNumber(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		in   string
-		want float64
-		ok   bool
-	}{
-		{"24\n", 24, true}, {"-273150\n", -273150, true}, {"0", 0, true}, {" 7 \x00\x00garbage", 7, true}, {"9007199254740992", 1 << 53, true},
-		{"9007199254740993", 0, false}, {"", 0, false}, {"\x005", 0, false}, {"0x10", 0, false}, {"1.5", 0, false}, {"N/A", 0, false}, {"99999999999999999999", 0, false},
-	} {
-		if got, ok := parseNumber([]byte(c.in)); got != c.want || ok != c.ok {
-			t.Errorf("%q: got %v, %v, want %v, %v", c.in, got, ok, c.want, c.ok)
-		}
-	}
-}
-
-func TestParseAddress(t *testing.T) { // 9
-	t.Parallel()
-	for in, want := range map[string]string{"0000:1a:00.0": "0000:1a:00.0", "0000:C1:1F.7": "0000:c1:1f.7", "10000:e1:00.0": "10000:e1:00.0", "00000000:1A:00.0": "0000:1a:00.0"} {
-		if got, ok := parseAddress(in); !ok || got.String() != want {
-			t.Errorf("%s: got %s, %v", in, got, ok)
-		}
-	}
-	for _, in := range []string{"", "virtio0", "pci0000:00", "0000:1a:00", "0000:1a:20.0", "0000:1a:00.8", "zzzz:1a:00.0", "0000:1a:00.0x"} {
-		if got, ok := parseAddress(in); ok {
-			t.Errorf("%q: got %s, want it refused", in, got)
-		}
-	}
-}
 
 func TestParseStarredLink(t *testing.T) {
 	t.Parallel()
@@ -80,17 +52,6 @@ func TestMultiprocessors(t *testing.T) { // 19
 	}
 }
 
-func FuzzNumber(f *testing.F) {
-	for _, s := range []string{"24\n", "-1", "\x00", "1e9", strings.Repeat("9", 40)} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if v, ok := parseNumber(b); ok && (v > 1<<53 || v < -1<<53 || v != float64(int64(v))) {
-			t.Errorf("%q: got %v", b, v)
-		}
-	})
-}
-
 func FuzzStarred(f *testing.F) {
 	for _, s := range []string{"0: 852Mhz *\n1: 991Mhz \n", "S: 19Mhz *", "0: 8.0GT/s, x16 619Mhz *", ": *", "1:*\n*", "0: 1.2.3Mhz *"} {
 		f.Add([]byte(s))
@@ -113,7 +74,7 @@ func FuzzProperties(f *testing.F) {
 		if units := p.computeUnits(); units < 0 || units > 1<<20 {
 			t.Errorf("%q: %d compute units", text, units)
 		}
-		if _, ok := parseAddress(p.address().String()); !ok {
+		if _, ok := kernel.ParseAddress(p.address().String()); !ok {
 			t.Errorf("%q: address %s", text, p.address())
 		}
 		p.graphics().arch()
@@ -132,24 +93,5 @@ func FuzzAMDLine(f *testing.F) {
 		if ok && !strings.Contains(line, "\n") && lookupAMD([]byte(line), device, int(revision)) != text {
 			t.Errorf("%q: not found by its own id", line)
 		}
-	})
-}
-
-func FuzzUevent(f *testing.F) {
-	f.Add("DRIVER=amdgpu\nPCI_CLASS=38000\nPCI_ID=1002:6860\nPCI_SUBSYS_ID=1002:0C35\nPCI_SLOT_NAME=0000:1a:00.0\n")
-	f.Add("PCI_ID=1002\nPCI_CLASS=zz\n=\n\x00")
-	f.Fuzz(func(t *testing.T, text string) {
-		u := parseUevent(text)
-		if (u.vendor == nil) != (u.device == nil) || u.vendor != nil && (*u.vendor > 0xffff || *u.device > 0xffff) {
-			t.Errorf("%q: got %v %v", text, u.vendor, u.device)
-		}
-	})
-}
-
-func FuzzPCINames(f *testing.F) {
-	f.Add([]byte("1002  AMD\n\t6860  Vega 10 [Radeon Instinct MI25]\n\t\t1002 0c35  Board\n"))
-	f.Add([]byte("\t\n\t\t\n1002\n\t6860\n\t\t1002"))
-	f.Fuzz(func(t *testing.T, table []byte) {
-		lookupPCI(table, nameKey{vendor: 0x1002, device: 0x6860, subVendor: 0x1002, subDevice: 0x0c35})
 	})
 }

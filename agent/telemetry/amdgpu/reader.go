@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
@@ -24,7 +25,7 @@ type Reader struct {
 
 // New reads below sysroot: "/" is this machine, another folder a capture of one. Nothing outside it is ever opened.
 func New(sysroot string) *Reader {
-	return &Reader{root: sysroot, read: readFile, names: names{found: map[nameKey]name{}}}
+	return &Reader{root: sysroot, read: kernel.ReadFile, names: names{found: map[model]string{}}}
 }
 
 // Name gives "amdgpu".

@@ -4,12 +4,15 @@ import (
 	"slices"
 	"sync"
 
+	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
-var buffers = sync.Pool{New: func() any { return new([attributeSize]byte) }}
+var buffers = sync.Pool{New: func() any { return new([kernel.PageSize]byte) }}
 
-func newProbe(t tree) *probe { return &probe{tree: t, buf: buffers.Get().(*[attributeSize]byte)} }
+func newProbe(t kernel.Tree) *probe {
+	return &probe{Tree: t, buf: buffers.Get().(*[kernel.PageSize]byte)}
+}
 
 func (p *probe) release() { buffers.Put(p.buf) }
 
@@ -186,7 +189,7 @@ func sampleLink(p *probe, s *sensors, v *values, r *gpu.Reading) {
 	}
 	if l, ok := parseStarredLink(p.bytes(s.linkTable)); ok {
 		v.link(l, r)
-	} else if rate, ok := parseLinkSpeed(string(trim(p.bytes(s.linkSpeed)))); ok {
+	} else if rate, ok := parseLinkSpeed(string(kernel.Trim(p.bytes(s.linkSpeed)))); ok {
 		if width, ok := p.number(s.linkWidth, 1, 1, 32); ok {
 			v.link(link{rate, int(width)}, r)
 		}

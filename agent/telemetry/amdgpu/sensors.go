@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
@@ -28,7 +29,7 @@ type thermometer struct {
 
 // survey finds a card's files. It opens hwmon labels, so it must not be called for a suspended card. pcie_bw is never even
 // looked for: reading it sleeps a second.
-func survey(t tree, dir string, internalLink, unified bool) *sensors {
+func survey(t kernel.Tree, dir string, internalLink, unified bool) *sensors {
 	have := folder(t, dir)
 	s := &sensors{
 		busy: have("gpu_busy_percent"), memoryBusy: have("mem_busy_percent"),
@@ -49,9 +50,9 @@ func survey(t tree, dir string, internalLink, unified bool) *sensors {
 }
 
 // folder lists dir once; the function it gives tells the path of a name, "" when the name isn't there.
-func folder(t tree, dir string) func(name string) string {
+func folder(t kernel.Tree, dir string) func(name string) string {
 	names := map[string]bool{}
-	for _, name := range t.list(dir) {
+	for _, name := range t.List(dir) {
 		names[name] = true
 	}
 	return func(name string) string {
@@ -64,12 +65,12 @@ func folder(t tree, dir string) func(name string) string {
 
 // findHwmon gives the card's hwmon folder, "" when it has none. Its number changes whenever the driver is loaded again, and
 // other drivers can add one of theirs to the same device.
-func findHwmon(t tree, dir string) string {
-	parent, err := t.resolveIn(dir, "hwmon")
+func findHwmon(t kernel.Tree, dir string) string {
+	parent, err := t.ResolveIn(dir, "hwmon")
 	if err != nil {
 		return ""
 	}
-	names := slices.DeleteFunc(t.list(parent), func(name string) bool { return !strings.HasPrefix(name, "hwmon") })
+	names := slices.DeleteFunc(t.List(parent), func(name string) bool { return !strings.HasPrefix(name, "hwmon") })
 	slices.SortFunc(names, func(a, b string) int {
 		if len(a) != len(b) {
 			return len(a) - len(b) // hwmon9 before hwmon10
@@ -77,21 +78,21 @@ func findHwmon(t tree, dir string) string {
 		return strings.Compare(a, b)
 	})
 	for _, name := range names {
-		path, err := t.resolveIn(parent, name)
-		if err == nil && t.word(path, "name") == "amdgpu" {
+		path, err := t.ResolveIn(parent, name)
+		if err == nil && t.Word(path, "name") == "amdgpu" {
 			return path
 		}
 	}
 	return ""
 }
 
-func (s *sensors) surveyHwmon(t tree, dir string) {
+func (s *sensors) surveyHwmon(t kernel.Tree, dir string) {
 	have := folder(t, dir)
 	label := func(name string) string {
 		if have(name) == "" {
 			return ""
 		}
-		return t.word(dir, name)
+		return t.Word(dir, name)
 	}
 	byLabel := map[string]gpu.Sensor{"edge": gpu.SensorEdge, "junction": gpu.SensorJunction, "mem": gpu.SensorMemory}
 	paths := map[gpu.Sensor]string{}
@@ -127,7 +128,7 @@ func (s *sensors) surveyHwmon(t tree, dir string) {
 		s.power = have("power1_input")
 	}
 	s.powerCap, s.fan, s.pwm = have("power1_cap"), have("fan1_input"), have("pwm1")
-	if v := t.decimal(dir, "fan1_max"); v != nil {
+	if v := t.Decimal(dir, "fan1_max"); v != nil {
 		s.fanMax = float64(*v)
 	}
 }
@@ -135,14 +136,15 @@ func (s *sensors) surveyHwmon(t tree, dir string) {
 // slot gives the folder whose current_link_* files show the link to the machine. Since Vega a card has a switch of its own
 // (on Navi the bridges 1002:1479 and, towards the slot, 1002:1478), and its own files show the link inside, which always runs at full
 // speed. "" where that switch can't be seen on such a card.
-func slot(t tree, dir string, internalLink bool) string {
+func slot(t kernel.Tree, dir string, internalLink bool) string {
 	port := ""
-	for up := filepath.Dir(dir); len(up) > len(t.root); up = filepath.Dir(up) {
-		if _, isBridge := parseAddress(filepath.Base(up)); !isBridge {
+	for up := filepath.Dir(dir); len(up) > len(t.Path("")); up = filepath.Dir(up) {
+		if _, isBridge := kernel.ParseAddress(filepath.Base(up)); !isBridge {
 			break
 		}
-		device, ok := parseHex(t.word(up, "device"))
-		if !isHex(t.word(up, "vendor"), vendorAMD) || !ok || device != 0x1478 && device != 0x1479 {
+		vendor, _ := kernel.Hex(t.Word(up, "vendor"))
+		device, _ := kernel.Hex(t.Word(up, "device"))
+		if vendor != kernel.VendorAMD || device != 0x1478 && device != 0x1479 {
 			break
 		}
 		port = up

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"muster/agent/telemetry/kernel"
 )
 
 // node is one GPU of the KFD topology (/sys/class/kfd/kfd/topology/nodes/N): a whole card, or one partition of it.
@@ -50,8 +52,10 @@ func parseProperties(text string) properties {
 
 // address is where the node's card stands on the PCI bus. On partitioned cards the function number is the partition's, and no
 // such PCI function exists.
-func (p properties) address() address {
-	return address{uint32(p.domain), uint8(p.location >> 8), uint8(p.location >> 3 & 31), uint8(p.location & 7)}
+func (p properties) address() kernel.Address {
+	return kernel.Address{
+		Domain: uint32(p.domain), Bus: uint8(p.location >> 8), Device: uint8(p.location >> 3 & 31), Function: uint8(p.location & 7),
+	}
 }
 
 // computeUnits is 0 when not reported.
@@ -72,13 +76,13 @@ func (p properties) graphics() graphics {
 
 // readTopology gives the GPU nodes in order of their ids. Nodes that can't be read are left out: in a container those are the
 // devices of others, and the ROCm runtime leaves them out of its numbering too.
-func readTopology(t tree) []node {
-	dir, err := t.resolve("sys/class/kfd/kfd/topology/nodes")
+func readTopology(t kernel.Tree) []node {
+	dir, err := t.Resolve("sys/class/kfd/kfd/topology/nodes")
 	if err != nil {
 		return nil
 	}
 	var ids []int
-	for _, name := range t.list(dir) {
+	for _, name := range t.List(dir) {
 		if id, err := strconv.Atoi(name); err == nil && id >= 0 {
 			ids = append(ids, id)
 		}
@@ -86,11 +90,11 @@ func readTopology(t tree) []node {
 	slices.Sort(ids)
 	var nodes []node
 	for _, id := range ids {
-		path, err := t.resolveIn(dir, strconv.Itoa(id))
+		path, err := t.ResolveIn(dir, strconv.Itoa(id))
 		if err != nil {
 			continue
 		}
-		text, err := t.text(filepath.Join(path, "properties"))
+		text, err := t.Text(filepath.Join(path, "properties"))
 		if err != nil {
 			continue
 		}
@@ -106,20 +110,20 @@ func readTopology(t tree) []node {
 }
 
 // readBanks sums the node's own memory: heaps of type 1 (seen by the processor) and 2 (not).
-func readBanks(t tree, dir string) (bytes uint64, used string) {
-	banks, err := t.resolveIn(dir, "mem_banks")
+func readBanks(t kernel.Tree, dir string) (bytes uint64, used string) {
+	banks, err := t.ResolveIn(dir, "mem_banks")
 	if err != nil {
 		return 0, ""
 	}
-	names := t.list(banks)
+	names := t.List(banks)
 	slices.Sort(names)
 	for _, name := range names {
-		bank, err := t.resolveIn(banks, name)
+		bank, err := t.ResolveIn(banks, name)
 		if err != nil {
 			continue
 		}
 		var heap, size uint64
-		for line := range strings.Lines(t.word(bank, "properties")) {
+		for line := range strings.Lines(t.Word(bank, "properties")) {
 			key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 			v, err := strconv.ParseUint(value, 10, 64)
 			switch {
@@ -134,7 +138,7 @@ func readBanks(t tree, dir string) (bytes uint64, used string) {
 			continue
 		}
 		bytes += size
-		if used == "" && slices.Contains(t.list(bank), "used_memory") {
+		if used == "" && slices.Contains(t.List(bank), "used_memory") {
 			used = filepath.Join(bank, "used_memory")
 		}
 	}
