@@ -131,6 +131,15 @@ func (t tree) stat(name string) (fs.FileInfo, error) {
 	return os.Lstat(t.outside(resolved))
 }
 
+// readlink gives where a link leads, which need not exist: those of /proc/PID/ns name what is no file.
+func (t tree) readlink(name string) (string, error) {
+	dir, err := t.resolve(path.Dir(name))
+	if err != nil {
+		return "", err
+	}
+	return os.Readlink(t.outside(path.Join(dir, path.Base(name))))
+}
+
 func (t tree) isDir(name string) bool {
 	info, err := t.stat(name)
 	return err == nil && info.IsDir()
