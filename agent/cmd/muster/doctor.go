@@ -59,9 +59,9 @@ func examineDevices(cmd *cobra.Command, config *agent.Config, report *report) er
 		report.fault("%v", err)
 		return nil
 	}
-	return watch(cmd.Context(), config, hardware, log, func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) (bool, error) {
-		examineInventory(inventory, snapshot, report)
-		examineGenerators(hardware.Slots(*inventory), config, report)
+	return watch(cmd.Context(), config, hardware, log, func(l look) (bool, error) {
+		examineInventory(l.inventory, l.snapshot, report)
+		examineGenerators(hardware.Slots(*l.inventory), config, report)
 		return true, nil
 	})
 }

@@ -28,11 +28,11 @@ func gpusCommand(config *agent.Config) *cobra.Command {
 				return err
 			}
 			out := cmd.OutOrStdout()
-			return watch(cmd.Context(), config, hardware, log, func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) (bool, error) {
+			return watch(cmd.Context(), config, hardware, log, func(l look) (bool, error) {
 				if asJSON {
-					err = json.NewEncoder(out).Encode(map[string]any{"inventory": inventory, "snapshot": snapshot})
+					err = json.NewEncoder(out).Encode(map[string]any{"inventory": l.inventory, "snapshot": l.snapshot})
 				} else {
-					err = printGPUs(out, inventory, snapshot, follow && terminal(out))
+					err = printGPUs(out, l.inventory, l.snapshot, follow && terminal(out))
 				}
 				return !follow, err
 			})

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	"muster/agent"
 	"muster/agent/backend"
@@ -135,32 +133,4 @@ func simulatedSlots(inventory gpu.Inventory, sketch backend.Backend, machine *si
 		})
 	}
 	return slots
-}
-
-// wholeLook is how long a command that prints once waits for drivers: longer than the sampler gives one inventory.
-const wholeLook = 11 * time.Second
-
-// watch runs the readers of this machine alone, without queue and server, and hands every snapshot to show until it says enough
-// or ctx ends.
-func watch(ctx context.Context, config *agent.Config, hardware agent.Hardware, log *slog.Logger, show func(*gpu.Inventory, *gpu.Snapshot) (enough bool, err error)) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var failed error
-	enough := false
-	sampler := telemetry.NewSampler(telemetry.Config{
-		Readers: hardware.Readers, Host: hardware.Host, Interval: config.Interval, StartWindow: wholeLook, Log: log,
-		Publish: func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) {
-			if enough {
-				return
-			}
-			if enough, failed = show(inventory, snapshot); enough || failed != nil {
-				enough = true
-				stop()
-			}
-		},
-	})
-	if err := sampler.Run(ctx); err != nil && ctx.Err() == nil {
-		return err
-	}
-	return failed
 }
