@@ -1,19 +1,18 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"muster/agent"
-	"muster/agent/scheduler"
+	"muster/agent/telemetry"
 	"muster/shared/gpu"
 	"muster/webapp/dist"
 )
@@ -26,11 +25,12 @@ func doctorCommand(config *agent.Config) *cobra.Command {
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report := &report{out: cmd.OutOrStdout()}
-			if err := examineDevices(cmd, config, report); err != nil {
+			seen, err := examineMachine(cmd.Context(), config, report)
+			if err != nil {
 				return err
 			}
 			examineData(config, report)
-			examineAgent(cmd, config, report)
+			examineAgent(cmd, config, seen, report)
 			if report.bad > 0 {
 				return fmt.Errorf("%d thing(s) need attention", report.bad)
 			}
@@ -39,7 +39,7 @@ func doctorCommand(config *agent.Config) *cobra.Command {
 	}
 }
 
-// report prints findings as they come and counts the bad ones.
+// report prints findings as they come and counts the faults.
 type report struct {
 	out io.Writer
 	bad int
@@ -52,57 +52,18 @@ func (r *report) fault(format string, args ...any) {
 	fmt.Fprintf(r.out, "FAULT "+format+"\n", args...)
 }
 
-func examineDevices(cmd *cobra.Command, config *agent.Config, report *report) error {
-	log := slog.New(slog.DiscardHandler)
-	hardware, err := newHardware(config, log)
-	if err != nil {
-		report.fault("%v", err)
-		return nil
+// finding prints what a reader found, what it costs and what mends it.
+func (r *report) finding(f telemetry.Finding) {
+	print := map[telemetry.Level]func(string, ...any){telemetry.LevelOK: r.good, telemetry.LevelNote: r.note}[f.Level]
+	if print == nil {
+		print = r.fault
 	}
-	return watch(cmd.Context(), config, hardware, log, func(l look) (bool, error) {
-		examineInventory(l.inventory, l.snapshot, report)
-		examineGenerators(hardware.Slots(*l.inventory), config, report)
-		return true, nil
-	})
-}
-
-func examineGenerators(slots []scheduler.Slot, config *agent.Config, report *report) {
-	for _, slot := range slots {
-		name := slot.Device.Index.Label()
-		if slot.Problem != "" {
-			report.fault("%s cannot generate: %s", name, slot.Problem)
-			continue
-		}
-		report.good("%s generates with %s, %d model(s)", name, slot.Backend.Name(), len(slot.Models))
+	print("%s: %s", f.Subject, f.Text)
+	if f.Costs != "" {
+		fmt.Fprintf(r.out, "      costs: %s\n", f.Costs)
 	}
-	if config.SDServer == "" {
-		report.note("without --sd-server images are drawn by the built-in sketch renderer, which is no AI model and uses no GPU")
-	}
-}
-
-func examineInventory(inventory *gpu.Inventory, snapshot *gpu.Snapshot, report *report) {
-	report.good("%d device(s) detected; %s", len(inventory.Devices), cmp.Or(versions(inventory.Host), "no GPU driver, ROCm or PyTorch found"))
-	for i, device := range inventory.Devices {
-		switch {
-		case device.Error != "":
-			report.fault("%s %s: %s", device.Index.Label(), device.Name, device.Error)
-		case i < len(snapshot.GPUs) && !snapshot.GPUs[i].State.Usable():
-			report.fault("%s %s is %s", device.Index.Label(), device.Name, snapshot.GPUs[i].State)
-		default:
-			report.good("%s %s, %s GiB in use", device.Index.Label(), device.Name, memory(device, reading(snapshot, inventory, i)))
-		}
-	}
-	if len(inventory.Devices) == 0 {
-		report.note("a GPU that is missing here needs its driver: NVIDIA's with libnvidia-ml.so.1, or the kernel's amdgpu; lspci shows what is plugged in")
-	}
-	for _, problem := range inventory.Problems {
-		report.fault("%s", problem)
-	}
-	for _, adapter := range inventory.OtherAdapters {
-		report.note("%s %s is a display adapter without a GPU driver; it takes no work", adapter.PCIAddress, adapter.Name)
-	}
-	if inventory.Host.Torch == nil {
-		report.note("no PyTorch found; muster does not need it. Name the interpreter with --python to have its versions shown")
+	if f.Mend != "" {
+		fmt.Fprintf(r.out, "      mend:  %s\n", f.Mend)
 	}
 }
 
@@ -130,7 +91,7 @@ func examineData(config *agent.Config, report *report) {
 	}
 }
 
-func examineAgent(cmd *cobra.Command, config *agent.Config, report *report) {
+func examineAgent(cmd *cobra.Command, config *agent.Config, seen []gpu.Device, report *report) {
 	address, err := agent.Address(*config)
 	if errors.Is(err, fs.ErrNotExist) {
 		report.note("no agent runs with this data folder; start one with muster serve")
@@ -145,4 +106,32 @@ func examineAgent(cmd *cobra.Command, config *agent.Config, report *report) {
 		return
 	}
 	report.good("agent at http://%s is ready", address)
+	var theirs gpu.Inventory
+	if err := client.do(cmd.Context(), "GET", "/api/v1/inventory", nil, &theirs); err != nil {
+		report.fault("agent at %s: its devices: %v", address, err)
+	} else if difference := compareDevices(seen, theirs.Devices); difference != "" {
+		report.note("the agent %s: it was started with other flags or by another user; give doctor the flags of muster serve", difference)
+	}
+}
+
+// compareDevices says how what the agent sees differs from what this command saw; "" when it does not.
+func compareDevices(ours, theirs []gpu.Device) string {
+	missing, more := without(ours, theirs), without(theirs, ours)
+	switch {
+	case len(missing) > 0:
+		return "does not see " + missing[0].Name + " (" + missing[0].ID + ")"
+	case len(more) > 0:
+		return "sees " + more[0].Name + " (" + more[0].ID + "), which this command does not"
+	}
+	return ""
+}
+
+// without gives the devices of list that other does not have.
+func without(list, other []gpu.Device) (left []gpu.Device) {
+	for _, d := range list {
+		if !slices.ContainsFunc(other, func(o gpu.Device) bool { return o.ID == d.ID }) {
+			left = append(left, d)
+		}
+	}
+	return left
 }

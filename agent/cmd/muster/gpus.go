@@ -16,7 +16,7 @@ import (
 )
 
 func gpusCommand(config *agent.Config) *cobra.Command {
-	var asJSON, follow bool
+	var asJSON, follow, long bool
 	cmd := &cobra.Command{
 		Use:   "gpus",
 		Short: "Show every GPU of this machine",
@@ -28,59 +28,87 @@ func gpusCommand(config *agent.Config) *cobra.Command {
 				return err
 			}
 			out := cmd.OutOrStdout()
+			ticks := 0
 			return watch(cmd.Context(), config, hardware, log, func(l look) (bool, error) {
-				if asJSON {
-					err = json.NewEncoder(out).Encode(map[string]any{"inventory": l.inventory, "snapshot": l.snapshot})
-				} else {
-					err = printGPUs(out, l.inventory, l.snapshot, follow && terminal(out))
+				if ticks++; (asJSON || long) && l.report == nil && ticks < detailTicks {
+					return false, nil
 				}
-				return !follow, err
+				return !follow, show(out, l, asJSON, long, follow && terminal(out))
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print inventory and snapshot as JSON, one line each")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print inventory, snapshot and details as JSON, one line each time")
+	cmd.Flags().BoolVar(&long, "details", false, "print every value with its source, and why others are absent; processes and faults too")
 	cmd.Flags().BoolVar(&follow, "watch", false, "go on until interrupted, every --interval")
 	return cmd
 }
 
-func printGPUs(out io.Writer, inventory *gpu.Inventory, snapshot *gpu.Snapshot, clear bool) error {
+// detailTicks is how many ticks at most the first details are waited for.
+const detailTicks = 3
+
+func show(out io.Writer, l look, asJSON, long, clear bool) error {
+	if asJSON {
+		return json.NewEncoder(out).Encode(map[string]any{"inventory": l.inventory, "snapshot": l.snapshot, "details": l.report})
+	}
 	var text strings.Builder
 	if clear {
 		text.WriteString("\033[H\033[2J")
 	}
-	fmt.Fprintf(&text, "%d device(s) detected", len(inventory.Devices))
+	printGPUs(&text, l)
+	if long {
+		printDetails(&text, l)
+	}
+	_, err := io.WriteString(out, text.String())
+	return err
+}
+
+// printGPUs writes the table: a line for each device and each part of one that is divided.
+func printGPUs(text *strings.Builder, l look) {
+	inventory := l.inventory
+	fmt.Fprintf(text, "%d device(s) detected", len(inventory.Devices))
 	if inventory.Simulated() {
 		text.WriteString(" (simulated)")
 	}
 	if total := inventory.TotalMemoryBytes(); total > 0 {
-		fmt.Fprintf(&text, ", %.2f GiB VRAM", gpu.RoundGiB(total))
+		fmt.Fprintf(text, ", %.2f GiB VRAM", gpu.RoundGiB(total))
 	}
 	if found := versions(inventory.Host); found != "" {
 		text.WriteString(" · " + found)
 	}
 	if len(inventory.Devices) == 0 {
-		fmt.Fprintf(&text, " · images are drawn by the CPU, %d cores", inventory.Host.CPUCount)
+		fmt.Fprintf(text, " · images are drawn by the CPU, %d cores", inventory.Host.CPUCount)
 	}
 	text.WriteByte('\n')
-	table := tabwriter.NewWriter(&text, 2, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(text, 2, 0, 2, ' ', 0)
 	if len(inventory.Devices) > 0 {
 		fmt.Fprintln(table, "ID\tNAME\tMEMORY GiB\tLOAD\tTEMP\tPOWER\tCC\tMP\tPCI\tSTATE")
 	}
 	for i, device := range inventory.Devices {
-		r := reading(snapshot, inventory, i)
+		r := reading(l.snapshot, inventory, i)
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", device.Index, device.Name, memory(device, r),
 			number(r.UtilizationPercent, "%.0f %%"), number(r.TemperatureCelsius(), "%.0f °C"), number(r.PowerWatts, "%.0f W"),
 			word(device.ComputeCapability), number(device.MultiprocessorCount, "%d"), word(device.PCIAddress), state(device, r))
+		for n, part := range device.Partitions {
+			p := partition(part, l.details(i), n)
+			fmt.Fprintf(table, "\t  %s\t%s\t%s\t\t\t%s\t%s\t\t\n", part.Name, memory(part, gpu.Reading{MemoryTotalBytes: p.MemoryTotalBytes, MemoryUsedBytes: p.MemoryUsedBytes}),
+				number(p.UtilizationPercent, "%.0f %%"), word(part.ComputeCapability), number(part.MultiprocessorCount, "%d"))
+		}
 	}
 	table.Flush()
 	for _, adapter := range inventory.OtherAdapters {
-		fmt.Fprintf(&text, "other adapter: %s %s (no GPU driver serves it; it takes no work)\n", adapter.PCIAddress, adapter.Name)
+		fmt.Fprintf(text, "other adapter: %s %s (no GPU driver serves it; it takes no work)\n", adapter.PCIAddress, adapter.Name)
 	}
 	for _, problem := range inventory.Problems {
-		fmt.Fprintf(&text, "problem: %s\n", problem)
+		fmt.Fprintf(text, "problem: %s\n", problem)
 	}
-	_, err := io.WriteString(out, text.String())
-	return err
+}
+
+// partition is what was read of the n-th part of a device; empty while nothing was.
+func partition(part gpu.Device, d gpu.Details, n int) gpu.PartitionReading {
+	if n >= len(d.Partitions) || d.Partitions[n].ID != part.ID {
+		return gpu.PartitionReading{}
+	}
+	return d.Partitions[n]
 }
 
 // reading is what was read of a device of the inventory; empty while nothing was.

@@ -97,7 +97,7 @@ func TestPrintGPUs(t *testing.T) {
 		{State: gpu.StateStuck, AgeMilliseconds: 4200},
 	}}
 	var out strings.Builder
-	if err := printGPUs(&out, inventory, snapshot, false); err != nil {
+	if err := show(&out, look{inventory: inventory, snapshot: snapshot}, false, false, false); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{

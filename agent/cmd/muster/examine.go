@@ -1,0 +1,151 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"muster/agent"
+	"muster/agent/scheduler"
+	"muster/agent/telemetry"
+	"muster/shared/gpu"
+)
+
+// doctorTicks is how many looks doctor takes at most: enough for values that are differences between two of them, and for the
+// first details.
+const doctorTicks = 4
+
+// examineMachine looks at the devices through every reader, asks each what it needs and found, and gives the devices it saw.
+func examineMachine(ctx context.Context, config *agent.Config, report *report) (seen []gpu.Device, err error) {
+	log := slog.New(slog.DiscardHandler)
+	hardware, err := newHardware(config, log)
+	if err != nil {
+		report.fault("%v", err)
+		return nil, nil
+	}
+	ticks := 0
+	err = watch(ctx, config, hardware, log, func(l look) (bool, error) {
+		if ticks++; ticks < doctorTicks && (l.report == nil || ticks == 1) {
+			return false, nil
+		}
+		seen = l.inventory.Devices
+		examineInventory(l, report)
+		for _, finding := range findings(ctx, hardware) {
+			report.finding(finding)
+		}
+		examineGenerators(hardware.Slots(*l.inventory), config, report)
+		return true, nil
+	})
+	return seen, err
+}
+
+// examineDeadline is how long a reader may take to say what it found.
+const examineDeadline = 10 * time.Second
+
+type examiner interface {
+	Examine(context.Context) []telemetry.Finding
+}
+
+// findings asks every reader at once, and gives their answers in the readers' order. One that does not answer is a finding.
+func findings(ctx context.Context, hardware agent.Hardware) (all []telemetry.Finding) {
+	ctx, cancel := context.WithTimeout(ctx, examineDeadline)
+	defer cancel()
+	type asked struct {
+		name   string
+		answer chan []telemetry.Finding
+	}
+	var list []asked
+	ask := func(name string, reader any) {
+		e, ok := reader.(examiner)
+		if !ok {
+			return
+		}
+		answer := make(chan []telemetry.Finding, 1)
+		list = append(list, asked{name, answer})
+		go func() { answer <- e.Examine(ctx) }()
+	}
+	for _, reader := range hardware.Readers {
+		ask(reader.Name(), reader)
+	}
+	ask("host", hardware.Host)
+	for _, a := range list {
+		select {
+		case found := <-a.answer:
+			all = append(all, found...)
+		case <-ctx.Done():
+			all = append(all, telemetry.Finding{Level: telemetry.LevelFault, Subject: a.name, Text: fmt.Sprintf("did not answer within %v", examineDeadline),
+				Costs: "what is shown of its devices may be old", Mend: "see the kernel log (sudo dmesg); if a driver hangs, only a reboot helps"})
+		}
+	}
+	return all
+}
+
+func examineInventory(l look, report *report) {
+	inventory := l.inventory
+	report.good("%d device(s) detected; %s", len(inventory.Devices), cmp.Or(versions(inventory.Host), "no GPU driver, ROCm or PyTorch found"))
+	for i, device := range inventory.Devices {
+		name := device.Index.Label() + " " + device.Name
+		r := reading(l.snapshot, inventory, i)
+		switch {
+		case device.Error != "":
+			report.fault("%s: %s", name, device.Error)
+		case !r.State.Usable():
+			report.fault("%s is %s", name, state(device, r))
+		default:
+			report.good("%s, %s GiB in use", name, memory(device, r))
+		}
+		examineDetails(name, r, l.details(i), report)
+	}
+	if len(inventory.Devices) == 0 {
+		report.note("a GPU that is missing here needs its driver: NVIDIA's with libnvidia-ml.so.1, or the kernel's amdgpu, i915 or xe; lspci shows what is plugged in")
+	}
+	for _, problem := range inventory.Problems {
+		report.fault("%s", problem)
+	}
+	for _, adapter := range inventory.OtherAdapters {
+		report.note("%s %s is a display adapter that no GPU driver of muster's serves; it takes no work", adapter.PCIAddress, adapter.Name)
+	}
+	if inventory.Host.Torch == nil {
+		report.note("no PyTorch found; muster does not need it. Name the interpreter with --python to have its versions shown")
+	}
+}
+
+// examineDetails says what can't be true, and what wears the device out.
+func examineDetails(name string, r gpu.Reading, d gpu.Details, report *report) {
+	for _, field := range r.Suspect {
+		report.note("%s: %s contradicts its other values (a load of 100 %% with idle power and engines that stand still): nothing is decided by it", name, field)
+	}
+	for _, x := range d.Disagreements {
+		report.note("%s: two sources differ by more than %.0f %%: %s; the first is shown", name, 100*gpu.DisagreementShare, disagreementWords(x))
+	}
+	for _, f := range d.Faults {
+		report.note("%s reported %s %d at %s: %s", name, f.Kind, f.Code, f.Time.Local().Format("15:04:05"), cmp.Or(f.Text, "see the maker's documentation"))
+	}
+	if e := d.ECC; e != nil && e.UncorrectedVolatile != nil && *e.UncorrectedVolatile > 0 {
+		report.fault("%s: %d memory errors that could not be corrected since the driver was loaded: test the card, and replace it if they come back", name, *e.UncorrectedVolatile)
+	}
+	if rows := d.RemappedRows; rows != nil && rows.Failed {
+		report.fault("%s: no spare rows are left in its memory: replace the card", name)
+	} else if rows != nil && rows.Pending {
+		report.note("%s: a row of its memory will be replaced at the next reset: reboot when you can", name)
+	}
+	if d.ProcessesHidden != "" {
+		report.note("%s: %s", name, d.ProcessesHidden)
+	}
+}
+
+func examineGenerators(slots []scheduler.Slot, config *agent.Config, report *report) {
+	for _, slot := range slots {
+		name := slot.Device.Index.Label()
+		if slot.Problem != "" {
+			report.fault("%s cannot generate: %s", name, slot.Problem)
+			continue
+		}
+		report.good("%s generates with %s, %d model(s)", name, slot.Backend.Name(), len(slot.Models))
+	}
+	if config.SDServer == "" {
+		report.note("without --sd-server images are drawn by the built-in sketch renderer, which is no AI model and uses no GPU")
+	}
+}
