@@ -3,8 +3,10 @@ package state
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
+	"muster/shared/gpu"
 	"muster/shared/job"
 	"muster/shared/wire"
 )
@@ -28,6 +30,9 @@ func (s State) Save(at time.Time) ([]byte, error) {
 	if s.Snapshot != nil {
 		keep.Events = append(keep.Events, wire.Event{Snapshot: s.Snapshot})
 	}
+	if s.Report != nil {
+		keep.Events = append(keep.Events, wire.Event{Details: discreet(s.Report)})
+	}
 	if s.Capacity != nil {
 		keep.Events = append(keep.Events, wire.Event{Capacity: s.Capacity})
 	}
@@ -41,6 +46,19 @@ func (s State) Save(at time.Time) ([]byte, error) {
 		return nil, fmt.Errorf("last known state: %w", err)
 	}
 	return b, nil
+}
+
+// discreet gives the report without command lines: they may hold secrets, which are not for the browser's store.
+func discreet(report *gpu.Report) *gpu.Report {
+	kept := *report
+	kept.Devices = slices.Clone(report.Devices)
+	for i := range kept.Devices {
+		kept.Devices[i].Processes = slices.Clone(kept.Devices[i].Processes)
+		for j := range kept.Devices[i].Processes {
+			kept.Devices[i].Processes[j].Command = ""
+		}
+	}
+	return &kept
 }
 
 // Restore gives what Save kept, as not yet connected, and when its last frame arrived. What another version of the app kept

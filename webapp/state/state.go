@@ -3,6 +3,7 @@
 package state
 
 import (
+	"slices"
 	"time"
 
 	"muster/shared/gpu"
@@ -31,6 +32,7 @@ type State struct {
 	Hello     wire.Hello     // of the newest connection; zero before the first
 	Inventory *gpu.Inventory // nil before the first
 	Snapshot  *gpu.Snapshot  // belongs to Inventory; nil before the first
+	Report    *gpu.Report    // belongs to Inventory; nil before the first
 	Capacity  *wire.Capacity // nil before the first
 	Trends    Trends         // the last minutes
 	Jobs      []*job.Job     // newest set first, within a set by ordinal
@@ -47,13 +49,13 @@ func (s State) Apply(e wire.Event) State {
 	case e.Hello != nil:
 		return s.greet(*e.Hello)
 	case e.Inventory != nil:
-		s.Inventory = e.Inventory
-		if s.Snapshot != nil && !belongs(s.Snapshot, e.Inventory) {
-			s.Snapshot = nil
-		}
-		s.Trends = s.Trends.fit(e.Inventory.Devices)
+		return s.survey(e.Inventory)
 	case e.Snapshot != nil:
 		return s.measure(e.Snapshot)
+	case e.Details != nil:
+		if s.Inventory != nil && describes(e.Details, s.Inventory) {
+			s.Report = e.Details
+		}
 	case e.History != nil:
 		s.Trends = s.Trends.recall(e.History, s.Inventory)
 	case e.Capacity != nil:
@@ -81,6 +83,14 @@ func (s State) Reading(ref gpu.Ref) (gpu.Reading, bool) {
 	return s.Snapshot.GPUs[ref], true
 }
 
+// Details gives what a device reported last beside its readings; zero when nothing has arrived.
+func (s State) Details(ref gpu.Ref) gpu.Details {
+	if s.Report == nil || ref < 0 || int(ref) >= len(s.Report.Devices) {
+		return gpu.Details{}
+	}
+	return s.Report.Devices[ref]
+}
+
 // Simulated says whether anything on the page was not measured on a real device.
 func (s State) Simulated() bool { return s.Inventory != nil && s.Inventory.Simulated() }
 
@@ -99,6 +109,21 @@ func (s State) greet(h wire.Hello) State {
 	return s
 }
 
+// survey takes an inventory, and drops what was measured on other devices. An agent that started anew counts revisions from one
+// again, so the devices are compared too.
+func (s State) survey(inventory *gpu.Inventory) State {
+	same := s.Inventory != nil && slices.EqualFunc(s.Inventory.Devices, inventory.Devices, func(a, b gpu.Device) bool { return a.ID == b.ID })
+	if s.Snapshot != nil && !(same && belongs(s.Snapshot, inventory)) {
+		s.Snapshot = nil
+	}
+	if s.Report != nil && !(same && describes(s.Report, inventory)) {
+		s.Report = nil
+	}
+	s.Inventory = inventory
+	s.Trends = s.Trends.fit(inventory.Devices)
+	return s
+}
+
 func (s State) measure(snapshot *gpu.Snapshot) State {
 	if s.Inventory == nil || !belongs(snapshot, s.Inventory) {
 		return s
@@ -114,4 +139,9 @@ func (s State) measure(snapshot *gpu.Snapshot) State {
 // belongs says whether the snapshot's readings stand at the positions of the inventory's devices.
 func belongs(snapshot *gpu.Snapshot, inventory *gpu.Inventory) bool {
 	return snapshot.Revision == inventory.Revision && len(snapshot.GPUs) == len(inventory.Devices)
+}
+
+// describes says whether the report's details stand at the positions of the inventory's devices.
+func describes(report *gpu.Report, inventory *gpu.Inventory) bool {
+	return report.Revision == inventory.Revision && len(report.Devices) == len(inventory.Devices)
 }

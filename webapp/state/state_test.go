@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -203,13 +204,102 @@ func TestTotalsLeaveOutWhatIsNotKnown(t *testing.T) {
 	got := apply(State{}, wire.Event{Inventory: three}, wire.Event{Snapshot: snapshot}).Totals()
 	want := Totals{
 		MemoryUsedBytes: ptr(uint64(8 << 30)), MemoryTotalBytes: ptr(uint64(32 << 30)), PowerWatts: ptr(100.0), PowerLimitWatts: ptr(200.0),
-		UtilizationPercent: ptr(50.0), HottestCelsius: ptr(42.0), Hottest: 2, Unreadable: 1,
+		UtilizationPercent: ptr(50.0), Utilized: 1, HottestCelsius: ptr(42.0), Hottest: 2, Unreadable: 1,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	if none := (State{}).Totals(); none.PowerWatts != nil || none.MemoryUsedBytes != nil {
 		t.Errorf("totals of nothing: %+v", none)
+	}
+}
+
+func TestSuspectValuesCountNowhere(t *testing.T) {
+	t.Parallel()
+	two := machine(1, 2)
+	snapshot := tick(two, 1, start, 50)
+	snapshot.GPUs[1].UtilizationPercent = ptr(100.0)
+	snapshot.GPUs[1].Suspect = []string{"utilization_percent", "memory_used_bytes", "power_watts", "temperatures"}
+	s := apply(State{}, wire.Event{Inventory: two}, wire.Event{Snapshot: snapshot}, wire.Event{Snapshot: tick(two, 2, start.Add(TrendStep), 50)})
+	for m, column := range s.Trends.Devices[1] {
+		if last := column[len(column)-1]; last == last {
+			t.Errorf("metric %d: the trend shows %g", m, last)
+		}
+	}
+	got := apply(State{}, wire.Event{Inventory: two}, wire.Event{Snapshot: snapshot}).Totals()
+	want := Totals{
+		MemoryUsedBytes: ptr(uint64(4 << 30)), MemoryTotalBytes: ptr(uint64(16 << 30)), PowerWatts: ptr(100.0), PowerLimitWatts: ptr(200.0),
+		UtilizationPercent: ptr(50.0), Utilized: 1, HottestCelsius: ptr(40.0), Hottest: 0,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// report says of every device how much energy it has used.
+func report(inventory *gpu.Inventory, joules float64) *gpu.Report {
+	r := &gpu.Report{Revision: inventory.Revision}
+	for range inventory.Devices {
+		r.Devices = append(r.Devices, gpu.Details{Time: start, EnergyJoules: &joules, Processes: []gpu.Process{{PID: 7, Name: "train", Command: "train --key secret"}}})
+	}
+	return r
+}
+
+func TestReportsThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	two := machine(3, 2)
+	base := apply(State{}, wire.Event{Inventory: two}, wire.Event{Details: report(two, 1)})
+	others := machine(3, 2)
+	others.Devices[1].ID = "GPU-9"
+	for _, test := range []struct {
+		name string
+		in   wire.Event
+		want *float64 // energy shown of device 1
+	}{
+		{"newer", wire.Event{Details: report(two, 2)}, ptr(2.0)},
+		{"of another inventory", wire.Event{Details: report(machine(4, 2), 2)}, ptr(1.0)},
+		{"of other devices", wire.Event{Details: report(machine(3, 3), 2)}, ptr(1.0)},
+		{"same inventory again", wire.Event{Inventory: machine(3, 2)}, ptr(1.0)},
+		{"other revision", wire.Event{Inventory: machine(4, 2)}, nil},
+		{"another agent's devices under the same revision", wire.Event{Inventory: others}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(test.want, base.Apply(test.in).Details(1).EnergyJoules); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if s := (State{}).Apply(wire.Event{Details: report(two, 1)}); s.Report != nil {
+		t.Error("a report without inventory was kept")
+	}
+	for _, ref := range []gpu.Ref{gpu.CPU, 2} {
+		if d := base.Details(ref); d.EnergyJoules != nil {
+			t.Errorf("details of %s: %+v", ref, d)
+		}
+	}
+}
+
+func TestSavedReportHasNoCommandLines(t *testing.T) {
+	t.Parallel()
+	two := machine(3, 2)
+	s := apply(State{}, wire.Event{Inventory: two}, wire.Event{Details: report(two, 1)})
+	b, err := s.Save(start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(b), "secret") {
+		t.Errorf("the browser's store holds a command line: %s", b)
+	}
+	back, err := Restore(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := back.Details(1).Processes; len(p) != 1 || p[0].Name != "train" {
+		t.Errorf("processes came back as %+v", p)
+	}
+	if s.Details(0).Processes[0].Command == "" {
+		t.Error("Save changed the state")
 	}
 }
 
@@ -220,7 +310,7 @@ func FuzzApply(f *testing.F) {
 	seeds = append(seeds, wire.Event{Hello: &wire.Hello{IntervalMilliseconds: 1000}}, wire.Event{Inventory: two}, wire.Event{Snapshot: tick(two, 1, start, 10)},
 		wire.Event{Job: image("A", 0, 1, job.Running)}, wire.Event{History: &wire.History{Start: start, StepMilliseconds: 1000, Devices: []wire.Series{{ID: "GPU-0", UtilizationPercent: wire.Column{1, math.NaN()},
 			MemoryUsedPercent: wire.Column{1, 2}, TemperatureCelsius: wire.Column{1, 2}, PowerWatts: wire.Column{1, 2}}}}})
-	for _, e := range seeds {
+	for _, e := range append(seeds, wire.Event{Details: report(two, 1)}) {
 		b, err := wire.JSON.Encode(e)
 		if err != nil {
 			f.Fatal(err)
@@ -249,6 +339,9 @@ func check(t *testing.T, s State) {
 	}
 	if s.Inventory != nil && s.Snapshot != nil && len(s.Snapshot.GPUs) != len(s.Inventory.Devices) {
 		t.Errorf("%d readings of %d devices", len(s.Snapshot.GPUs), len(s.Inventory.Devices))
+	}
+	if s.Inventory != nil && s.Report != nil && len(s.Report.Devices) != len(s.Inventory.Devices) {
+		t.Errorf("details of %d devices, there are %d", len(s.Report.Devices), len(s.Inventory.Devices))
 	}
 	for _, trend := range s.Trends.Devices {
 		for _, column := range trend {

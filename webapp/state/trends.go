@@ -209,23 +209,23 @@ func absent(n int) []float32 {
 	return column
 }
 
-// measured gives a reading's values by metric, NaN for what was not reported. A device that can't be read has none: its last
-// values stand on the card with their age, but they are not of this moment.
+// measured gives a reading's values by metric, NaN for what was not reported or is suspect. A device that can't be read has
+// none: its last values stand on the card with their age, but they are not of this moment.
 func measured(r *gpu.Reading) [metrics]float64 {
 	values := [metrics]float64{math.NaN(), math.NaN(), math.NaN(), math.NaN()}
 	if !r.State.Usable() {
 		return values
 	}
-	if r.UtilizationPercent != nil {
+	if r.UtilizationPercent != nil && !r.IsSuspect("utilization_percent") {
 		values[Utilization] = *r.UtilizationPercent
 	}
-	if r.MemoryUsedBytes != nil && r.MemoryTotalBytes != nil && *r.MemoryTotalBytes > 0 {
+	if r.MemoryUsedBytes != nil && r.MemoryTotalBytes != nil && *r.MemoryTotalBytes > 0 && !r.IsSuspect("memory_used_bytes") && !r.IsSuspect("memory_total_bytes") {
 		values[Memory] = 100 * float64(*r.MemoryUsedBytes) / float64(*r.MemoryTotalBytes)
 	}
-	if c := r.TemperatureCelsius(); c != nil {
+	if c := r.TemperatureCelsius(); c != nil && !r.IsSuspect("temperatures") {
 		values[Heat] = *c
 	}
-	if r.PowerWatts != nil {
+	if r.PowerWatts != nil && !r.IsSuspect("power_watts") {
 		values[Power] = *r.PowerWatts
 	}
 	return values
