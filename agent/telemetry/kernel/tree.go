@@ -114,15 +114,27 @@ func (t Tree) Decimal(dir, name string) *uint64 {
 	return &v
 }
 
+// maxNames bounds a listing of a folder of sysfs: no real one comes near it.
+const maxNames = 1 << 14
+
 // List gives the names in a folder, unsorted; none when it can't be read.
 func (t Tree) List(dir string) []string {
+	names, _ := t.Names(dir, maxNames)
+	return names
+}
+
+// Names gives at most limit names in a real folder, unsorted, and the error that kept it from listing more.
+func (t Tree) Names(dir string, limit int) ([]string, error) {
 	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer f.Close()
-	names, _ := f.Readdirnames(1 << 14) // a bound, no real folder of sysfs comes near it
-	return names
+	names, err := f.Readdirnames(limit)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return names, err
 }
 
 // Big reads a data file of at most limit bytes, which may be longer than one read(2) gives.
