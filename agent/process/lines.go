@@ -11,6 +11,9 @@ import (
 // defaultMaxLine is the longest line in bytes that is kept unless a Command says otherwise.
 const defaultMaxLine = 4096
 
+// keptLine is the largest buffer in bytes that stays between lines: a rare long line should not cost memory for good.
+const keptLine = 64 << 10
+
 // eraseLine is the terminal's "erase to the end of the line". Programs that redraw a progress bar end each bar with it and
 // begin the next one with \r: it tells that a bar is complete, before the next one comes.
 const eraseLine = "\x1b[K"
@@ -52,12 +55,16 @@ func (w *lineWriter) flush() {
 		w.emit(string(w.line))
 	}
 	w.line = w.line[:0]
+	if cap(w.line) > keptLine {
+		w.line = nil
+	}
 }
 
-// pipes are the child's stdout and stderr.
+// pipes are the child's stdout and stderr, and its stdin if it has one.
 type pipes struct {
 	readers, writers []*os.File
 	sinks            []*lineWriter
+	stdin, childs    *os.File // the two ends of its stdin; nil without
 }
 
 func newPipes(c Command, cmd *exec.Cmd) (*pipes, error) {
@@ -69,8 +76,7 @@ func newPipes(c Command, cmd *exec.Cmd) (*pipes, error) {
 	for _, emit := range []func(string){c.Stdout, c.Stderr} {
 		r, w, err := os.Pipe()
 		if err != nil {
-			p.closeReaders()
-			p.closeWriters()
+			p.discard()
 			return nil, err
 		}
 		if emit == nil {
@@ -78,8 +84,17 @@ func newPipes(c Command, cmd *exec.Cmd) (*pipes, error) {
 		}
 		p.readers, p.writers = append(p.readers, r), append(p.writers, w)
 		p.sinks = append(p.sinks, &lineWriter{max: limit, emit: emit})
+		limit = min(limit, defaultMaxLine) // nobody expects long lines on stderr
 	}
 	cmd.Stdout, cmd.Stderr = p.writers[0], p.writers[1]
+	if c.Stdin {
+		var err error
+		if p.childs, p.stdin, err = os.Pipe(); err != nil {
+			p.discard()
+			return nil, err
+		}
+		cmd.Stdin = p.childs
+	}
 	return p, nil
 }
 
@@ -104,8 +119,20 @@ func (p *pipes) drain() <-chan struct{} {
 // onlyReader hides the file's WriteTo, which would take a buffer of its own choosing.
 type onlyReader struct{ io.Reader }
 
-func (p *pipes) closeWriters() { closeAll(p.writers) }
+// closeChilds closes the ends that the child has.
+func (p *pipes) closeChilds() {
+	closeAll(p.writers)
+	_ = p.childs.Close() // of nil too
+}
+
 func (p *pipes) closeReaders() { closeAll(p.readers) }
+
+// discard closes everything, when nothing was started.
+func (p *pipes) discard() {
+	p.closeChilds()
+	p.closeReaders()
+	_ = p.stdin.Close()
+}
 
 func closeAll(files []*os.File) {
 	for _, f := range files {

@@ -1,6 +1,10 @@
-// Package process runs child programs that must neither outlive the agent nor harm it: an environment made from scratch, a
-// process group and a working folder of their own, both pipes drained into lines of bounded length, no core files, stopped
-// politely and then killed as a group. Backoff and Breaker say when to start again.
+// Package process runs child programs that must not harm the agent: an environment made from scratch, a process group and a
+// working folder of their own, both pipes drained into lines of bounded length, no core files. Backoff and Breaker say when to
+// start again.
+//
+// Children end in one of two ways. A generator never outlives the agent: it is stopped politely, then killed as a group, and
+// the kernel kills it when the agent dies. A child that calls drivers must not be killed inside such a call, which can hang the
+// device for everybody: it ends by itself at the end of its stdin, and one that hangs is left behind.
 //
 // It is a leaf: it knows no generator and no driver. Linux only.
 package process
@@ -29,17 +33,23 @@ type Command struct {
 	// Stdout and Stderr take each line without its end, one call at a time per pipe, from a goroutine of the child's own.
 	// They must not block for long: the child stalls on a full pipe. nil: lines are read and thrown away.
 	Stdout, Stderr func(line string)
-	// MaxLine bounds a line in bytes; what follows up to the line's end is thrown away. 0 is 4096.
+	// MaxLine bounds a line of stdout in bytes; what follows up to the line's end is thrown away. 0 is 4096, which lines of
+	// stderr never exceed.
 	MaxLine int
 	// Grace is how long the child may take to end after SIGTERM; 0 is 5 s.
 	Grace time.Duration
+	// Stdin gives the child a pipe that Write and Close are for; otherwise its stdin is empty.
+	Stdin bool
+	// Outlive keeps the kernel from killing the child when this process dies. It must end by itself then: the end of its stdin
+	// tells it.
+	Outlive bool
 }
 
 // Exit is how a child ended.
 type Exit struct {
 	Code   int            // exit status; -1 when a signal ended it
 	Signal syscall.Signal // 0 unless a signal ended it
-	// Asked says that Stop or Kill had been called before it ended.
+	// Asked says that Stop, Kill or Close had been called before it ended.
 	Asked bool
 	Ran   time.Duration
 }
@@ -67,6 +77,7 @@ type Child struct {
 	pid   int
 	grace time.Duration
 	begun time.Time
+	stdin *os.File // nil without a pipe
 	done  chan struct{}
 	exit  Exit // once done is closed
 
@@ -75,9 +86,9 @@ type Child struct {
 	asked bool
 }
 
-// Start starts the program. The child dies with this process however that ends, kill -9 included. The reason why that needs
-// a thread: PR_SET_PDEATHSIG fires when the thread that forked ends, and Go ends threads of its own accord (a goroutine that
-// returns while locked takes its thread along). So one locked goroutine forks, waits and reaps.
+// Start starts the program. Unless it may outlive this process the child dies with it however that ends, kill -9 included. The
+// reason why that needs a thread: PR_SET_PDEATHSIG fires when the thread that forked ends, and Go ends threads of its own accord
+// (a goroutine that returns while locked takes its thread along). So one locked goroutine forks, waits and reaps.
 func Start(c Command) (*Child, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("working folder of %s: %w", c.Path, err)
@@ -101,7 +112,10 @@ func (c *Child) run(command Command, started chan<- error) {
 	cmd := exec.Command(command.Path, command.Args...)
 	cmd.Env = append([]string{}, command.Env...) // not nil: nil would inherit
 	cmd.Dir = command.Dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if !command.Outlive {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
 	pipes, err := newPipes(command, cmd)
 	if err != nil {
 		started <- err
@@ -109,19 +123,20 @@ func (c *Child) run(command Command, started chan<- error) {
 	}
 	c.begun = time.Now()
 	err = cmd.Start()
-	pipes.closeWriters()
 	if err != nil {
-		pipes.closeReaders()
+		pipes.discard()
 		started <- err
 		return
 	}
-	c.pid = cmd.Process.Pid
+	pipes.closeChilds()
+	c.pid, c.stdin = cmd.Process.Pid, pipes.stdin
 	forbidCore(c.pid)
 	drained := pipes.drain()
 	started <- nil
 
 	waitExited(c.pid)
 	c.bury()
+	c.closeStdin()
 	_ = cmd.Wait() // the state below says more than its error
 	select {
 	case <-drained:
@@ -182,6 +197,39 @@ func (c *Child) Kill() error {
 		return nil
 	case <-time.After(stuckAfter):
 		return fmt.Errorf("process %d %w", c.pid, ErrStuck)
+	}
+}
+
+// Write hands bytes to the child's stdin. It waits while the pipe is full; it fails once the child or its stdin is closed.
+func (c *Child) Write(b []byte) (int, error) {
+	if c.stdin == nil {
+		return 0, os.ErrClosed
+	}
+	return c.stdin.Write(b)
+}
+
+// Close closes the child's stdin, which asks one that reads it to end, and waits that long for it. It says whether the child has
+// ended. One that has not is left behind: it is reaped whenever it ends, and nobody waits for it. Any number of goroutines may
+// call it.
+func (c *Child) Close(wait time.Duration) (ended bool) {
+	c.mu.Lock()
+	c.asked = true
+	c.mu.Unlock()
+	c.closeStdin()
+	limit := time.NewTimer(wait)
+	defer limit.Stop()
+	select {
+	case <-c.done:
+		return true
+	case <-limit.C:
+		return false
+	}
+}
+
+// closeStdin also ends a Write that waits.
+func (c *Child) closeStdin() {
+	if c.stdin != nil {
+		_ = c.stdin.Close()
 	}
 }
 

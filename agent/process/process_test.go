@@ -1,7 +1,6 @@
 package process
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -296,15 +295,19 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
-// standIn makes the test binary start a child and wait, as an agent does.
+// standIn makes the test binary start a child of that kind and wait, as an agent does.
 const standIn = "MUSTER_TEST_STAND_IN"
 
 func TestMain(m *testing.M) {
-	dir := os.Getenv(standIn)
-	if dir == "" {
+	kind := os.Getenv(standIn)
+	if kind == "" {
 		os.Exit(m.Run())
 	}
-	child, err := Start(Command{Path: "/bin/sleep", Args: []string{"1000"}, Dir: dir})
+	command := Command{Path: "/bin/sleep", Args: []string{"1000"}, Dir: "."}
+	if kind == "collector" {
+		command = Command{Path: "/bin/sh", Args: []string{"-c", "read line; echo by itself > end"}, Dir: ".", Stdin: true, Outlive: true}
+	}
+	child, err := Start(command)
 	if err != nil {
 		panic(err)
 	}
@@ -328,24 +331,7 @@ func burnThreads() {
 
 func TestKillOfTheAgentLeavesNoChild(t *testing.T) {
 	t.Parallel()
-	agent := exec.Command(os.Args[0])
-	agent.Env = append(os.Environ(), standIn+"="+t.TempDir())
-	out, err := agent.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := agent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer agent.Process.Kill()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(line)
-	}
+	agent, pid := startStandIn(t, "generator")
 	end := watch(t, pid)
 	if unix.Kill(pid, 0) != nil {
 		t.Fatal("the child died although its agent lives")
