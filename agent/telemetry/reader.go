@@ -42,14 +42,16 @@ type Reader interface {
 
 // DetailReader is a Reader that can tell more of a device than fits into a tick. Details is called at most every few seconds,
 // never beside a Read or another call for the same device, and obeys the same rules. Its errors are Read's; with any of them the
-// last Details stay. A suspended device must not be touched: the error wraps ErrSuspended.
+// last Details stay, but Faults that come with the error count: a device that fell off the bus still says why. A suspended
+// device must not be touched: the error wraps ErrSuspended. Details are asked for after a Read that said ok, lost, no permission
+// or unsupported. A Time left zero becomes that of the call.
 type DetailReader interface {
 	Reader
 	Details(ctx context.Context, id string) (gpu.Details, error)
 }
 
 // PCIeReader is a Reader that can measure what moves over a device's bus, which takes tens of milliseconds. It is called on
-// request only, and as Details is.
+// request only, and as Details is; where the driver or the device can't, the error wraps ErrUnsupported.
 type PCIeReader interface {
 	Reader
 	PCIeThroughput(ctx context.Context, id string) (gpu.PCIeThroughput, error)
