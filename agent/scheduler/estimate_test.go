@@ -140,19 +140,21 @@ func TestCrowdLearnsOnlyWhenWeDoNothing(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	busy := 80.0
-	reading := gpu.Reading{UtilizationPercent: &busy}
 	for _, tt := range []struct {
-		name string
-		st   slotState
-		want float64
+		name    string
+		st      slotState
+		suspect []string
+		want    float64
 	}{
-		{"another program works", slotState{share: 1}, 0.8},
-		{"we work ourselves", slotState{share: 1, current: &attempt{}}, 1},
-		{"we just worked", slotState{share: 1, idleSince: now.Add(-time.Second)}, 1},
-		{"we worked a while ago", slotState{share: 1, idleSince: now.Add(-4 * time.Second)}, 0.8},
+		{"another program works", slotState{share: 1}, nil, 0.8},
+		{"we work ourselves", slotState{share: 1, current: &attempt{}}, nil, 1},
+		{"we just worked", slotState{share: 1, idleSince: now.Add(-time.Second)}, nil, 1},
+		{"we worked a while ago", slotState{share: 1, idleSince: now.Add(-4 * time.Second)}, nil, 0.8},
+		{"the load contradicts itself", slotState{share: 1}, []string{"utilization_percent"}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			reading := gpu.Reading{UtilizationPercent: &busy, Suspect: tt.suspect}
 			if tt.st.crowd(reading, now); tt.st.share != tt.want {
 				t.Errorf("share is %g: want %g", tt.st.share, tt.want)
 			}

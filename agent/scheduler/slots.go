@@ -78,9 +78,10 @@ func (st *slotState) feel(r gpu.Reading) {
 	}
 }
 
-// crowd learns how much of the device other programs use, from what it does while we do nothing on it.
+// crowd learns how much of the device other programs use, from what it does while we do nothing on it. A load that the device's
+// own other values contradict (stuck at 100 %, as some firmware reports) teaches nothing.
 func (st *slotState) crowd(r gpu.Reading, now time.Time) {
-	if st.current != nil || r.UtilizationPercent == nil || !st.idleSince.IsZero() && now.Sub(st.idleSince) < settleAfter {
+	if st.current != nil || r.UtilizationPercent == nil || r.IsSuspect("utilization_percent") || !st.idleSince.IsZero() && now.Sub(st.idleSince) < settleAfter {
 		return
 	}
 	left := 1.0
