@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"syscall/js"
@@ -82,15 +81,16 @@ func Pair(ctx context.Context, code string) error {
 	case status >= 200 && status < 300:
 		return nil
 	}
-	var refusal struct {
-		Error struct {
-			Message string `json:"message"`
-		} `json:"error"`
+	return refusal(status, []byte(answer))
+}
+
+// FetchPast asks the agent; ErrOffline when it does not answer.
+func FetchPast(ctx context.Context, q PastQuery) (Past, error) {
+	status, answer, err := fetch(ctx, "GET", q.Path(), "")
+	if err != nil {
+		return Past{}, ErrOffline
 	}
-	if json.Unmarshal([]byte(answer), &refusal) == nil && refusal.Error.Message != "" {
-		return errors.New(refusal.Error.Message)
-	}
-	return fmt.Errorf("the agent refused the code (status %d)", status)
+	return DecodePast(status, []byte(answer))
 }
 
 func session(ctx context.Context) Access {
