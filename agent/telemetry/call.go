@@ -7,20 +7,27 @@ import (
 	"time"
 )
 
-// call is one kind of call into a driver or kernel file, made again and again by a goroutine of its own, never twice at once.
-// A call that does not return keeps that one goroutine, and the thread it holds, and nothing else.
+// call is a place for calls into a driver or kernel file, made again and again by a goroutine of its own, never two at once. A
+// call that does not return keeps that one goroutine, and the thread it holds, and nothing else.
 //
 // All fields belong to the sampler's loop.
 type call struct {
-	start chan struct{} // capacity 1; closing it ends the goroutine once it is idle
-	busy  bool
-	since time.Time // when the call in flight was made
+	start    chan errand // capacity 1; closing it ends the goroutine once it is idle
+	busy     bool
+	since    time.Time     // when the call in flight was made
+	deadline time.Duration // of the call in flight
 }
 
-// newCall starts the goroutine. do makes the call, bounded by a context with the deadline where it obeys one, and gives a
-// function that the loop runs to take the result.
-func (s *Sampler) newCall(ctx context.Context, deadline time.Duration, do func(context.Context) (take func())) *call {
-	c := &call{start: make(chan struct{}, 1)}
+// errand is one kind of call. do makes it, bounded by a context with the deadline where it obeys one, and gives a function that
+// the loop runs to take the result.
+type errand struct {
+	deadline time.Duration
+	do       func(context.Context) (take func())
+}
+
+// newCall starts the goroutine.
+func (s *Sampler) newCall(ctx context.Context) *call {
+	c := &call{start: make(chan errand, 1)}
 	s.goroutines++
 	go func() {
 		defer func() {
@@ -30,16 +37,18 @@ func (s *Sampler) newCall(ctx context.Context, deadline time.Duration, do func(c
 			}
 		}()
 		for {
+			var e errand
+			var more bool
 			select {
 			case <-ctx.Done():
 				return
-			case _, more := <-c.start:
+			case e, more = <-c.start:
 				if !more {
 					return
 				}
 			}
-			bounded, cancel := context.WithTimeout(ctx, deadline)
-			take := do(bounded)
+			bounded, cancel := context.WithTimeout(ctx, e.deadline)
+			take := e.do(bounded)
 			cancel()
 			select {
 			case s.arrived <- func() { c.busy = false; take() }:
@@ -52,18 +61,18 @@ func (s *Sampler) newCall(ctx context.Context, deadline time.Duration, do func(c
 }
 
 // begin makes the call unless the last one has not returned; it says whether it did.
-func (c *call) begin(now time.Time) bool {
+func (c *call) begin(now time.Time, e errand) bool {
 	if c.busy {
 		return false
 	}
-	c.busy, c.since = true, now
-	c.start <- struct{}{}
+	c.busy, c.since, c.deadline = true, now, e.deadline
+	c.start <- e
 	return true
 }
 
-// late says whether the call in flight has taken that long.
-func (c *call) late(now time.Time, deadline time.Duration) bool {
-	return c.busy && now.Sub(c.since) >= deadline
+// late says whether the call in flight has passed its deadline.
+func (c *call) late(now time.Time) bool {
+	return c.busy && now.Sub(c.since) >= c.deadline
 }
 
 // panicError is a panic inside a reader.

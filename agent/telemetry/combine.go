@@ -12,10 +12,13 @@ var precedence = []gpu.State{
 	gpu.StateUnsupported,
 }
 
-// combine adds what another reader measured of the same device: values fill holes, the state by precedence, and the age goes
-// with the state (of equal states, the smaller).
+// combine adds what another reader measured of the same device: values fill holes and replace suspect ones, the state by
+// precedence, and the age goes with the state (of equal states, the smaller).
 func combine(a, b gpu.Reading) gpu.Reading {
 	r := a
+	if len(a.Suspect)+len(b.Suspect) > 0 {
+		r = unsuspected(a, b)
+	}
 	rankA, rankB := slices.Index(precedence, a.State), slices.Index(precedence, b.State)
 	if rankB < rankA {
 		r.State, r.AgeMilliseconds = b.State, b.AgeMilliseconds
@@ -25,6 +28,9 @@ func combine(a, b gpu.Reading) gpu.Reading {
 	}
 	fill(&r.UtilizationPercent, b.UtilizationPercent)
 	fill(&r.MemoryUtilizationPercent, b.MemoryUtilizationPercent)
+	fill(&r.EncoderPercent, b.EncoderPercent)
+	fill(&r.DecoderPercent, b.DecoderPercent)
+	fill(&r.MediaPercent, b.MediaPercent)
 	combineMemory(&r, &b)
 	if len(r.Temperatures) == 0 {
 		r.Temperatures = b.Temperatures
@@ -37,6 +43,7 @@ func combine(a, b gpu.Reading) gpu.Reading {
 	fill(&r.FanRPM, b.FanRPM)
 	fill(&r.PCIeGeneration, b.PCIeGeneration)
 	fill(&r.PCIeWidth, b.PCIeWidth)
+	fill(&r.PerformanceState, b.PerformanceState)
 	fill(&r.Throttle, b.Throttle)
 	return r
 }

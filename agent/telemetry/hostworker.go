@@ -9,16 +9,16 @@ import (
 
 // hostWorker reads the machine itself. All fields belong to the sampler's loop.
 type hostWorker struct {
-	static  *call
-	read    *call
-	facts   gpu.Host
-	due     time.Time // of the next static call
-	reading gpu.HostReading
+	static, read     *call
+	describe, sample errand
+	facts            gpu.Host
+	due              time.Time // of the next static call
+	reading          gpu.HostReading
 }
 
 func (s *Sampler) newHostWorker(ctx context.Context, reader HostReader) *hostWorker {
-	h := &hostWorker{}
-	h.static = s.newCall(ctx, inventoryDeadline, func(ctx context.Context) func() {
+	h := &hostWorker{static: s.newCall(ctx), read: s.newCall(ctx)}
+	h.describe = errand{inventoryDeadline, func(ctx context.Context) func() {
 		facts, err := guard(func() (gpu.Host, error) { return reader.Static(ctx) })
 		return func() {
 			h.due = time.Now().Add(inventoryPeriod)
@@ -28,8 +28,8 @@ func (s *Sampler) newHostWorker(ctx context.Context, reader HostReader) *hostWor
 			}
 			h.facts, s.relist = facts, true
 		}
-	})
-	h.read = s.newCall(ctx, s.deadline, func(ctx context.Context) func() {
+	}}
+	h.sample = errand{s.deadline, func(ctx context.Context) func() {
 		reading, err := guard(func() (gpu.HostReading, error) { return reader.Read(ctx) })
 		return func() {
 			h.reading = reading
@@ -38,13 +38,13 @@ func (s *Sampler) newHostWorker(ctx context.Context, reader HostReader) *hostWor
 				s.logFailure("load of the machine", "host", err)
 			}
 		}
-	})
+	}}
 	return h
 }
 
 // view is the last reading; nothing while a call hangs, because a HostReading has no age that could say so.
-func (h *hostWorker) view(now time.Time, deadline time.Duration) gpu.HostReading {
-	if h.read.late(now, deadline) {
+func (h *hostWorker) view(now time.Time) gpu.HostReading {
+	if h.read.late(now) {
 		return gpu.HostReading{}
 	}
 	return h.reading

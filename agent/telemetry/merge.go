@@ -90,7 +90,8 @@ func sameDevice(j joined, d gpu.Device, position int) bool {
 	return j.device.ID == d.ID
 }
 
-// normalise writes the address as sysfs does and names a source for every static field. It copies what it changes.
+// normalise writes the address as sysfs does, names a source for every static field, and lets no field have both a source and a
+// reason to be absent. It copies what it changes.
 func normalise(d gpu.Device, reader string) gpu.Device {
 	if a, ok := parseAddress(d.PCIAddress); ok {
 		d.PCIAddress = a.String()
@@ -110,7 +111,15 @@ func normalise(d gpu.Device, reader string) gpu.Device {
 			sources[field] = reader
 		}
 	}
-	d.Sources = sources
+	absent := maps.Clone(d.Absent)
+	for field := range absent {
+		if sources[field] != "" && deviceFields.has(&d, field) {
+			delete(absent, field)
+		} else {
+			delete(sources, field)
+		}
+	}
+	d.Sources, d.Absent = sources, absent
 	return d
 }
 
@@ -119,6 +128,7 @@ func staticFields(d *gpu.Device) map[string]bool {
 	return map[string]bool{
 		"vendor_index": d.VendorIndex != nil, "name": d.Name != "", "arch": d.Arch != "", "compute_capability": d.ComputeCapability != "",
 		"multi_processor_count": d.MultiprocessorCount != nil, "memory_bytes": d.MemoryBytes != nil, "driver_version": d.DriverVersion != "",
+		"firmware_version": d.FirmwareVersion != "", "serial_number": d.SerialNumber != "", "partition_mode": d.PartitionMode != "", "limits": d.Limits != nil,
 	}
 }
 
@@ -127,7 +137,7 @@ func mergeDevice(a, b gpu.Device) gpu.Device {
 	sources := maps.Clone(b.Sources)
 	maps.Copy(sources, a.Sources)
 	d := a
-	d.Sources = sources
+	d.Sources, d.Absent = sources, lackedByBoth(mergeAbsent(a.Absent, b.Absent), sources)
 	if strings.HasPrefix(a.ID, "pci-") && !strings.HasPrefix(b.ID, "pci-") {
 		d.ID = b.ID
 	}
@@ -140,6 +150,10 @@ func mergeDevice(a, b gpu.Device) gpu.Device {
 	fill(&d.MultiprocessorCount, b.MultiprocessorCount)
 	fill(&d.MemoryBytes, b.MemoryBytes)
 	fill(&d.DriverVersion, b.DriverVersion)
+	fill(&d.FirmwareVersion, b.FirmwareVersion)
+	fill(&d.SerialNumber, b.SerialNumber)
+	fill(&d.PartitionMode, b.PartitionMode)
+	fillPointed(&d.Limits, b.Limits)
 	d.Unified = a.Unified || b.Unified
 	d.Simulated = a.Simulated || b.Simulated
 	if b.Error == "" {
@@ -152,6 +166,16 @@ func mergeDevice(a, b gpu.Device) gpu.Device {
 		}
 	}
 	return d
+}
+
+// lackedByBoth leaves of the reasons those whose fields have no source.
+func lackedByBoth(absent map[string]gpu.Absence, sources map[string]string) map[string]gpu.Absence {
+	left := maps.Clone(absent)
+	maps.DeleteFunc(left, func(field string, _ gpu.Absence) bool { return sources[field] != "" })
+	if len(left) == 0 {
+		return nil
+	}
+	return left
 }
 
 // distinguish makes IDs unique: the second of equal ones gets its address behind it, or a number.

@@ -25,6 +25,7 @@ const (
 // a minute should see what happened. It goes at once when another device has taken its PCI address.
 type roster struct {
 	*call
+	list    errand
 	reader  Reader
 	found   Found
 	missing []absentee
@@ -41,8 +42,8 @@ type absentee struct {
 }
 
 func (s *Sampler) newRoster(ctx context.Context, reader Reader) *roster {
-	r := &roster{reader: reader, backoff: soonest}
-	r.call = s.newCall(ctx, inventoryDeadline, func(ctx context.Context) func() {
+	r := &roster{call: s.newCall(ctx), reader: reader, backoff: soonest}
+	r.list = errand{inventoryDeadline, func(ctx context.Context) func() {
 		found, err := guard(func() (Found, error) { return reader.Inventory(ctx) })
 		at := time.Now()
 		return func() {
@@ -52,7 +53,7 @@ func (s *Sampler) newRoster(ctx context.Context, reader Reader) *roster {
 				s.logFailure("inventory", reader.Name(), err)
 			}
 		}
-	})
+	}}
 	return r
 }
 
@@ -121,6 +122,16 @@ func explain(err error) string {
 		return fmt.Sprintf("the driver did not list its devices within %v; muster asks again", inventoryDeadline)
 	}
 	return err.Error()
+}
+
+// sources gives where the values of that device come from, in the reader's words; nil when it lists no such device.
+func (r *roster) sources(id string) map[string]string {
+	for i := range r.found.Devices {
+		if r.found.Devices[i].ID == id {
+			return r.found.Devices[i].Sources
+		}
+	}
+	return nil
 }
 
 func (r *roster) isMissing(id string) bool {

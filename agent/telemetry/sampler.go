@@ -25,6 +25,9 @@ const (
 	// stopGrace is how long Run waits at its end for calls that may never return.
 	stopGrace = 2 * time.Second
 
+	// catchUpWindow gathers readings that come between two ticks because a slow call kept them from theirs.
+	catchUpWindow = 20 * time.Millisecond
+
 	minInterval     = 100 * time.Millisecond
 	defaultInterval = time.Second
 )
@@ -40,7 +43,14 @@ type Config struct {
 	// Publish gets each tick's result, from one goroutine, and must not block; nil = nobody listens. What it gets is never
 	// changed afterwards.
 	Publish func(*gpu.Inventory, *gpu.Snapshot)
-	Log     *slog.Logger // nil = discard
+	// PublishReport gets each Report, as Publish gets snapshots and always after the Inventory that it belongs to.
+	PublishReport func(*gpu.Report)
+	// Viewers says how many watch; nil = somebody does. While nobody does, Details are asked for less often.
+	Viewers func() int
+	// DescribeProcesses fills Name, User and Command of processes in place, as far as they are empty and it knows them. It is
+	// called by a goroutine of its own, never twice at once; nil = nothing is filled.
+	DescribeProcesses func([]gpu.Process)
+	Log               *slog.Logger // nil = discard
 }
 
 // Sampler asks every reader at a fixed rate and publishes what they say.
@@ -55,6 +65,8 @@ type Sampler struct {
 	// Published, read from any goroutine.
 	inventory atomic.Pointer[gpu.Inventory]
 	snapshot  atomic.Pointer[gpu.Snapshot]
+	newest    atomic.Pointer[gpu.Report]
+	ended     chan struct{} // closed when Run ends
 	past      *history
 
 	// The loop's.
@@ -65,6 +77,9 @@ type Sampler struct {
 	relist      bool        // a roster or the host changed since the inventory was merged
 	seq         uint64
 	tickAt      time.Time
+	collecting  bool // a tick waits for its readings
+	caughtUp    bool // a reading came that belongs to the tick before
+	rounds      rounds
 	complained  map[string]string // last failure logged, by what failed
 	arrived     chan func()
 	exited      chan struct{}
@@ -88,7 +103,7 @@ func NewSampler(c Config) *Sampler {
 		deadline:   min(max(callDeadline, c.Interval+c.Interval/10), maxCallDeadline),
 		workers:    map[origin]*worker{},
 		complained: map[string]string{},
-		arrived:    make(chan func()), exited: make(chan struct{}), abandoned: make(chan struct{}),
+		arrived:    make(chan func()), exited: make(chan struct{}), abandoned: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
 
@@ -133,26 +148,31 @@ func (s *Sampler) ids() []string {
 // stopped. Run is called once.
 func (s *Sampler) Run(ctx context.Context) error {
 	defer s.wait()
+	defer close(s.ended)
 	s.windowTimer = time.NewTimer(time.Hour)
 	defer s.windowTimer.Stop()
 	s.launch(ctx)
 	s.settle(ctx, cmp.Or(s.config.StartWindow, defaultStartWindow), func() bool { return s.listing() == 0 })
 	ticker := time.NewTicker(s.config.Interval)
 	defer ticker.Stop()
-	flag := time.NewTimer(time.Hour)
+	flag, report := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer flag.Stop()
+	defer report.Stop()
 	for ctx.Err() == nil {
 		s.tick(ctx)
 		s.publish(true)
+		s.askForDetails()
 		s.flagLater(flag)
-		s.between(ctx, ticker.C, flag)
+		s.between(ctx, ticker.C, flag, report)
 	}
 	return nil
 }
 
-// between waits for the next tick, takes what arrives, and shows at once that a call has passed its deadline.
-func (s *Sampler) between(ctx context.Context, next <-chan time.Time, flag *time.Timer) {
+// between waits for the next tick, takes what arrives, and shows at once that a call has passed its deadline. Reports are
+// published here, so that none delays a tick.
+func (s *Sampler) between(ctx context.Context, next <-chan time.Time, flag, report *time.Timer) {
 	for {
+		report.Reset(s.reportWhenDue(time.Now()))
 		select {
 		case <-ctx.Done():
 			return
@@ -160,9 +180,14 @@ func (s *Sampler) between(ctx context.Context, next <-chan time.Time, flag *time
 			return
 		case take := <-s.arrived:
 			take()
+			if s.caughtUp {
+				s.caughtUp = false
+				flag.Reset(catchUpWindow)
+			}
 		case <-flag.C:
 			s.publish(false)
 			s.flagLater(flag)
+		case <-report.C:
 		}
 	}
 }
@@ -173,8 +198,8 @@ func (s *Sampler) flagLater(flag *time.Timer) {
 	now := time.Now()
 	for _, readers := range s.devices {
 		for _, w := range readers {
-			if w.busy && !w.late(now, s.deadline) {
-				wait = min(wait, w.since.Add(s.deadline).Sub(now))
+			if w.busy && !w.late(now) {
+				wait = min(wait, w.since.Add(w.deadline).Sub(now))
 			}
 		}
 	}

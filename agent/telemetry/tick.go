@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"errors"
 	"reflect"
 	"time"
 
@@ -14,12 +13,15 @@ func (s *Sampler) launch(ctx context.Context) {
 	now := time.Now()
 	for _, reader := range s.config.Readers {
 		r := s.newRoster(ctx, reader)
-		r.begin(now)
+		r.begin(now, r.list)
 		s.rosters = append(s.rosters, r)
 	}
 	if s.config.Host != nil {
 		s.host = s.newHostWorker(ctx, s.config.Host)
-		s.host.static.begin(now)
+		s.host.static.begin(now, s.host.describe)
+	}
+	if s.config.DescribeProcesses != nil {
+		s.rounds.describing = s.newCall(ctx)
 	}
 	s.relist = true
 }
@@ -48,19 +50,26 @@ func (s *Sampler) tick(ctx context.Context) {
 		s.relist = false
 		s.rebuild(ctx)
 	}
+	s.collecting = true
+	defer func() { s.collecting = false }()
 	window := min(collectWindow, s.config.Interval/2)
 	begun := s.begun[:0]
 	for _, readers := range s.devices {
 		for _, w := range readers {
-			if !w.missing && w.begin(now) {
-				begun = append(begun, w.call)
-				if w.state == "" {
-					window = min(firstWindow, s.config.Interval/2)
-				}
+			if w.missing {
+				continue
+			}
+			if !w.begin(now, w.read) {
+				w.owed = w.aside
+				continue
+			}
+			begun = append(begun, w.call)
+			if w.state == "" {
+				window = min(firstWindow, s.config.Interval/2)
 			}
 		}
 	}
-	if s.host != nil && s.host.read.begin(now) {
+	if s.host != nil && s.host.read.begin(now, s.host.sample) {
 		begun = append(begun, s.host.read)
 	}
 	s.begun = begun
@@ -92,14 +101,14 @@ func (s *Sampler) beginInventories(now time.Time) {
 			r.calm()
 		}
 		if !now.Before(r.due) {
-			r.begin(now)
+			r.begin(now, r.list)
 		}
-		if r.late(now, inventoryDeadline) && !r.overdue {
+		if r.late(now) && !r.overdue {
 			r.overdue, s.relist = true, true
 		}
 	}
 	if s.host != nil && !now.Before(s.host.due) {
-		s.host.static.begin(now)
+		s.host.static.begin(now, s.host.describe)
 	}
 }
 
@@ -152,7 +161,7 @@ func (s *Sampler) assign(ctx context.Context, origins [][]origin) {
 				w = s.newWorker(ctx, r.reader, o.id)
 				s.workers[o] = w
 			}
-			w.missing = r.isMissing(o.id)
+			w.missing, w.position, w.sources = r.isMissing(o.id), i, r.sources(o.id)
 			used[o] = true
 			s.devices[i] = append(s.devices[i], w)
 		}
@@ -161,90 +170,12 @@ func (s *Sampler) assign(ctx context.Context, origins [][]origin) {
 		if used[o] {
 			continue
 		}
+		w.missing = true
 		if w.busy {
 			s.relist = true // look again when it may have returned
 			continue
 		}
 		close(w.start)
 		delete(s.workers, o)
-	}
-}
-
-// publish makes the snapshot of this moment. record says that it belongs to a tick, and so to the history.
-func (s *Sampler) publish(record bool) {
-	inv := s.inventory.Load()
-	if inv == nil {
-		return
-	}
-	now := time.Now()
-	s.seq++
-	snap := &gpu.Snapshot{Seq: s.seq, Time: now.UTC(), Revision: inv.Revision, GPUs: make([]gpu.Reading, len(s.devices))}
-	if s.host != nil {
-		snap.Host = s.host.view(now, s.deadline)
-	}
-	if record {
-		s.past.advance(s.tickAt)
-	}
-	for i, readers := range s.devices {
-		reading, measured := s.view(readers, now, inv.Devices[i])
-		reading.Index = gpu.Ref(i)
-		snap.GPUs[i] = reading
-		if record && len(readers) > 0 && measured.After(readers[0].recorded) {
-			readers[0].recorded = measured
-			s.past.record(inv.Devices[i].ID, &snap.GPUs[i])
-		}
-	}
-	s.snapshot.Store(snap)
-	if s.config.Publish != nil {
-		s.config.Publish(inv, snap)
-	}
-}
-
-// view combines what the readers of one device say, and gives when the first of them measured.
-func (s *Sampler) view(readers []*worker, now time.Time, d gpu.Device) (gpu.Reading, time.Time) {
-	if len(readers) == 0 {
-		return gpu.Reading{State: gpu.StateUnsupported}, time.Time{}
-	}
-	reading, measured := readers[0].view(now, s.tickAt, s.deadline)
-	s.logState(readers[0], reading.State, d)
-	for _, w := range readers[1:] {
-		other, at := w.view(now, s.tickAt, s.deadline)
-		s.logState(w, other.State, d)
-		reading = combine(reading, other)
-		if measured.IsZero() {
-			measured = at
-		}
-	}
-	return reading, measured
-}
-
-// logState says once that a device's state changed.
-func (s *Sampler) logState(w *worker, state gpu.State, d gpu.Device) {
-	if w.shown == state || w.state == "" && !w.late(time.Now(), s.deadline) {
-		return
-	}
-	w.shown = state
-	if state.Usable() {
-		s.log.Info("device state", "device", d.Index, "id", d.ID, "name", d.Name, "state", state)
-		return
-	}
-	s.log.Warn("device state", "device", d.Index, "id", d.ID, "name", d.Name, "state", state, "error", w.err)
-	s.logStack(w.err)
-}
-
-// logFailure says once that something could not be read.
-func (s *Sampler) logFailure(what, reader string, err error) {
-	if s.complained[what+reader] == err.Error() {
-		return
-	}
-	s.complained[what+reader] = err.Error()
-	s.log.Warn("can't read the "+what, "reader", reader, "error", err)
-	s.logStack(err)
-}
-
-func (s *Sampler) logStack(err error) {
-	var p *panicError
-	if errors.As(err, &p) {
-		s.log.Error("a reader panicked", "panic", p.value, "stack", string(p.stack))
 	}
 }

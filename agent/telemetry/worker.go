@@ -12,28 +12,69 @@ import (
 // its state says that it can't be read. Until then its last values stay, with their age.
 const failuresUntilUnsupported = 3
 
-// worker reads one device through one reader. All fields belong to the sampler's loop.
+// worker asks one reader about one device, one call at a time. All fields belong to the sampler's loop.
 type worker struct {
 	*call
-	reading  gpu.Reading // the last one taken
-	measured time.Time   // when reading was; zero for never
-	born     time.Time
-	state    gpu.State // of the last call that returned; "" before the first
-	failures int       // unexplained errors in a row
-	missing  bool      // the reader's newest inventory does not list the device
-	recorded time.Time // the newest measurement that the history has
-	shown    gpu.State // the state that was last logged
-	err      error     // of the last call that returned
+	read       errand
+	details    *detailing    // nil when the reader has none
+	throughput *measurements // nil when the reader can't measure it
+	reader     string        // its name
+	position   int           // of the device, in Sampler.devices
+	sources    map[string]string
+	reading    gpu.Reading // the last one taken
+	measured   time.Time   // when reading was; zero for never
+	born       time.Time
+	state      gpu.State // of the last Read that returned; "" before the first
+	failures   int       // unexplained errors in a row
+	missing    bool      // the reader's newest inventory does not list the device: nothing is asked of it
+	aside      bool      // the call in flight is no Read
+	owed       bool      // a slow call kept the device from its tick: Read follows at once
+	overdue    bool      // the Read in flight is such a one
+	recorded   time.Time // the newest measurement that the history has
+	shown      gpu.State // the state that was last logged
+	err        error     // of the last Read that returned
 }
 
 func (s *Sampler) newWorker(ctx context.Context, reader Reader, id string) *worker {
-	w := &worker{born: time.Now(), shown: gpu.StateOK}
-	w.call = s.newCall(ctx, s.deadline, func(ctx context.Context) func() {
+	w := &worker{call: s.newCall(ctx), reader: reader.Name(), born: time.Now(), shown: gpu.StateOK}
+	w.read = errand{s.deadline, func(ctx context.Context) func() {
 		reading, err := guard(func() (gpu.Reading, error) { return reader.Read(ctx, id) })
 		at := time.Now()
-		return func() { w.take(reading, err, at) }
-	})
+		return func() {
+			w.take(reading, err, at)
+			s.caughtUp = s.caughtUp || w.overdue && !s.collecting
+			w.overdue = false
+			s.proceed(w)
+		}
+	}}
+	if r, ok := reader.(DetailReader); ok {
+		w.details = s.newDetailing(w, r, id)
+	}
+	if r, ok := reader.(PCIeReader); ok {
+		w.throughput = s.newMeasurements(w, r, id)
+	}
 	return w
+}
+
+// proceed makes the next call for an idle worker: the Read that a slow call kept from its tick, then what somebody waits for,
+// then Details that are due. While a tick collects its readings, only the first: nothing dear delays a tick.
+//
+// Details begin right after a tick, so that as much of the interval as there is lies before the next Read. What takes longer makes
+// that Read late, not missed: it is made as soon as the call has returned, and published at once. And it makes the next Details
+// rarer (see nextDetails), so that most ticks are kept even then.
+func (s *Sampler) proceed(w *worker) {
+	now := time.Now()
+	switch {
+	case w.busy || w.missing:
+	case w.owed:
+		w.owed = false
+		w.overdue = w.begin(now, w.read)
+	case s.collecting:
+	case w.throughput != nil && len(w.throughput.waiting) > 0:
+		w.aside = w.begin(now, w.throughput.errand)
+	case w.details != nil && w.wantsDetails() && !now.Before(w.details.due):
+		w.aside = w.begin(now, w.details.errand)
+	}
 }
 
 // stateOf maps errors of Read to the state of the device. keep says that the last values stay.
@@ -78,13 +119,13 @@ func (w *worker) take(reading gpu.Reading, err error, at time.Time) {
 }
 
 // view is what the worker has to say at that time: values at most as old as since have age 0.
-func (w *worker) view(now, since time.Time, deadline time.Duration) (gpu.Reading, time.Time) {
+func (w *worker) view(now, since time.Time) (gpu.Reading, time.Time) {
 	r := w.reading
 	r.State = w.state
 	switch {
 	case w.missing:
 		r.State = gpu.StateLost
-	case w.state == "" || w.late(now, deadline):
+	case w.state == "" || w.late(now):
 		// A first call that has not returned is what "stuck" says, though nobody should worry yet.
 		r.State = gpu.StateStuck
 	}

@@ -1,0 +1,88 @@
+package telemetry
+
+import (
+	"errors"
+	"time"
+
+	"muster/shared/gpu"
+)
+
+// publish makes the snapshot of this moment. record says that it belongs to a tick, and so to the history.
+func (s *Sampler) publish(record bool) {
+	inv := s.inventory.Load()
+	if inv == nil {
+		return
+	}
+	now := time.Now()
+	s.seq++
+	snap := &gpu.Snapshot{Seq: s.seq, Time: now.UTC(), Revision: inv.Revision, GPUs: make([]gpu.Reading, len(s.devices))}
+	if s.host != nil {
+		snap.Host = s.host.view(now)
+	}
+	if record {
+		s.past.advance(s.tickAt)
+	}
+	for i, readers := range s.devices {
+		reading, measured := s.view(readers, now, inv.Devices[i])
+		reading.Index = gpu.Ref(i)
+		snap.GPUs[i] = reading
+		if record && len(readers) > 0 && measured.After(readers[0].recorded) {
+			readers[0].recorded = measured
+			s.past.record(inv.Devices[i].ID, &snap.GPUs[i])
+		}
+	}
+	s.rounds.noteStates(snap)
+	s.snapshot.Store(snap)
+	if s.config.Publish != nil {
+		s.config.Publish(inv, snap)
+	}
+}
+
+// view combines what the readers of one device say, and gives when the first of them measured.
+func (s *Sampler) view(readers []*worker, now time.Time, d gpu.Device) (gpu.Reading, time.Time) {
+	if len(readers) == 0 {
+		return gpu.Reading{State: gpu.StateUnsupported}, time.Time{}
+	}
+	reading, measured := readers[0].view(now, s.tickAt)
+	s.logState(readers[0], reading.State, d)
+	for _, w := range readers[1:] {
+		other, at := w.view(now, s.tickAt)
+		s.logState(w, other.State, d)
+		reading = combine(reading, other)
+		if measured.IsZero() {
+			measured = at
+		}
+	}
+	return reading, measured
+}
+
+// logState says once that a device's state changed.
+func (s *Sampler) logState(w *worker, state gpu.State, d gpu.Device) {
+	if w.shown == state || w.state == "" && !w.late(time.Now()) {
+		return
+	}
+	w.shown = state
+	if state.Usable() {
+		s.log.Info("device state", "device", d.Index, "id", d.ID, "name", d.Name, "state", state)
+		return
+	}
+	s.log.Warn("device state", "device", d.Index, "id", d.ID, "name", d.Name, "state", state, "error", w.err)
+	s.logStack(w.err)
+}
+
+// logFailure says once that something could not be read.
+func (s *Sampler) logFailure(what, reader string, err error) {
+	if s.complained[what+reader] == err.Error() {
+		return
+	}
+	s.complained[what+reader] = err.Error()
+	s.log.Warn("can't read the "+what, "reader", reader, "error", err)
+	s.logStack(err)
+}
+
+func (s *Sampler) logStack(err error) {
+	var p *panicError
+	if errors.As(err, &p) {
+		s.log.Error("a reader panicked", "panic", p.value, "stack", string(p.stack))
+	}
+}
