@@ -42,8 +42,11 @@ type Config struct {
 	AllowHosts []string
 	// Python is the interpreter whose PyTorch is reported; "" looks in $VIRTUAL_ENV and on PATH. It is never run.
 	Python string
-	// NVML is the path of libnvidia-ml.so.1; "" searches as the driver's own tools do.
+	// NVML is the path of libnvidia-ml.so.1; "" searches as the driver's own tools do, "off" leaves it alone.
 	NVML string
+	// KillCollectors ends a process that hangs in a driver call by SIGKILL when the agent ends, which can hang the device for
+	// good. Otherwise it is left behind.
+	KillCollectors bool
 	// MaxClients bounds open event sockets.
 	MaxClients int
 	// Token is what programs send as Bearer; "" keeps the one in Data/token. It comes from MUSTER_TOKEN only, so that no
@@ -57,7 +60,8 @@ const (
 	MaxInterval = time.Minute
 )
 
-const environmentPrefix = "MUSTER_"
+// EnvironmentPrefix begins the name of every environment variable that is a setting.
+const EnvironmentPrefix = "MUSTER_"
 
 // Default is the configuration of a machine on which nobody set anything.
 func Default() Config {
@@ -95,7 +99,8 @@ func (c *Config) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.Models, "models", c.Models, "folder of model files, .safetensors and .gguf (default: models in the data folder)")
 	flags.StringSliceVar(&c.AllowHosts, "allow-host", c.AllowHosts, "serve this Host too, as name:port (for ssh -L); may be repeated")
 	flags.StringVar(&c.Python, "python", c.Python, "interpreter whose PyTorch is reported; it is not run")
-	flags.StringVar(&c.NVML, "nvml", c.NVML, "path of libnvidia-ml.so.1 (default: search)")
+	flags.StringVar(&c.NVML, "nvml", c.NVML, "path of libnvidia-ml.so.1, or off (default: search)")
+	flags.BoolVar(&c.KillCollectors, "kill-collectors", c.KillCollectors, "kill what hangs in a driver call when the agent ends; it may hang the device for good")
 	flags.IntVar(&c.MaxClients, "max-clients", c.MaxClients, "open event sockets at most")
 }
 
@@ -111,7 +116,7 @@ func (c *Config) Fill(flags *pflag.FlagSet, path string, lookup func(string) (st
 		if f.Changed || failed != nil {
 			return
 		}
-		variable := environmentPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		variable := EnvironmentPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, ok := lookup(variable)
 		source := "environment variable " + variable
 		if !ok {
@@ -125,7 +130,7 @@ func (c *Config) Fill(flags *pflag.FlagSet, path string, lookup func(string) (st
 			failed = fmt.Errorf("%s: %q: %w", source, value, err)
 		}
 	})
-	if token, ok := lookup(environmentPrefix + "TOKEN"); ok {
+	if token, ok := lookup(EnvironmentPrefix + "TOKEN"); ok {
 		c.Token = token
 	}
 	return failed

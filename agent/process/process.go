@@ -26,6 +26,8 @@ import (
 type Command struct {
 	Path string   // of the program
 	Args []string // without the program's own name
+	// Name is what lists of processes show for the path; "" shows the path.
+	Name string
 	// Env is the whole environment; nothing is inherited.
 	Env []string
 	// Dir is the working folder, made with mode 0700 when it is not there.
@@ -110,6 +112,9 @@ func (c *Child) run(command Command, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command(command.Path, command.Args...)
+	if command.Name != "" {
+		cmd.Args[0] = command.Name
+	}
 	cmd.Env = append([]string{}, command.Env...) // not nil: nil would inherit
 	cmd.Dir = command.Dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

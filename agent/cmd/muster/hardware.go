@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"muster/agent"
 	"muster/agent/backend"
@@ -16,8 +21,8 @@ import (
 	"muster/agent/telemetry"
 	"muster/agent/telemetry/adapters"
 	"muster/agent/telemetry/amdgpu"
+	"muster/agent/telemetry/child"
 	"muster/agent/telemetry/host"
-	"muster/agent/telemetry/nvml"
 	"muster/agent/telemetry/sim"
 	"muster/shared/gpu"
 )
@@ -40,12 +45,19 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		return agent.Hardware{}, err
 	}
 	readers := []telemetry.Reader{amdgpu.New(config.SysRoot)}
-	if filepath.Clean(config.SysRoot) == "/" {
-		readers = append(readers, nvml.New(config.NVML)) // a library of this machine knows nothing of another root
+	collectors := collectors(config, log)
+	for _, collector := range collectors {
+		readers = append(readers, collector)
 	}
-	sketch := builtin.New(builtin.Config{})
 	readers = append(readers, adapters.New(config.SysRoot))
-	hardware := agent.Hardware{Readers: readers, Host: machine}
+	sketch := builtin.New(builtin.Config{})
+	hardware := agent.Hardware{Readers: readers, Host: machine, Collect: func(ctx context.Context) error {
+		var running errgroup.Group
+		for _, collector := range collectors {
+			running.Go(func() error { return collector.Run(ctx) })
+		}
+		return running.Wait()
+	}}
 	fleet, err := newFleet(config, log)
 	if err != nil {
 		return agent.Hardware{}, err
@@ -55,6 +67,39 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 	}
 	hardware.Slots = func(inventory gpu.Inventory) []scheduler.Slot { return slots(inventory, sketch, fleet) }
 	return hardware, nil
+}
+
+// off is the value of a library's flag that leaves it alone.
+const off = "off"
+
+// collectors are the readers of vendors' libraries, each in a process of its own. A library of this machine knows nothing of
+// another root: it is asked there only when a person names it.
+func collectors(config *agent.Config, log *slog.Logger) []*child.Reader {
+	here := filepath.Clean(config.SysRoot) == "/"
+	var list []*child.Reader
+	add := func(name, title, library string, worth func() bool, args ...string) {
+		if library == off || library == "" && !here {
+			return
+		}
+		if library != "" {
+			args = append(args, "--library", library)
+		}
+		list = append(list, child.New(child.Config{
+			Name: name, Title: title, Path: ownProgram, Args: append([]string{collector, name}, args...), Env: withoutSettings(os.Environ()),
+			Build: build, Worth: worth, Kill: config.KillCollectors, Log: log,
+		}))
+	}
+	add("nvml", "NVML", config.NVML, nil)
+	return list
+}
+
+// ownProgram starts this program as it runs: after an upgrade the path it was started by leads to another one, or to none. Its
+// code is in memory already.
+const ownProgram = "/proc/self/exe"
+
+// withoutSettings leaves out muster's own variables: they may hold the token, and a collector needs none of them.
+func withoutSettings(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, agent.EnvironmentPrefix) })
 }
 
 // checkRoot refuses a system root that is no folder: it would look like a machine without GPUs.

@@ -18,13 +18,21 @@ import (
 var build = "dev"
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == collector {
+		exit(collect(os.Args[2:]))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
-	if err := command().ExecuteContext(ctx); err != nil {
+	exit(command().ExecuteContext(ctx))
+}
+
+func exit(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "muster:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
 func command() *cobra.Command {
