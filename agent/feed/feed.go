@@ -1,7 +1,7 @@
 // Package feed fans out what the agent publishes: each event is encoded once per format, whatever the number of subscribers, and
 // only when a subscriber of that format takes it.
 //
-// A subscriber never has a backlog. It gets the newest inventory, capacity and snapshot, and of every job that changed the newest
+// A subscriber never has a backlog. It gets the newest inventory, capacity, details and snapshot, and of every job that changed the newest
 // version; how much changed while it was busy costs it nothing. Publishing never blocks on a subscriber. The package knows
 // nothing of sockets: server writes the frames.
 package feed
@@ -31,6 +31,7 @@ type Feed struct {
 	inventory *frame
 	capacity  *frame
 	snapshot  *frame
+	details   *frame
 	jobs      map[string]*list.Element // by id, of order
 	order     *list.List               // of *change, by version: what changed last is last
 	version   uint64                   // number of the last change of a job
@@ -40,6 +41,7 @@ type Feed struct {
 	// Who listens. It has a lock of its own, so that those who are woken can take while the others are still being woken.
 	subscribersMu sync.Mutex
 	subscribers   []*Subscription
+	listening     atomic.Int64 // how many these are
 }
 
 // change is the newest version of one job.
@@ -60,6 +62,9 @@ func (f *Feed) Log(log *slog.Logger) { f.log = log }
 
 // Encodings counts the frames encoded so far: at most one per event and format.
 func (f *Feed) Encodings() uint64 { return f.encodings.Load() }
+
+// Subscribers counts who listens.
+func (f *Feed) Subscribers() int { return int(f.listening.Load()) }
 
 // Inventory publishes what is static. The same revision again is not published again. nil is ignored.
 func (f *Feed) Inventory(inventory *gpu.Inventory) {
@@ -84,6 +89,17 @@ func (f *Feed) Snapshot(snapshot *gpu.Snapshot) {
 	}
 	f.mu.Lock()
 	f.snapshot = f.frame(wire.Event{Snapshot: snapshot})
+	f.mu.Unlock()
+	f.wake()
+}
+
+// Details publishes what is dear to ask of the devices. nil is ignored.
+func (f *Feed) Details(report *gpu.Report) {
+	if report == nil {
+		return
+	}
+	f.mu.Lock()
+	f.details = f.frame(wire.Event{Details: report})
 	f.mu.Unlock()
 	f.wake()
 }

@@ -206,6 +206,70 @@ func TestInventoryOfTheSameRevisionWakesNobody(t *testing.T) {
 	}
 }
 
+// A report of another revision would be read as that of other devices: it waits for its inventory, and an older one never comes.
+func TestDetailsBelongToTheInventory(t *testing.T) {
+	t.Parallel()
+	for _, format := range wire.Formats {
+		f := New()
+		f.Details(nil)
+		s := f.Subscribe(format)
+		take := func(inventory, details uint64) {
+			t.Helper()
+			b := s.Take()
+			got := [2]uint64{}
+			if e := decode(t, format, b.Inventory); e.Inventory != nil {
+				got[0] = e.Inventory.Revision
+			}
+			if e := decode(t, format, b.Details); e.Details != nil {
+				got[1] = e.Details.Revision
+			}
+			if want := [2]uint64{inventory, details}; got != want {
+				t.Errorf("inventory and details of revisions %v: want %v", got, want)
+			}
+		}
+		f.Details(&gpu.Report{Revision: 1})
+		take(0, 0)
+		f.Inventory(&gpu.Inventory{Revision: 1})
+		take(1, 1)
+		take(0, 0)
+		f.Inventory(&gpu.Inventory{Revision: 2})
+		take(2, 0)
+		f.Details(&gpu.Report{Revision: 1})
+		take(0, 0)
+		woken(s)
+		f.Details(&gpu.Report{Revision: 2})
+		f.Details(&gpu.Report{Revision: 2, Devices: []gpu.Details{{Processes: []gpu.Process{{PID: 7}}}}})
+		if !woken(s) {
+			t.Error("not woken by details")
+		}
+		before := f.Encodings()
+		b := s.Take()
+		if e := decode(t, format, b.Details); len(e.Details.Devices) != 1 || e.Details.Devices[0].Processes[0].PID != 7 {
+			t.Errorf("%+v: want the newest", e.Details)
+		}
+		late := f.Subscribe(format)
+		if again := late.Take().Details; &again[0] != &b.Details[0] || f.Encodings() != before+1 {
+			t.Errorf("%d encodings: want one of the details for both subscribers", f.Encodings()-before)
+		}
+		late.Close()
+		s.Close()
+	}
+}
+
+func TestSubscribersAreCounted(t *testing.T) {
+	t.Parallel()
+	f := New()
+	a, b := f.Subscribe(wire.JSON), f.Subscribe(wire.Binary)
+	if n := f.Subscribers(); n != 2 {
+		t.Errorf("%d, want 2", n)
+	}
+	a.Close()
+	b.Close()
+	if n := f.Subscribers(); n != 0 {
+		t.Errorf("%d, want 0", n)
+	}
+}
+
 func TestCloseLeavesTheOthers(t *testing.T) {
 	t.Parallel()
 	f := New()

@@ -16,6 +16,7 @@ type Subscription struct {
 	inventory *frame
 	capacity  *frame
 	snapshot  *frame
+	details   *frame
 	version   uint64
 
 	at int // in feed.subscribers, guarded by its lock
@@ -25,6 +26,7 @@ type Subscription struct {
 type Batch struct {
 	Inventory []byte // nil when it did not change; so are the others
 	Capacity  []byte
+	Details   []byte     // belongs to the newest inventory that was taken
 	Jobs      []JobFrame // in the order in which the jobs changed, each job once
 	Snapshot  []byte
 	// Missed says that more jobs changed than the feed remembers: ask the queue for them. Jobs is empty then.
@@ -38,7 +40,7 @@ type JobFrame struct {
 	Bytes []byte
 }
 
-// Subscribe listens from now on. The first Take gives the newest inventory, capacity and snapshot, and jobs that changed after
+// Subscribe listens from now on. The first Take gives the newest inventory, capacity, details and snapshot, and jobs that changed after
 // this call. Close must follow. A format that wire does not list is a programmer's error.
 func (f *Feed) Subscribe(format wire.Format) *Subscription {
 	if !slices.Contains(wire.Formats, format) {
@@ -52,6 +54,7 @@ func (f *Feed) Subscribe(format wire.Format) *Subscription {
 	f.subscribersMu.Lock()
 	s.at = len(f.subscribers)
 	f.subscribers = append(f.subscribers, s)
+	f.listening.Store(int64(len(f.subscribers)))
 	f.subscribersMu.Unlock()
 	return s
 }
@@ -66,6 +69,7 @@ func (s *Subscription) Close() {
 	f.subscribers[s.at].at = s.at
 	f.subscribers[last] = nil
 	f.subscribers = f.subscribers[:last]
+	f.listening.Store(int64(last))
 }
 
 // Wake gets a value when Take may have something new. It is never closed.
@@ -73,27 +77,33 @@ func (s *Subscription) Wake() <-chan struct{} { return s.wake }
 
 // Take gives what is new since the last call; an empty Batch when nothing is.
 func (s *Subscription) Take() Batch {
-	inventory, capacity, snapshot, changes, missed := s.look()
-	b := Batch{Missed: missed}
-	if inventory != nil {
-		b.Inventory = inventory.bytes(s.format)
+	n := s.look()
+	b := Batch{Missed: n.missed}
+	encode := func(fr *frame) []byte {
+		if fr == nil {
+			return nil
+		}
+		return fr.bytes(s.format)
 	}
-	if capacity != nil {
-		b.Capacity = capacity.bytes(s.format)
-	}
-	for _, c := range changes {
+	b.Inventory, b.Capacity, b.Details = encode(n.inventory), encode(n.capacity), encode(n.details)
+	for _, c := range n.changes {
 		if bytes := c.frame.bytes(s.format); bytes != nil {
 			b.Jobs = append(b.Jobs, JobFrame{ID: c.job.ID, Seq: c.job.Seq, Bytes: bytes})
 		}
 	}
-	if snapshot != nil {
-		b.Snapshot = snapshot.bytes(s.format)
-	}
+	b.Snapshot = encode(n.snapshot)
 	return b
 }
 
+// news is what a subscriber did not take yet; nil where nothing is new.
+type news struct {
+	inventory, capacity, details, snapshot *frame
+	changes                                []*change
+	missed                                 bool
+}
+
 // look collects what is new under the lock, for Take to encode without it.
-func (s *Subscription) look() (inventory, capacity, snapshot *frame, changes []*change, missed bool) {
+func (s *Subscription) look() (n news) {
 	f := s.feed
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -104,18 +114,21 @@ func (s *Subscription) look() (inventory, capacity, snapshot *frame, changes []*
 		*mine = newest
 		return newest
 	}
-	inventory = newer(&s.inventory, f.inventory)
-	capacity = newer(&s.capacity, f.capacity)
-	snapshot = newer(&s.snapshot, f.snapshot)
-	missed = s.version < f.forgotten
-	if !missed {
+	n.inventory = newer(&s.inventory, f.inventory)
+	n.capacity = newer(&s.capacity, f.capacity)
+	n.snapshot = newer(&s.snapshot, f.snapshot)
+	if f.details != nil && s.inventory != nil && f.details.event.Details.Revision == s.inventory.event.Inventory.Revision {
+		n.details = newer(&s.details, f.details) // of another revision they would be read as another device's
+	}
+	n.missed = s.version < f.forgotten
+	if !n.missed {
 		for at := f.order.Back(); at != nil && at.Value.(*change).version > s.version; at = at.Prev() {
-			changes = append(changes, at.Value.(*change))
+			n.changes = append(n.changes, at.Value.(*change))
 		}
-		slices.Reverse(changes)
+		slices.Reverse(n.changes)
 	}
 	s.version = f.version
-	return inventory, capacity, snapshot, changes, missed
+	return n
 }
 
 // Published is the number of the newest event of a job that was published; the versions that Take gives from now on are of this

@@ -142,6 +142,40 @@ func TestPausedReaderGetsTheNewest(t *testing.T) {
 	})
 }
 
+// Details follow the inventory that they belong to, when a socket opens and when they are new.
+func TestDetailsFollowTheirInventory(t *testing.T) {
+	t.Parallel()
+	for _, format := range wire.Formats {
+		synctest.Test(t, func(t *testing.T) {
+			a := servePipes(t)
+			report := func(revision uint64, pid int) *gpu.Report {
+				return &gpu.Report{Revision: revision, Devices: []gpu.Details{{Processes: []gpu.Process{{PID: pid}}}}}
+			}
+			a.feed.Inventory(&gpu.Inventory{Revision: 7})
+			a.feed.Details(report(7, 1))
+			c := a.connect(format, "")
+			c.next() // hello
+			if inventory, details := c.next().Inventory, c.next().Details; inventory == nil || details == nil || details.Devices[0].Processes[0].PID != 1 {
+				t.Fatalf("%v, then %v: want inventory, then details", inventory, details)
+			}
+			synctest.Wait()
+			a.feed.Details(report(7, 2))
+			if details := c.next().Details; details == nil || details.Devices[0].Processes[0].PID != 2 {
+				t.Errorf("%+v: want the new details", details)
+			}
+			synctest.Wait()
+			a.feed.Inventory(&gpu.Inventory{Revision: 8})
+			a.feed.Snapshot(&gpu.Snapshot{Seq: 1, Revision: 8})
+			if e := c.next(); e.Inventory == nil || e.Inventory.Revision != 8 {
+				t.Fatalf("%+v: want the new inventory", e)
+			}
+			if e := c.next(); e.Snapshot == nil {
+				t.Errorf("%+v: want the snapshot, for the details are of the old inventory", e)
+			}
+		})
+	}
+}
+
 // More jobs change than the feed remembers while a client pauses: it is told as one that comes back, and misses nothing.
 func TestReaderThatIsFarBehindStartsAgain(t *testing.T) {
 	t.Parallel()
