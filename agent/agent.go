@@ -32,6 +32,8 @@ import (
 type Hardware struct {
 	Readers []telemetry.Reader
 	Host    telemetry.HostReader
+	// DescribeProcesses names programs on the devices in place; nil leaves them without names.
+	DescribeProcesses func([]gpu.Process)
 	// Slots gives the devices that can generate, for an inventory. It must not block.
 	Slots func(gpu.Inventory) []scheduler.Slot
 	// Run supervises the generators' processes until ctx ends; nil when there are none.
@@ -94,6 +96,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	}
 	p.sampler = telemetry.NewSampler(telemetry.Config{
 		Readers: hardware.Readers, Host: hardware.Host, Interval: config.Interval, Log: log,
+		Viewers: p.feed.Subscribers, DescribeProcesses: hardware.DescribeProcesses, PublishReport: p.feed.Details,
 		Publish: func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) {
 			p.feed.Inventory(inventory)
 			p.feed.Snapshot(snapshot)

@@ -47,6 +47,8 @@ type Config struct {
 	// KillCollectors ends a process that hangs in a driver call by SIGKILL when the agent ends, which can hang the device for
 	// good. Otherwise it is left behind.
 	KillCollectors bool
+	// ProcessCommands shows the command lines of programs on the devices. They can hold secrets.
+	ProcessCommands bool
 	// MaxClients bounds open event sockets.
 	MaxClients int
 	// Token is what programs send as Bearer; "" keeps the one in Data/token. It comes from MUSTER_TOKEN only, so that no
@@ -101,6 +103,7 @@ func (c *Config) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.Python, "python", c.Python, "interpreter whose PyTorch is reported; it is not run")
 	flags.StringVar(&c.NVML, "nvml", c.NVML, "path of libnvidia-ml.so.1, or off (default: search)")
 	flags.BoolVar(&c.KillCollectors, "kill-collectors", c.KillCollectors, "kill what hangs in a driver call when the agent ends; it may hang the device for good")
+	flags.BoolVar(&c.ProcessCommands, "process-commands", c.ProcessCommands, "show the command lines of programs on the devices, which can hold secrets")
 	flags.IntVar(&c.MaxClients, "max-clients", c.MaxClients, "open event sockets at most")
 }
 

@@ -25,7 +25,7 @@ func BenchmarkTick(b *testing.B) {
 			defer cancel()
 			ticks := 0
 			sampler := telemetry.NewSampler(telemetry.Config{
-				Readers: []telemetry.Reader{machine}, Host: host.New("/", ""), Interval: 100 * time.Millisecond,
+				Readers: []telemetry.Reader{machine}, Host: host.New(host.Config{}), Interval: 100 * time.Millisecond,
 				Publish: func(_ *gpu.Inventory, s *gpu.Snapshot) {
 					if len(s.GPUs) != devices {
 						b.Errorf("%d devices", len(s.GPUs))

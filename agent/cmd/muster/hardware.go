@@ -29,7 +29,7 @@ import (
 
 // newHardware lists the readers and generators of this machine. A new one is added here and nowhere else.
 func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error) {
-	machine := host.New(config.SysRoot, config.Python)
+	machine := host.New(host.Config{SysRoot: config.SysRoot, Python: config.Python, ProcessCommands: config.ProcessCommands})
 	if config.Simulate != "" {
 		simulated, err := sim.Parse(config.Simulate)
 		if err != nil {
@@ -37,7 +37,7 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		}
 		sketch := builtin.New(builtin.Config{Pace: simulated.StepsPerSecond, Busy: simulated.Busy})
 		return agent.Hardware{
-			Readers: []telemetry.Reader{simulated}, Host: machine,
+			Readers: []telemetry.Reader{simulated}, Host: machine, DescribeProcesses: machine.DescribeProcesses,
 			Slots: func(inventory gpu.Inventory) []scheduler.Slot { return simulatedSlots(inventory, sketch, simulated) },
 		}, nil
 	}
@@ -51,7 +51,7 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 	}
 	readers = append(readers, adapters.New(config.SysRoot))
 	sketch := builtin.New(builtin.Config{})
-	hardware := agent.Hardware{Readers: readers, Host: machine, Collect: func(ctx context.Context) error {
+	hardware := agent.Hardware{Readers: readers, Host: machine, DescribeProcesses: machine.DescribeProcesses, Collect: func(ctx context.Context) error {
 		var running errgroup.Group
 		for _, collector := range collectors {
 			running.Go(func() error { return collector.Run(ctx) })

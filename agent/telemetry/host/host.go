@@ -16,22 +16,35 @@ import (
 	"muster/shared/gpu"
 )
 
+// Config says what to read.
+type Config struct {
+	// SysRoot is where installed software is; "" or "/" is the machine itself.
+	SysRoot string
+	// Python is the interpreter (or the folder of a virtual environment) whose PyTorch is meant, as seen below SysRoot; "" looks for
+	// it as facts/api.md says.
+	Python string
+	// ProcessCommands asks for the command lines of processes. They can hold secrets.
+	ProcessCommands bool
+}
+
 // Reader is a telemetry.HostReader.
 type Reader struct {
-	proc   tree // where /proc is: the real machine's
-	files  tree // where installed software is
-	python string
-	getenv func(string) string
+	proc     tree // where /proc is: the real machine's
+	files    tree // where installed software is
+	python   string
+	commands bool
+	getenv   func(string) string
 
 	// Read's, of which one call is in flight at a time.
 	buffer []byte
 	last   cpuTimes
+
+	users users // DescribeProcesses's, likewise
 }
 
-// New makes a reader. sysroot "" or "/" is the machine itself. pythonPath is the interpreter (or the folder of a virtual
-// environment) whose PyTorch is meant, as seen below sysroot; "" looks for it as facts/api.md says.
-func New(sysroot, pythonPath string) *Reader {
-	return &Reader{proc: tree{"/"}, files: newTree(sysroot), python: pythonPath, getenv: os.Getenv, buffer: make([]byte, 4096)}
+// New makes a reader.
+func New(c Config) *Reader {
+	return &Reader{proc: tree{"/"}, files: newTree(c.SysRoot), python: c.Python, commands: c.ProcessCommands, getenv: os.Getenv, buffer: make([]byte, 4096)}
 }
 
 // Static describes the machine. What is not found stays empty; that is no error.

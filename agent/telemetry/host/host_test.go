@@ -46,7 +46,7 @@ func static(t *testing.T, r *Reader) gpu.Host {
 
 func TestCapturedTree(t *testing.T) {
 	t.Parallel()
-	h := static(t, New(fixture.Root(t, "amd-mi25x8"), ""))
+	h := static(t, New(Config{SysRoot: fixture.Root(t, "amd-mi25x8")}))
 	want := &gpu.Torch{Version: "2.3.1+rocm5.7", HIP: "5.7.31921-d1770ee1b", Path: "/usr/lib/python3/dist-packages/torch"}
 	if diff := cmp.Diff(want, h.Torch); diff != "" {
 		t.Error(diff)
@@ -61,7 +61,7 @@ func TestCapturedTree(t *testing.T) {
 
 func TestRead(t *testing.T) {
 	t.Parallel()
-	r := New(plant(t, nil), "")
+	r := New(Config{SysRoot: plant(t, nil)})
 	first, err := r.Read(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestRead(t *testing.T) {
 
 func TestReadWithoutProcIsAnError(t *testing.T) {
 	t.Parallel()
-	r := New("", "")
+	r := New(Config{})
 	r.proc = tree{plant(t, nil)}
 	if got, err := r.Read(t.Context()); err == nil || got != (gpu.HostReading{}) {
 		t.Errorf("%+v, %v", got, err)
@@ -89,7 +89,7 @@ func TestReadWithoutProcIsAnError(t *testing.T) {
 func TestReadMeasuresFromOneTimeToTheNext(t *testing.T) {
 	t.Parallel()
 	root := plant(t, map[string]string{"proc/stat": "cpu  100 0 0 900 0 0 0 0 0 0\n", "proc/meminfo": "MemTotal: 1000 kB\nMemAvailable: 250 kB\n"})
-	r := New("", "")
+	r := New(Config{})
 	r.proc = tree{root}
 	for i, tt := range []struct {
 		stat string
@@ -181,7 +181,7 @@ func TestTorchBelowASystemRoot(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			h := static(t, New(plant(t, tt.files), tt.python))
+			h := static(t, New(Config{SysRoot: plant(t, tt.files), Python: tt.python}))
 			got := ""
 			if h.Torch != nil {
 				got = h.Torch.Version
@@ -201,7 +201,7 @@ func TestOnlyBelowTheSystemRoot(t *testing.T) {
 		"usr/lib/python3.9":             "-> ../../../../../../../../../../" + outside,
 		"opt/rocm":                      "-> " + outside,
 	})
-	r := New(root, "")
+	r := New(Config{SysRoot: root})
 	r.getenv = func(name string) string {
 		return map[string]string{"VIRTUAL_ENV": outside, "ROCM_PATH": outside, "PATH": outside, "HOME": outside}[name]
 	}
@@ -232,7 +232,7 @@ func TestTorchOfTheMachine(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := New("/", tt.python)
+			r := New(Config{SysRoot: "/", Python: tt.python})
 			r.getenv = func(name string) string { return tt.env[name] }
 			got := ""
 			if found := r.torch(); found != nil {
@@ -254,7 +254,7 @@ func TestFIFOInPlaceOfAFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if h := static(t, New(root, "")); h.Torch != nil || h.ROCmVersion != "" || h.HIPVersion != "" {
+	if h := static(t, New(Config{SysRoot: root})); h.Torch != nil || h.ROCmVersion != "" || h.HIPVersion != "" {
 		t.Errorf("%+v", h)
 	}
 }
@@ -285,7 +285,7 @@ func TestROCm(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			h := static(t, New(plant(t, tt.files), ""))
+			h := static(t, New(Config{SysRoot: plant(t, tt.files)}))
 			if h.ROCmVersion != tt.rocm || h.HIPVersion != tt.hip {
 				t.Errorf("ROCm %q, HIP %q: want %q, %q", h.ROCmVersion, h.HIPVersion, tt.rocm, tt.hip)
 			}
@@ -296,7 +296,7 @@ func TestROCm(t *testing.T) {
 func TestROCmPath(t *testing.T) {
 	t.Parallel()
 	dir := plant(t, map[string]string{".info/version": "7.0.0\n", "share/hip/version": hipFile})
-	r := New("/", "")
+	r := New(Config{SysRoot: "/"})
 	r.getenv = func(name string) string { return map[string]string{"ROCM_PATH": dir}[name] }
 	if rocm, hip := r.rocm(); rocm != "7.0.0" || hip != "6.3.42131-fa1d09cbd" {
 		t.Errorf("%q, %q", rocm, hip)
