@@ -23,6 +23,7 @@ import (
 	"muster/agent/scheduler"
 	"muster/agent/server"
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/history"
 	"muster/shared/gpu"
 	"muster/shared/job"
 	"muster/shared/wire"
@@ -64,6 +65,7 @@ func Run(ctx context.Context, config Config, hardware Hardware, site fs.FS, buil
 // parts are what flows into each other, in the order of the flow.
 type parts struct {
 	sampler  *telemetry.Sampler
+	past     *history.Store
 	feed     *feed.Feed
 	jobs     *queue.Queue
 	store    *images.Store
@@ -94,12 +96,16 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	if p.store, err = images.Open(filepath.Join(config.Data, "images")); err != nil {
 		return nil, errors.Join(err, p.discard()) // after the queue, whose lock guards the folder
 	}
+	if p.past, err = history.Open(filepath.Join(config.Data, "history"), config.Interval, log); err != nil {
+		return nil, errors.Join(err, p.discard())
+	}
 	p.sampler = telemetry.NewSampler(telemetry.Config{
 		Readers: hardware.Readers, Host: hardware.Host, Interval: config.Interval, Log: log,
 		Viewers: p.feed.Subscribers, DescribeProcesses: hardware.DescribeProcesses, PublishReport: p.feed.Details,
 		Publish: func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) {
 			p.feed.Inventory(inventory)
 			p.feed.Snapshot(snapshot)
+			p.past.Record(inventory, snapshot)
 			p.spread.Wake()
 		},
 	})
@@ -114,7 +120,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	p.edge, err = server.New(server.Config{
 		Build: build, Instance: instance(), Interval: config.Interval, Addr: p.listener.Addr().String(), AllowHosts: config.AllowHosts,
 		Token: token, ModelsDir: config.ModelsDir(), MaxClients: config.MaxClients, Queue: p.jobs, Images: p.store, Feed: p.feed,
-		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, History: p.sampler.History, Temperatures: temperatures(p.sampler),
+		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, History: p.history, Temperatures: p.temperatures,
 		Capacity: p.spread.Capacity, Pause: p.spread.Pause, Ready: ready(p.spread), Site: site, Log: log,
 	})
 	if err != nil {
@@ -143,6 +149,7 @@ func (p *parts) run(ctx context.Context, hardware Hardware, log *slog.Logger) er
 	group, ctx := errgroup.WithContext(ctx)
 	go func() { queueDone <- p.jobs.Run(queueCtx) }()
 	group.Go(func() error { return p.sampler.Run(ctx) })
+	group.Go(func() error { return p.past.Run(ctx) })
 	if hardware.Collect != nil {
 		group.Go(func() error { return hardware.Collect(ctx) })
 	}
@@ -213,15 +220,32 @@ func readyWith(capacity wire.Capacity) error {
 	return errors.New("no device can generate: see muster doctor")
 }
 
-func temperatures(s *telemetry.Sampler) func(gpu.Ref) []server.TemperaturePoint {
-	return func(ref gpu.Ref) []server.TemperaturePoint {
-		points := s.Temperatures(ref)
-		out := make([]server.TemperaturePoint, len(points))
-		for i, p := range points {
-			out[i] = server.TemperaturePoint(p)
+// history is the past of all devices, in the order of the inventory.
+func (p *parts) history(window time.Duration, points int) wire.History {
+	var ids []string
+	if inventory := p.sampler.Inventory(); inventory != nil {
+		for _, d := range inventory.Devices {
+			ids = append(ids, d.ID)
 		}
-		return out
 	}
+	return p.past.Window(ids, window, points)
+}
+
+func (p *parts) temperatures(ref gpu.Ref) []server.TemperaturePoint {
+	inventory := p.sampler.Inventory()
+	if inventory == nil {
+		return nil
+	}
+	device, ok := inventory.Device(ref)
+	if !ok {
+		return nil
+	}
+	points := p.past.Temperatures(device.ID)
+	out := make([]server.TemperaturePoint, len(points))
+	for i, point := range points {
+		out[i] = server.TemperaturePoint(point)
+	}
+	return out
 }
 
 func instance() string { return fmt.Sprintf("%x", random(8)) }

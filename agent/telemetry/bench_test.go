@@ -44,27 +44,3 @@ func BenchmarkTick(b *testing.B) {
 		})
 	}
 }
-
-// BenchmarkHistory is what a page that opens asks for.
-func BenchmarkHistory(b *testing.B) {
-	machine, err := sim.Parse("64x H100")
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(b.Context())
-	sampler := telemetry.NewSampler(telemetry.Config{
-		Readers: []telemetry.Reader{machine}, Interval: 100 * time.Millisecond,
-		Publish: func(_ *gpu.Inventory, s *gpu.Snapshot) {
-			if s.Seq == 20 {
-				cancel()
-			}
-		},
-	})
-	if err := sampler.Run(ctx); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		sampler.History(10*time.Minute, 300)
-	}
-}

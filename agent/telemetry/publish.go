@@ -7,8 +7,8 @@ import (
 	"muster/shared/gpu"
 )
 
-// publish makes the snapshot of this moment. record says that it belongs to a tick, and so to the history.
-func (s *Sampler) publish(record bool) {
+// publish makes the snapshot of this moment.
+func (s *Sampler) publish() {
 	inv := s.inventory.Load()
 	if inv == nil {
 		return
@@ -19,17 +19,9 @@ func (s *Sampler) publish(record bool) {
 	if s.host != nil {
 		snap.Host = s.host.view(now)
 	}
-	if record {
-		s.past.advance(s.tickAt)
-	}
 	for i, readers := range s.devices {
-		reading, measured := s.view(readers, now, inv.Devices[i])
-		reading.Index = gpu.Ref(i)
-		snap.GPUs[i] = reading
-		if record && len(readers) > 0 && measured.After(readers[0].recorded) {
-			readers[0].recorded = measured
-			s.past.record(inv.Devices[i].ID, &snap.GPUs[i])
-		}
+		snap.GPUs[i] = s.view(readers, now, inv.Devices[i])
+		snap.GPUs[i].Index = gpu.Ref(i)
 	}
 	s.rounds.noteStates(snap)
 	s.snapshot.Store(snap)
@@ -38,22 +30,19 @@ func (s *Sampler) publish(record bool) {
 	}
 }
 
-// view combines what the readers of one device say, and gives when the first of them measured.
-func (s *Sampler) view(readers []*worker, now time.Time, d gpu.Device) (gpu.Reading, time.Time) {
+// view combines what the readers of one device say.
+func (s *Sampler) view(readers []*worker, now time.Time, d gpu.Device) gpu.Reading {
 	if len(readers) == 0 {
-		return gpu.Reading{State: gpu.StateUnsupported}, time.Time{}
+		return gpu.Reading{State: gpu.StateUnsupported}
 	}
-	reading, measured := readers[0].view(now, s.tickAt)
+	reading := readers[0].view(now, s.tickAt)
 	s.logState(readers[0], reading.State, d)
 	for _, w := range readers[1:] {
-		other, at := w.view(now, s.tickAt)
+		other := w.view(now, s.tickAt)
 		s.logState(w, other.State, d)
 		reading = combine(reading, other)
-		if measured.IsZero() {
-			measured = at
-		}
 	}
-	return reading, measured
+	return reading
 }
 
 // logState says once that a device's state changed.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"muster/shared/gpu"
-	"muster/shared/wire"
 )
 
 const (
@@ -67,7 +66,6 @@ type Sampler struct {
 	snapshot  atomic.Pointer[gpu.Snapshot]
 	newest    atomic.Pointer[gpu.Report]
 	ended     chan struct{} // closed when Run ends
-	past      *history
 
 	// The loop's.
 	rosters     []*roster
@@ -99,7 +97,7 @@ func NewSampler(c Config) *Sampler {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Sampler{
-		config: c, log: c.Log, past: newHistory(c.Interval),
+		config: c, log: c.Log,
 		deadline:   min(max(callDeadline, c.Interval+c.Interval/10), maxCallDeadline),
 		workers:    map[origin]*worker{},
 		complained: map[string]string{},
@@ -112,37 +110,6 @@ func (s *Sampler) Inventory() *gpu.Inventory { return s.inventory.Load() }
 
 // Snapshot is the newest one published; nil before the first tick.
 func (s *Sampler) Snapshot() *gpu.Snapshot { return s.snapshot.Load() }
-
-// History is the last window (at most 10 minutes are kept) as points means of equal length, the last of which ends now, by
-// device in the order of the inventory. NaN stands where nothing was measured.
-func (s *Sampler) History(window time.Duration, points int) wire.History {
-	return s.past.resample(s.ids(), window, points)
-}
-
-// Temperatures are all that was measured of one device in the last 10 minutes, oldest first; nil for unknown devices.
-func (s *Sampler) Temperatures(ref gpu.Ref) []TemperaturePoint {
-	inv := s.Inventory()
-	if inv == nil {
-		return nil
-	}
-	d, ok := inv.Device(ref)
-	if !ok {
-		return nil
-	}
-	return s.past.temperatures(d.ID)
-}
-
-func (s *Sampler) ids() []string {
-	inv := s.Inventory()
-	if inv == nil {
-		return nil
-	}
-	ids := make([]string, len(inv.Devices))
-	for i, d := range inv.Devices {
-		ids[i] = d.ID
-	}
-	return ids
-}
 
 // Run samples until ctx ends, which is no error. Calls that have not returned 2 s later are left behind: they can't be
 // stopped. Run is called once.
@@ -160,7 +127,7 @@ func (s *Sampler) Run(ctx context.Context) error {
 	defer report.Stop()
 	for ctx.Err() == nil {
 		s.tick(ctx)
-		s.publish(true)
+		s.publish()
 		s.askForDetails()
 		s.flagLater(flag)
 		s.between(ctx, ticker.C, flag, report)
@@ -185,7 +152,7 @@ func (s *Sampler) between(ctx context.Context, next <-chan time.Time, flag, repo
 				flag.Reset(catchUpWindow)
 			}
 		case <-flag.C:
-			s.publish(false)
+			s.publish()
 			s.flagLater(flag)
 		case <-report.C:
 		}

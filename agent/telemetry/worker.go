@@ -30,7 +30,6 @@ type worker struct {
 	aside      bool      // the call in flight is no Read
 	owed       bool      // a slow call kept the device from its tick: Read follows at once
 	overdue    bool      // the Read in flight is such a one
-	recorded   time.Time // the newest measurement that the history has
 	shown      gpu.State // the state that was last logged
 	err        error     // of the last Read that returned
 }
@@ -119,7 +118,7 @@ func (w *worker) take(reading gpu.Reading, err error, at time.Time) {
 }
 
 // view is what the worker has to say at that time: values at most as old as since have age 0.
-func (w *worker) view(now, since time.Time) (gpu.Reading, time.Time) {
+func (w *worker) view(now, since time.Time) gpu.Reading {
 	r := w.reading
 	r.State = w.state
 	switch {
@@ -137,5 +136,5 @@ func (w *worker) view(now, since time.Time) (gpu.Reading, time.Time) {
 	if measured.Before(since) {
 		r.AgeMilliseconds = now.Sub(measured).Milliseconds()
 	}
-	return r, w.measured
+	return r
 }
