@@ -2,7 +2,9 @@ package intel
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -78,6 +80,7 @@ func (c *card) measure(ctx context.Context) (gpu.Reading, error) {
 		return r, nil
 	}
 	c.meter.forget()
+	r = gpu.Reading{MemoryTotalBytes: c.memory.total, SharedMemoryTotalBytes: c.memory.shared}
 	return r, fmt.Errorf("Intel GPU %s: %w", c.device.PCIAddress, c.silence(p))
 }
 
@@ -105,7 +108,7 @@ func (c *card) silence(p *probe) error {
 		return telemetry.ErrLost
 	case p.denied > 0:
 		return telemetry.ErrNoPermission
-	case p.absent > 0 && err != nil:
+	case errors.Is(err, fs.ErrNotExist):
 		return telemetry.ErrNoDriver
 	default:
 		return telemetry.ErrUnsupported

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -62,8 +63,8 @@ func (c *card) sampleEngines(ctx context.Context, p *probe, s *sensors, r *gpu.R
 		c.meter.unknown.Store(&last.busy.absent)
 	}
 	r.UtilizationPercent, r.MediaPercent = last.busy.percent, last.media.percent
-	if r.UtilizationPercent != nil {
-		p.answered++
+	if len(last.clients.List) > 0 && last.busy.percent != nil {
+		p.answered++ // without clients the driver was not asked
 	}
 }
 
@@ -115,7 +116,7 @@ func judge(busy map[string]float64, engines []string, clients fdinfo.Clients, co
 	}
 	for _, client := range clients.List {
 		for _, e := range client.Engines {
-			told = told || e.BusyNanoseconds != nil || e.TotalCycles != nil
+			told = told || slices.Contains(engines, e.Name) && (e.BusyNanoseconds != nil || e.TotalCycles != nil)
 		}
 	}
 	switch {

@@ -10,6 +10,7 @@ package intel
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,7 @@ const walkEvery = 5 * time.Second
 type Reader struct {
 	root  string
 	read  kernel.ReadFunc
-	query func(path, driver string) (memory, error) // asks a render node for its memory
+	query func(path, driver string) (memory, error) // asks a render node for its memory; nil in a capture
 
 	// Of Inventory, which never runs twice at once.
 	names   kernel.Names
@@ -37,7 +38,11 @@ type Reader struct {
 
 // New reads below sysroot: "/" is this machine, another folder a capture of one. Nothing outside it is ever opened.
 func New(sysroot string) *Reader {
-	return &Reader{root: sysroot, read: kernel.ReadFile, query: queryNode}
+	r := &Reader{root: sysroot, read: kernel.ReadFile}
+	if filepath.Clean(sysroot) == "/" {
+		r.query = queryNode
+	}
+	return r
 }
 
 // Name gives "intel".

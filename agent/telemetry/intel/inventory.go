@@ -48,7 +48,7 @@ func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
 // newCard describes a device, with what was learnt of it before.
 func (r *Reader) newCard(t kernel.Tree, d kernel.PCIDevice) *card {
 	c := &card{
-		tree: t, scanner: r.scanner, dir: d.Dir, driver: d.Driver, status: t.RuntimeStatusFile(d.Dir), nodes: fdinfo.Nodes(t, d.Dir), meter: &meter{},
+		tree: t, scanner: r.scanner, query: r.query, dir: d.Dir, driver: d.Driver, status: t.RuntimeStatusFile(d.Dir), nodes: fdinfo.Nodes(t, d.Dir), meter: &meter{},
 		device: gpu.Device{
 			ID: "pci-" + d.String(), Vendor: gpu.Intel, PCIAddress: d.String(), DriverVersion: driverVersion(t, d.Driver),
 		},
@@ -58,9 +58,6 @@ func (r *Reader) newCard(t kernel.Tree, d kernel.PCIDevice) *card {
 	c.ownSwitch = f.ownSwitch
 	if functions := t.Decimal(d.Dir, "sriov_numvfs"); functions != nil && *functions > 0 {
 		c.divided = true
-	}
-	if t.Machine() {
-		c.query = r.query
 	}
 	sources := map[string]string{"driver_version": "module version"}
 	if known {

@@ -17,7 +17,6 @@ type probe struct {
 	buf *[kernel.PageSize]byte
 
 	answered int // gave a value
-	absent   int // ENOENT
 	gone     int // ENODEV, ENXIO: the device was taken away
 	denied   int // EACCES, EPERM
 }
@@ -37,8 +36,6 @@ func (p *probe) bytes(path string) []byte {
 	switch {
 	case err == nil:
 		return p.buf[:n]
-	case errors.Is(err, fs.ErrNotExist):
-		p.absent++
 	case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO):
 		p.gone++
 	case errors.Is(err, fs.ErrPermission):

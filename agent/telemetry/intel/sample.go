@@ -67,7 +67,7 @@ const (
 // that went back (the driver was loaded again), and for one that comes too soon or too late after the one before.
 func (c *counter) advance(value float64, at time.Time) (perSecond float64, ok bool) {
 	before, elapsed := *c, at.Sub(c.at)
-	if !before.at.IsZero() && elapsed < minWindow && value >= before.value {
+	if !before.at.IsZero() && elapsed >= 0 && elapsed < minWindow && value >= before.value {
 		return 0, false
 	}
 	*c = counter{value, at}
