@@ -33,7 +33,7 @@ var captures = []struct {
 	}, gpu.Reading{
 		UtilizationPercent: ptr(0.), MemoryTotalBytes: ptr[uint64](4294967296), MemoryUsedBytes: ptr[uint64](1272893440),
 		SharedMemoryTotalBytes: ptr[uint64](31433977856), SharedMemoryUsedBytes: ptr[uint64](211398656),
-		Temperatures: celsius(25), PowerWatts: ptr(3.103), CoreClockMHz: ptr(800.), MemoryClockMHz: ptr(400.),
+		Temperatures: celsius(25), PowerWatts: ptr(3.103), CoreClockMHz: ptr(800.), MemoryClockMHz: ptr(400.), MediaPercent: ptr(0.),
 	}},
 	{"r7-240", "1", "0000:01:00.0", gpu.Device{
 		ID: "pci-0000:01:00.0", Name: "AMD Radeon R7 200 Series", MemoryBytes: ptr[uint64](2147483648),
@@ -73,14 +73,14 @@ var captures = []struct {
 		MemoryTotalBytes: ptr[uint64](17163091968), MemoryUsedBytes: ptr[uint64](668274688),
 		SharedMemoryTotalBytes: ptr[uint64](16786171904), SharedMemoryUsedBytes: ptr[uint64](62369792),
 		Temperatures: celsius(56, 59, 54), PowerWatts: ptr(36.), PowerLimitWatts: ptr(289.), CoreClockMHz: ptr(500.), MemoryClockMHz: ptr(1000.),
-		FanPercent: ptr(0.), FanRPM: ptr(0.), PCIeGeneration: ptr(4), PCIeWidth: ptr(16), Throttle: ptr(none),
+		FanPercent: ptr(0.), FanRPM: ptr(0.), PCIeGeneration: ptr(4), PCIeWidth: ptr(16), Throttle: ptr(none), MediaPercent: ptr(0.),
 	}},
 	{"rx7800xt", "1", "0000:03:00.0", gpu.Device{
 		ID: "pci-0000:03:00.0", Name: "AMD GPU 0x747E",
 	}, gpu.Reading{
 		UtilizationPercent: ptr(2.), MemoryUtilizationPercent: ptr(0.), // the second from gpu_metrics
 		Temperatures: celsius(24, 31, 48), PowerWatts: ptr(32.), PowerLimitWatts: ptr(236.), CoreClockMHz: ptr(2011.), MemoryClockMHz: ptr(456.),
-		FanPercent: ptr(89. / 255 * 100), FanRPM: ptr(868.), PCIeGeneration: ptr(4), PCIeWidth: ptr(16), Throttle: ptr(none),
+		FanPercent: ptr(89. / 255 * 100), FanRPM: ptr(868.), PCIeGeneration: ptr(4), PCIeWidth: ptr(16), Throttle: ptr(none), MediaPercent: ptr(0.),
 	}},
 	{"rx7900xtx", "0", "0000:03:00.0", gpu.Device{
 		ID: "pci-0000:03:00.0", Name: "AMD GPU 0x744C",
@@ -94,7 +94,7 @@ var captures = []struct {
 	}, gpu.Reading{
 		UtilizationPercent: ptr(3.), MemoryTotalBytes: ptr[uint64](536870912), MemoryUsedBytes: ptr[uint64](514580480),
 		SharedMemoryTotalBytes: ptr[uint64](16441004032), SharedMemoryUsedBytes: ptr[uint64](3946811392),
-		Temperatures: celsius(38), PowerWatts: ptr(9.087), CoreClockMHz: ptr(848.), MemoryClockMHz: ptr(836.), // no star in pp_dpm_mclk: gpu_metrics
+		Temperatures: celsius(38), PowerWatts: ptr(9.087), CoreClockMHz: ptr(848.), MemoryClockMHz: ptr(836.), MediaPercent: ptr(0.), // no star in pp_dpm_mclk: gpu_metrics
 	}},
 	{"vega56", "0", "0000:0b:00.0", gpu.Device{
 		ID: "pci-0000:0b:00.0", Name: "AMD Radeon RX Vega", Arch: "gfx900", ComputeCapability: "9.0", MemoryBytes: ptr[uint64](8573157376),
@@ -105,6 +105,46 @@ var captures = []struct {
 		FanPercent: ptr(0.), FanRPM: ptr(5.), PCIeGeneration: ptr(3), PCIeWidth: ptr(16),
 	}},
 }
+
+// captureLimits are the facts that those cards tell only while they are awake: by hand from vbios_version, hwmon's temp*_crit,
+// temp*_emergency and power1_cap_*, the highest levels of the pp_dpm tables and, of r7-240, max_link_*.
+var captureLimits = map[string]gpu.Device{
+	"phoenix": {FirmwareVersion: "113-PHXGENERIC-001", Limits: &gpu.Limits{CoreClockMHz: ptr(2700.), MemoryClockMHz: ptr(800.)}},
+	"r7-240":  {FirmwareVersion: "13-C86901_216", Limits: &gpu.Limits{SlowdownCelsius: ptr(120.), PCIeGeneration: ptr(3), PCIeWidth: ptr(8)}},
+	"rx5500xt": {FirmwareVersion: "xxx-xxx-xxx", Limits: &gpu.Limits{
+		SlowdownCelsius: ptr(110.), ShutdownCelsius: ptr(115.), MemoryCelsius: ptr(105.), PowerMinWatts: ptr(65.), PowerMaxWatts: ptr(156.), PowerDefaultWatts: ptr(130.),
+		CoreClockMHz: ptr(1900.), MemoryClockMHz: ptr(875.), PCIeGeneration: ptr(3), PCIeWidth: ptr(8),
+	}},
+	"rx580": {FirmwareVersion: "113-1E3871U-O4C", Limits: &gpu.Limits{
+		SlowdownCelsius: ptr(94.), PowerMaxWatts: ptr(201.), PowerDefaultWatts: ptr(155.), // a smallest power of 0 is none
+		CoreClockMHz: ptr(1366.), MemoryClockMHz: ptr(1750.), PCIeGeneration: ptr(3), PCIeWidth: ptr(16),
+	}},
+	"rx6600xt": {FirmwareVersion: "113-23L86HMD2-D02", Limits: &gpu.Limits{
+		SlowdownCelsius: ptr(100.), ShutdownCelsius: ptr(105.), MemoryCelsius: ptr(100.), PowerMinWatts: ptr(94.), PowerMaxWatts: ptr(100.), PowerDefaultWatts: ptr(100.),
+		MemoryClockMHz: ptr(875.), PCIeGeneration: ptr(3), PCIeWidth: ptr(8),
+	}},
+	"rx6900xt": {FirmwareVersion: "113-D4121EXT-CO1", Limits: &gpu.Limits{
+		SlowdownCelsius: ptr(100.), ShutdownCelsius: ptr(105.), MemoryCelsius: ptr(100.), PowerMaxWatts: ptr(332.), PowerDefaultWatts: ptr(289.),
+		CoreClockMHz: ptr(2660.), MemoryClockMHz: ptr(1000.), PCIeGeneration: ptr(4), PCIeWidth: ptr(16),
+	}},
+	"rx7800xt": {FirmwareVersion: "113-EXT90249-100", Limits: &gpu.Limits{
+		SlowdownCelsius: ptr(100.), ShutdownCelsius: ptr(105.), MemoryCelsius: ptr(108.), PowerMinWatts: ptr(212.), PowerMaxWatts: ptr(280.), PowerDefaultWatts: ptr(236.),
+		CoreClockMHz: ptr(2254.), MemoryClockMHz: ptr(1218.), PCIeGeneration: ptr(4), PCIeWidth: ptr(16),
+	}},
+	"rx7900xtx": {FirmwareVersion: "113-D70401XT-N11", Limits: &gpu.Limits{
+		SlowdownCelsius: ptr(100.), ShutdownCelsius: ptr(105.), MemoryCelsius: ptr(108.), PowerMinWatts: ptr(261.), PowerMaxWatts: ptr(333.), PowerDefaultWatts: ptr(290.),
+		CoreClockMHz: ptr(2219.), MemoryClockMHz: ptr(1249.), PCIeGeneration: ptr(4), PCIeWidth: ptr(16),
+	}},
+	"strixpoint": {FirmwareVersion: "113-STRIXEMU-001", Limits: &gpu.Limits{CoreClockMHz: ptr(2900.), MemoryClockMHz: ptr(1000.)}},
+	"vega56": {FirmwareVersion: "115-D050PIL-100", Limits: &gpu.Limits{
+		SlowdownCelsius: ptr(85.), ShutdownCelsius: ptr(90.), MemoryCelsius: ptr(95.), PowerMaxWatts: ptr(390.), PowerDefaultWatts: ptr(260.),
+		CoreClockMHz: ptr(1590.), MemoryClockMHz: ptr(920.), PCIeGeneration: ptr(3), PCIeWidth: ptr(16),
+	}},
+}
+
+// captureReplays are the counts of pcie_replay_count; the other captures have none. No capture has ras or io_links of a card, an
+// energy counter of a certain unit, or processes; none of their sources disagree.
+var captureReplays = map[string]uint64{"r7-240": 0, "rx580": 3, "rx6900xt": 0, "vega56": 0}
 
 var exact = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateApprox(0, 1e-9)}
 
@@ -125,7 +165,13 @@ func TestCaptures(t *testing.T) {
 			if _, err := os.Stat(kfd); err == nil {
 				m.copy("sys/class/kfd/kfd", kfd)
 			}
-			device, reading := m.only()
+			r, found := m.inventory()
+			if len(found.Devices) != 1 {
+				t.Fatalf("got %d devices, want 1", len(found.Devices))
+			}
+			device := found.Devices[0]
+			reading := read(t, r, device.ID)
+			c.device.FirmwareVersion, c.device.Limits = captureLimits[c.name].FirmwareVersion, captureLimits[c.name].Limits
 			c.device.Vendor, c.device.PCIAddress, c.device.DriverVersion = gpu.AMD, c.address, "in-tree 6.14.0"
 			if diff := cmp.Diff(c.device, device, exact, cmpopts.IgnoreFields(gpu.Device{}, "Sources")); diff != "" {
 				t.Errorf("device (-want +got):\n%s", diff)
@@ -134,6 +180,13 @@ func TestCaptures(t *testing.T) {
 				t.Errorf("reading (-want +got):\n%s", diff)
 			}
 			checkSources(t, device, reading)
+			want := gpu.Details{}
+			if count, ok := captureReplays[c.name]; ok {
+				want.PCIeReplays = &count
+			}
+			if diff := cmp.Diff(want, details(t, r, device.ID), cmpopts.IgnoreFields(gpu.Details{}, "Time")); diff != "" {
+				t.Errorf("details (-want +got):\n%s", diff)
+			}
 		})
 	}
 }
@@ -162,8 +215,8 @@ func TestRadeonDriverIsNoDevice(t *testing.T) { // trap 36
 	}
 }
 
-// Eight MI25 behind a BMC at card0; KFD order 43,47,83,87,03,07,1a,1d (traps 20, 21).
-func TestRootMI25x8(t *testing.T) {
+// Eight MI25 behind a BMC at card0; KFD order 43,47,83,87,03,07,1a,1d .
+func TestRootMI25x8(t *testing.T) { // traps 20, 21
 	t.Parallel()
 	r := New(fixture.Root(t, "amd-mi25x8"))
 	found := inventory(t, r)
@@ -185,6 +238,7 @@ func TestRootMI25x8(t *testing.T) {
 			ID: "GPU-c34f1a2b0000000" + string(rune('0'+i)), VendorIndex: &w.rank, Vendor: gpu.AMD, Name: "AMD Radeon Instinct MI25",
 			PCIAddress: w.address, Arch: "gfx900", ComputeCapability: "9.0", MultiprocessorCount: ptr(64),
 			MemoryBytes: ptr[uint64](17163091968), DriverVersion: "6.8.5",
+			FirmwareVersion: captureLimits["vega56"].FirmwareVersion, Limits: captureLimits["vega56"].Limits, // whose files the root is made of
 		}
 		if diff := cmp.Diff(device, found.Devices[i], cmpopts.IgnoreFields(gpu.Device{}, "Sources")); diff != "" {
 			t.Errorf("device %d (-want +got):\n%s", i, diff)
@@ -212,6 +266,8 @@ func TestRootMix3(t *testing.T) {
 	}
 	for i := range want {
 		want[i].Vendor, want[i].DriverVersion = gpu.AMD, "6.8.5"
+		capture := captureLimits[[]string{"vega56", "rx6900xt", "strixpoint"}[i]]
+		want[i].FirmwareVersion, want[i].Limits = capture.FirmwareVersion, capture.Limits
 	}
 	if diff := cmp.Diff(want, found.Devices, cmpopts.IgnoreFields(gpu.Device{}, "Sources")); diff != "" {
 		t.Errorf("devices (-want +got):\n%s", diff)

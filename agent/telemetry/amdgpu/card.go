@@ -2,31 +2,53 @@ package amdgpu
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"sync/atomic"
-	"syscall"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/fdinfo"
 	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
-// card is one physical device as the last Inventory saw it. Only the last two fields change afterwards.
+// card is one physical device as the last Inventory saw it. Only the fields from sensors on change afterwards.
 type card struct {
 	tree                kernel.Tree
 	device              gpu.Device
-	unique              uint64   // 0 when the card has no unique id
-	dir                 string   // real path of its PCI folder; "" when only KFD shows it
-	status              string   // power/runtime_status; "" when the kernel has none
-	banks               []string // KFD's used_memory
+	unique              uint64 // 0 when the card has no unique id
+	dir                 string // real path of its PCI folder; "" when only KFD shows it
+	status              string // power/runtime_status; "" when the kernel has none
+	graphics            graphics
+	parts               []part   // what KFD knows of it; several on a divided card
+	nodes               []string // its names in /dev/dri, those of its partitions left out
 	vramTotal, gttTotal *uint64
 	internalLink        bool // its own current_link_* don't show the slot's link
+	scanner             *fdinfo.Scanner
 
 	sensors     atomic.Pointer[sensors] // nil until the card was seen awake
 	fromMetrics atomic.Uint32           // bit by bit, which of metricsFields gpu_metrics ever filled
+	found       atomic.Pointer[found]   // what Details last saw, for Examine; nil before
+	track       *track
+}
+
+// part is a KFD node of a card: the whole card, or one of its partitions.
+type part struct {
+	id     string // of the partition; "" for the whole card
+	number int    // of the partition on its card
+	bank   string // KFD's used_memory; "" where the kernel has none
+	gpuID  string
+	node   string // its name in /dev/dri; "" when not known
+	links  []gpu.Link
+}
+
+// track is what the Reads and Details of a card remember from one to the next, over inventories too. They never run at once.
+type track struct {
+	absent    map[string]gpu.Absence // why the last Read had no value, by field
+	residency residency              // of the last Read's gpu_metrics
+	throttle  *gpu.Throttle          // what its counters told; nil before they told anything
+	lively    [3]bool                // sensors of gpu.Sensors that ever said something else than 0 °C
+	suspicion suspicion
 }
 
 // asleep says whether reading the card would wake it, or be refused.
@@ -38,8 +60,11 @@ func (c *card) asleep(p *probe) bool {
 func (c *card) carryOver(old *card) {
 	p := newProbe(c.tree)
 	defer p.release()
+	c.track = &track{}
 	if old != nil {
 		c.fromMetrics.Store(old.fromMetrics.Load())
+		c.found.Store(old.found.Load())
+		c.track = old.track
 	}
 	switch {
 	case c.dir == "":
@@ -48,6 +73,30 @@ func (c *card) carryOver(old *card) {
 	case old != nil && old.dir == c.dir:
 		c.sensors.Store(old.sensors.Load())
 	}
+	c.describeFacts()
+}
+
+// describeFacts fills what the driver tells of the device only while it is awake.
+func (c *card) describeFacts() {
+	s := c.sensors.Load()
+	if s == nil {
+		if c.dir != "" {
+			c.absent("limits", gpu.AbsentAsleep)
+			c.absent("firmware_version", gpu.AbsentAsleep)
+			c.absent("serial_number", gpu.AbsentAsleep)
+		}
+		return
+	}
+	d := &c.device
+	d.Limits, d.FirmwareVersion, d.SerialNumber, d.PartitionMode = s.limits, s.firmware, s.serial, s.partitionMode
+}
+
+// absent says why a static field has no value.
+func (c *card) absent(field string, why gpu.Absence) {
+	if c.device.Absent == nil {
+		c.device.Absent = map[string]gpu.Absence{}
+	}
+	c.device.Absent[field] = why
 }
 
 // measure reads everything once.
@@ -56,6 +105,7 @@ func (c *card) measure(ctx context.Context) (gpu.Reading, error) {
 	p := newProbe(c.tree)
 	defer p.release()
 	if c.asleep(p) {
+		c.track.suspicion = suspicion{}
 		return r, fmt.Errorf("AMD card %s: %w", c.device.PCIAddress, telemetry.ErrSuspended)
 	}
 	s := c.sensors.Load()
@@ -68,9 +118,12 @@ func (c *card) measure(ctx context.Context) (gpu.Reading, error) {
 		// hwmon's number changes when the driver is loaded again
 		p.reset()
 		r = gpu.Reading{MemoryTotalBytes: c.vramTotal, SharedMemoryTotalBytes: c.gttTotal}
-		c.sample(p, c.resurvey(), &r)
+		s = c.resurvey()
+		c.sample(p, s, &r)
 	}
-	if p.answered > 0 {
+	c.track.absent = p.absences
+	if p.answered > 0 && (p.absent == 0 || c.present()) { // KFD goes on to count the memory of a card that was taken out
+		c.suspect(ctx, s, &r)
 		return r, nil
 	}
 	return r, fmt.Errorf("AMD card %s: %w", c.device.PCIAddress, c.silence(p))
@@ -105,55 +158,4 @@ func (c *card) silence(p *probe) error {
 	default:
 		return telemetry.ErrUnsupported
 	}
-}
-
-// probe reads the files of one card once, and counts how they failed.
-type probe struct {
-	kernel.Tree
-	buf *[kernel.PageSize]byte
-
-	answered int // gave a value
-	absent   int // ENOENT
-	gone     int // ENODEV: the device was taken away
-	refused  int // EPERM: the driver doesn't want to
-	denied   int // EACCES: this user may not
-}
-
-func (p *probe) reset() { *p = probe{Tree: p.Tree, buf: p.buf} }
-
-// bytes gives what is in the file, in a buffer that the next call overwrites; none when there is no path or it can't be read.
-func (p *probe) bytes(path string) []byte {
-	if path == "" {
-		return nil
-	}
-	n, err := p.Read(path, p.buf[:])
-	switch {
-	case err == nil:
-		return p.buf[:n]
-	case isAbsent(err):
-		p.absent++
-	case errors.Is(err, syscall.ENODEV):
-		p.gone++
-	case errors.Is(err, syscall.EACCES):
-		p.denied++
-	case errors.Is(err, fs.ErrPermission):
-		p.refused++
-	}
-	return nil
-}
-
-func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
-
-// number reads a value and scales it to the unit; it counts only between low and high.
-func (p *probe) number(path string, unit, low, high float64) (float64, bool) {
-	b := p.bytes(path)
-	if b == nil {
-		return 0, false
-	}
-	v, ok := kernel.Number(b)
-	if v /= unit; !ok || v < low || v > high {
-		return 0, false
-	}
-	p.answered++
-	return v, true
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/fdinfo"
 	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
@@ -20,11 +22,19 @@ func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
 	found := telemetry.Found{}
 	before, cards := r.known(), map[string]*card{}
 	driver := driverVersion(t)
-	for _, p := range join(devices, readTopology(t)) {
+	if r.scanner == nil {
+		r.scanner = fdinfo.New(t, walkEvery)
+	}
+	topology := readTopology(t)
+	r.hidden.Store(int32(topology.hidden))
+	for _, p := range join(devices, topology.nodes) {
 		if err := ctx.Err(); err != nil {
 			return telemetry.Found{}, fmt.Errorf("inventory of AMD devices: %w", err)
 		}
-		c := r.newCard(t, p, driver, before, cards)
+		if r.tornOut(p) {
+			continue
+		}
+		c := r.newCard(t, p, topology, driver, before, cards)
 		cards[c.device.ID] = c
 		found.Devices = append(found.Devices, c.device)
 	}
@@ -33,6 +43,15 @@ func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
 	}
 	r.cards.Store(&cards)
 	return found, nil
+}
+
+// tornOut says whether the card was on the bus once and is there no more: KFD goes on to list it until its last process ends, but
+// it is lost. What the bus never showed is another matter: a container may hide it.
+func (r *Reader) tornOut(p physical) bool {
+	if p.pci != nil {
+		r.onBus[p.address] = true
+	}
+	return p.pci == nil && r.onBus[p.address]
 }
 
 // driverVersion gives the version of AMD's own module, else says that it is the kernel's.
@@ -47,9 +66,9 @@ func driverVersion(t kernel.Tree) string {
 }
 
 // newCard describes a card. before are the cards of the last inventory, others those already in this one.
-func (r *Reader) newCard(t kernel.Tree, p physical, driver string, before, others map[string]*card) *card {
+func (r *Reader) newCard(t kernel.Tree, p physical, all topology, driver string, before, others map[string]*card) *card {
 	g := p.graphics()
-	c := &card{tree: t, dir: "", device: gpu.Device{
+	c := &card{tree: t, graphics: g, scanner: r.scanner, device: gpu.Device{
 		Vendor: gpu.AMD, PCIAddress: p.address.String(), Arch: g.arch(), ComputeCapability: g.capability(), DriverVersion: driver,
 	}}
 	d := &c.device
@@ -57,7 +76,7 @@ func (r *Reader) newCard(t kernel.Tree, p physical, driver string, before, other
 	if p.pci != nil {
 		pci, c.dir = *p.pci, p.pci.Dir
 		c.vramTotal, c.gttTotal = t.Decimal(c.dir, "mem_info_vram_total"), t.Decimal(c.dir, "mem_info_gtt_total")
-		c.status = t.RuntimeStatusFile(c.dir)
+		c.status, c.nodes = t.RuntimeStatusFile(c.dir), fdinfo.Nodes(t, c.dir)
 	}
 	sources := map[string]string{}
 	d.MemoryBytes, sources["memory_bytes"] = c.vramTotal, "mem_info_vram_total"
@@ -65,13 +84,20 @@ func (r *Reader) newCard(t kernel.Tree, p physical, driver string, before, other
 		d.MemoryBytes, sources["memory_bytes"] = p.memory(), "KFD mem_banks"
 		c.vramTotal = d.MemoryBytes
 	}
-	c.banks = banks(p)
 	d.Unified = p.unified(c.vramTotal, c.gttTotal)
 	c.internalLink = g.major >= 9
 	named := r.names.card(t, pci)
 	d.Name, sources["name"] = named.text, named.source
 	r.identify(t, c, p, before, others)
 	r.placeInHIP(d, p, g)
+	c.parts = partsOf(d.ID, p, all)
+	c.nodes = slices.DeleteFunc(c.nodes, func(node string) bool {
+		return p.split() && slices.ContainsFunc(c.parts, func(part part) bool { return part.node == node })
+	})
+	if len(p.nodes) == 0 && all.hidden > 0 {
+		c.absent("vendor_index", gpu.AbsentNoPermission)
+		c.absent("multi_processor_count", gpu.AbsentNoPermission)
+	}
 	describeSources(d, sources, p, g)
 	c.carryOver(before[d.ID])
 	c.describeReadings(sources)
@@ -132,7 +158,7 @@ func (r *Reader) placeInHIP(d *gpu.Device, p physical, g graphics) {
 	for _, n := range p.nodes {
 		rank, number := n.rank, n.address().Function
 		part := gpu.Device{
-			ID: fmt.Sprintf("%s-p%d", d.ID, number), Vendor: gpu.AMD, Name: fmt.Sprintf("%s partition %d", d.Name, number),
+			ID: partitionID(d.ID, n), Vendor: gpu.AMD, Name: fmt.Sprintf("%s partition %d", d.Name, number),
 			PCIAddress: d.PCIAddress, Arch: n.graphics().arch(), ComputeCapability: n.graphics().capability(),
 			VendorIndex: &rank, DriverVersion: d.DriverVersion, Unified: d.Unified,
 		}
@@ -169,12 +195,39 @@ func describeSources(d *gpu.Device, sources map[string]string, p physical, g gra
 	sources["arch"], sources["compute_capability"] = source, source
 }
 
-// banks lists the files in which KFD counts the memory in use.
-func banks(p physical) (paths []string) {
+// partsOf lists the card's nodes, with what KFD names them by elsewhere.
+func partsOf(id string, p physical, all topology) (parts []part) {
 	for _, n := range p.nodes {
-		if n.used != "" {
-			paths = append(paths, n.used)
+		part := part{number: int(n.address().Function), bank: n.used, gpuID: n.gpuID}
+		if p.split() {
+			part.id = partitionID(id, n)
+		}
+		if n.renderMinor > 0 {
+			part.node = fmt.Sprintf("renderD%d", n.renderMinor)
+		}
+		for i, l := range n.links {
+			link := gpu.Link{Index: i, Kind: "XGMI", Active: l.enabled, PeerAddress: all.addressOf(l.to)}
+			if l.gigabytes > 0 {
+				link.GigabytesPerSecond = &l.gigabytes
+			}
+			part.links = append(part.links, link)
+		}
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// partitionID is the stable ID of the node as a partition of the card with that ID.
+func partitionID(card string, n node) string {
+	return fmt.Sprintf("%s-p%d", card, n.address().Function)
+}
+
+// addressOf gives the PCI address of the card with that node; "" for processors and nodes that can't be read.
+func (t topology) addressOf(id int) string {
+	for _, n := range t.nodes {
+		if n.id == id {
+			return n.cardAddress().String()
 		}
 	}
-	return paths
+	return ""
 }

@@ -155,6 +155,15 @@ func read(t testing.TB, r *Reader, id string) gpu.Reading {
 	return reading
 }
 
+func details(t testing.TB, r *Reader, id string) gpu.Details {
+	t.Helper()
+	d, err := r.Details(context.Background(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 // readError gives the error of a Read that must fail with it.
 func readError(t testing.TB, r *Reader, id string, want error) gpu.Reading {
 	t.Helper()

@@ -23,16 +23,51 @@ type link struct {
 
 // parseStarredLink gives the current level of a pp_dpm_pcie table, whose lines read "1: 8.0GT/s, x16 619Mhz *".
 func parseStarredLink(b []byte) (link, bool) {
-	return agreed(b, func(level []byte) (link, bool) {
-		speed, rest, _ := bytes.Cut(level, []byte(","))
-		rate, ok := leadingNumber(bytes.TrimSpace(speed), "gt/s")
-		rest, hasX := bytes.CutPrefix(bytes.TrimSpace(rest), []byte("x"))
-		if end := bytes.IndexByte(rest, ' '); end >= 0 {
-			rest = rest[:end]
+	return agreed(b, parseLink)
+}
+
+// parseLink reads "8.0GT/s, x16 619Mhz".
+func parseLink(level []byte) (link, bool) {
+	speed, rest, _ := bytes.Cut(level, []byte(","))
+	rate, ok := leadingNumber(bytes.TrimSpace(speed), "gt/s")
+	rest, hasX := bytes.CutPrefix(bytes.TrimSpace(rest), []byte("x"))
+	if end := bytes.IndexByte(rest, ' '); end >= 0 {
+		rest = rest[:end]
+	}
+	width, err := strconv.ParseUint(string(rest), 10, 8)
+	if !ok || !hasX || err != nil || width == 0 {
+		return link{}, false
+	}
+	return link{rate, int(width)}, true
+}
+
+// clockLevels gives the first level, which is the lowest that work is done at, and the highest of a pp_dpm_sclk or pp_dpm_mclk
+// table in MHz. The deep-sleep level "S:" is none. false when no level is above 0.
+func clockLevels(b []byte) (first, highest float64, ok bool) {
+	for line := range bytes.Lines(kernel.Trim(b)) {
+		number, level, numbered := bytes.Cut(line, []byte(":"))
+		mhz, valid := leadingNumber(bytes.TrimSpace(level), "mhz")
+		if !numbered || !valid || bytes.EqualFold(bytes.TrimSpace(number), []byte("s")) {
+			continue
 		}
-		width, err := strconv.ParseUint(string(rest), 10, 8)
-		return link{rate, int(width)}, ok && hasX && err == nil && width > 0
-	})
+		if string(bytes.TrimSpace(number)) == "0" {
+			first = mhz
+		}
+		highest = max(highest, mhz)
+	}
+	return first, highest, highest > 0
+}
+
+// fastestLevel gives the fastest level of a pp_dpm_pcie table, and of equally fast ones the widest; zero when it has none.
+func fastestLevel(b []byte) (best link) {
+	for line := range bytes.Lines(kernel.Trim(b)) {
+		_, level, _ := bytes.Cut(bytes.TrimSpace(bytes.TrimRight(line, "* \n")), []byte(":"))
+		l, ok := parseLink(bytes.TrimSpace(level))
+		if ok && (l.gigatransfers > best.gigatransfers || l.gigatransfers == best.gigatransfers && l.width > best.width) {
+			best = l
+		}
+	}
+	return best
 }
 
 // agreed parses every starred line of a pp_dpm table. Drivers star each level that equals the current value, so several stars

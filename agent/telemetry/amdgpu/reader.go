@@ -1,5 +1,5 @@
-// Package amdgpu reads AMD devices from what the kernel shows below a root folder: sysfs, hwmon and the KFD topology. It needs
-// no ROCm, opens no device node and never wakes a suspended card.
+// Package amdgpu reads AMD devices from what the kernel shows below a root folder: sysfs, hwmon, the KFD topology and the fdinfo
+// of processes. It needs no ROCm, opens no device node and never wakes a suspended card.
 //
 // Files are described in the kernel's documentation, Documentation/gpu/amdgpu/thermal.rst and driver-misc.rst.
 package amdgpu
@@ -8,8 +8,10 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/fdinfo"
 	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
@@ -18,14 +20,20 @@ import (
 type Reader struct {
 	root  string
 	read  func(path string, buf []byte) (int, error)
-	names names // of Inventory, which never runs twice at once
+	names names                   // of Inventory, which never runs twice at once
+	onBus map[kernel.Address]bool // cards that the bus ever showed; of Inventory too
 
-	cards atomic.Pointer[map[string]*card] // by Device.ID; a new map with each Inventory
+	scanner *fdinfo.Scanner                  // of Inventory, which hands it to the cards
+	cards   atomic.Pointer[map[string]*card] // by Device.ID; a new map with each Inventory
+	hidden  atomic.Int32                     // KFD nodes that the last Inventory was not allowed to read
 }
+
+// walkEvery is how often the processes of the machine are searched for new openings of a card.
+const walkEvery = 10 * time.Second
 
 // New reads below sysroot: "/" is this machine, another folder a capture of one. Nothing outside it is ever opened.
 func New(sysroot string) *Reader {
-	return &Reader{root: sysroot, read: kernel.ReadFile, names: names{found: map[model]string{}}}
+	return &Reader{root: sysroot, read: kernel.ReadFile, names: names{found: map[model]string{}}, onBus: map[kernel.Address]bool{}}
 }
 
 // Name gives "amdgpu".
@@ -36,6 +44,15 @@ func (r *Reader) known() map[string]*card {
 		return *cards
 	}
 	return nil
+}
+
+// Details reads of one card what is dear: its processes, errors, links and partitions. The same holds as for Read.
+func (r *Reader) Details(ctx context.Context, id string) (gpu.Details, error) {
+	c := r.known()[id]
+	if c == nil {
+		return gpu.Details{}, fmt.Errorf("AMD device %s: %w", id, telemetry.ErrLost)
+	}
+	return c.details(ctx)
 }
 
 // Read measures one card of the last Inventory. A suspended card is not touched: the Reading has its memory's size only, and

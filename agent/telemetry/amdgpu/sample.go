@@ -2,23 +2,15 @@ package amdgpu
 
 import (
 	"slices"
-	"sync"
 
 	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
-var buffers = sync.Pool{New: func() any { return new([kernel.PageSize]byte) }}
-
-func newProbe(t kernel.Tree) *probe {
-	return &probe{Tree: t, buf: buffers.Get().(*[kernel.PageSize]byte)}
-}
-
-func (p *probe) release() { buffers.Put(p.buf) }
-
 // values are what the pointers of one Reading lead to: one allocation for all of them.
 type values struct {
 	utilization, memoryUtilization  float64
+	media                           float64
 	vramUsed, gttUsed               uint64
 	power, powerLimit, core, memory float64
 	fanPercent, fanRPM              float64
@@ -48,19 +40,21 @@ const (
 // for what they lack.
 func (c *card) sample(p *probe, s *sensors, r *gpu.Reading) {
 	v := &values{}
-	sampleMemory(p, s, c.banks, v, r)
-	util, ok := p.number(s.busy, 1, 0, 100)
+	c.sampleMemory(p, s, v, r)
+	util, ok := p.field("utilization_percent", s.busy, 1, 0, 100)
 	set(&r.UtilizationPercent, &v.utilization, util, ok)
-	util, ok = p.number(s.memoryBusy, 1, 0, 100)
+	util, ok = p.field("memory_utilization_percent", s.memoryBusy, 1, 0, 100)
 	set(&r.MemoryUtilizationPercent, &v.memoryUtilization, util, ok)
-	sampleTemperatures(p, s, r)
-	watts, ok := p.number(s.power, 1e6, 0, maxWatts)
+	util, ok = p.field("media_percent", s.mediaBusy, 1, 0, 100)
+	set(&r.MediaPercent, &v.media, util, ok)
+	c.sampleTemperatures(p, s, r)
+	watts, ok := p.field("power_watts", s.power, 1e6, 0, maxWatts)
 	set(&r.PowerWatts, &v.power, watts, ok)
-	watts, ok = p.number(s.powerCap, 1e6, 0, maxWatts)
+	watts, ok = p.field("power_limit_watts", s.powerCap, 1e6, 0, maxWatts)
 	set(&r.PowerLimitWatts, &v.powerLimit, watts, ok && watts > 0) // 0 stands for no limit
-	mhz, ok := p.clock(s.coreClock, s.coreTable)
+	mhz, ok := p.clock("core_clock_mhz", s.coreClock, s.coreTable)
 	set(&r.CoreClockMHz, &v.core, mhz, ok)
-	mhz, ok = p.clock(s.memoryClock, s.memoryTable)
+	mhz, ok = p.clock("memory_clock_mhz", s.memoryClock, s.memoryTable)
 	set(&r.MemoryClockMHz, &v.memory, mhz, ok)
 	sampleFan(p, s, v, r)
 	c.sampleMetrics(p, s, v, r)
@@ -68,77 +62,91 @@ func (c *card) sample(p *probe, s *sensors, r *gpu.Reading) {
 }
 
 // sampleMemory reads the memory in use: of the card, or what KFD counts where there is nothing else.
-func sampleMemory(p *probe, s *sensors, banks []string, v *values, r *gpu.Reading) {
-	if used, ok := p.number(s.vramUsed, 1, 0, maxMemory); ok {
+func (c *card) sampleMemory(p *probe, s *sensors, v *values, r *gpu.Reading) {
+	if used, ok := p.field("memory_used_bytes", s.vramUsed, 1, 0, maxMemory); ok {
 		v.vramUsed = uint64(used)
 		r.MemoryUsedBytes = &v.vramUsed
 	} else if s.vramUsed == "" {
-		for _, bank := range banks {
-			if used, ok := p.number(bank, 1, 0, maxMemory); ok {
+		for _, part := range c.parts {
+			if used, ok := p.field("memory_used_bytes", part.bank, 1, 0, maxMemory); ok {
 				v.vramUsed += uint64(used)
 				r.MemoryUsedBytes = &v.vramUsed
 			}
 		}
 	}
-	if used, ok := p.number(s.gttUsed, 1, 0, maxMemory); ok {
+	if used, ok := p.field("shared_memory_used_bytes", s.gttUsed, 1, 0, maxMemory); ok {
 		v.gttUsed = uint64(used)
 		r.SharedMemoryUsedBytes = &v.gttUsed
 	}
 }
 
 // sampleTemperatures leaves out a sensor that says exactly 0 °C beside one of more than 20: so firmware answers for a sensor
-// that the board doesn't have (the memory of Navi 14).
-func sampleTemperatures(p *probe, s *sensors, r *gpu.Reading) {
+// that the board doesn't have (the memory of Navi 14). One that ever said something else is there, and may be at 0.
+func (c *card) sampleTemperatures(p *probe, s *sensors, r *gpu.Reading) {
 	if len(s.temperatures) == 0 {
 		return
 	}
 	warmest := 0.0
 	found := make([]gpu.Temperature, 0, len(s.temperatures))
 	for _, t := range s.temperatures {
-		if celsius, ok := p.number(t.path, 1000, minCelsius, maxCelsius); ok {
+		if celsius, ok := p.field("temperatures", t.path, 1000, minCelsius, maxCelsius); ok {
 			found = append(found, gpu.Temperature{Sensor: t.sensor, Celsius: celsius})
 			warmest = max(warmest, celsius)
+			if i := slices.Index(gpu.Sensors, t.sensor); celsius != 0 && i >= 0 {
+				c.track.lively[i] = true
+			}
 		}
 	}
-	r.Temperatures = slices.DeleteFunc(found, func(t gpu.Temperature) bool { return t.Celsius == 0 && warmest > 20 })
+	r.Temperatures = slices.DeleteFunc(found, func(t gpu.Temperature) bool {
+		return t.Celsius == 0 && warmest > 20 && !c.track.lively[slices.Index(gpu.Sensors, t.Sensor)]
+	})
+	if len(r.Temperatures) > 0 {
+		p.filled("temperatures")
+	}
 }
 
 // clock reads hwmon's frequency, else the starred level of the pp_dpm table, in MHz.
-func (p *probe) clock(hwmon, table string) (float64, bool) {
-	if mhz, ok := p.number(hwmon, 1e6, 0, maxMHz); ok {
+func (p *probe) clock(field, hwmon, table string) (float64, bool) {
+	if mhz, ok := p.field(field, hwmon, 1e6, 0, maxMHz); ok {
 		return mhz, true
 	}
 	mhz, ok := parseStarredClock(p.bytes(table))
 	if !ok || mhz > maxMHz {
+		p.note(field)
 		return 0, false
 	}
 	p.answered++
+	p.filled(field)
 	return mhz, true
 }
 
 func sampleFan(p *probe, s *sensors, v *values, r *gpu.Reading) {
-	rpm, turning := p.number(s.fan, 1, 0, maxRPM)
+	rpm, turning := p.field("fan_rpm", s.fan, 1, 0, maxRPM)
 	set(&r.FanRPM, &v.fanRPM, rpm, turning)
-	if pwm, ok := p.number(s.pwm, 1, 0, 255); ok {
+	if pwm, ok := p.field("fan_percent", s.pwm, 1, 0, 255); ok {
 		set(&r.FanPercent, &v.fanPercent, pwm/255*100, true)
 	} else if turning && s.fanMax > 0 {
 		set(&r.FanPercent, &v.fanPercent, min(100, rpm/s.fanMax*100), true)
+		p.filled("fan_percent")
 	}
 }
 
 // metricsFields are the fields that sampleMetrics can fill, as in JSON; the position is the bit in card.fromMetrics.
 var metricsFields = []string{"utilization_percent", "memory_utilization_percent", "power_watts", "core_clock_mhz",
-	"memory_clock_mhz", "fan_rpm", "temperatures", "throttle_reasons", "pcie_generation", "pcie_width"}
+	"memory_clock_mhz", "fan_rpm", "media_percent", "temperatures", "throttle_reasons", "pcie_generation", "pcie_width"}
 
 const (
-	fanBit, temperaturesBit, throttleBit = 1 << 5, 1 << 6, 1 << 7
-	linkBits                             = 1<<8 | 1<<9
+	fanBit, temperaturesBit, throttleBit = 1 << 5, 1 << 7, 1 << 8
+	linkBits                             = 1<<9 | 1<<10
 )
 
 // sampleMetrics reads gpu_metrics and fills what the other files lack.
 func (c *card) sampleMetrics(p *probe, s *sensors, v *values, r *gpu.Reading) {
-	m, ok := decodeMetrics(p.bytes(s.metrics))
+	m, ok := decodeMetrics(p.blob(s.metrics))
 	if !ok {
+		if s.metrics != "" && p.cause != "" {
+			p.note("throttle_reasons")
+		}
 		return
 	}
 	p.answered++
@@ -155,11 +163,13 @@ func (c *card) sampleMetrics(p *probe, s *sensors, v *values, r *gpu.Reading) {
 		{&r.CoreClockMHz, &v.core, m.coreMHz, maxMHz},
 		{&r.MemoryClockMHz, &v.memory, m.memoryMHz, maxMHz},
 		{&r.FanRPM, &v.fanRPM, m.fanRPM, maxRPM},
+		{&r.MediaPercent, &v.media, m.media, 100},
 	} {
 		passive := 1<<i == fanBit && s.fan == "" // of cards without a fan the table says 0
 		if *f.to == nil && f.value.known && f.value.value <= f.high && !passive {
 			set(f.to, f.slot, f.value.value, true)
 			filled |= 1 << i
+			p.filled(metricsFields[i])
 		}
 	}
 	if len(r.Temperatures) == 0 {
@@ -167,11 +177,12 @@ func (c *card) sampleMetrics(p *probe, s *sensors, v *values, r *gpu.Reading) {
 			if t.known && t.value > 0 && t.value <= maxCelsius {
 				r.Temperatures = append(r.Temperatures, gpu.Temperature{Sensor: gpu.Sensors[i], Celsius: t.value})
 				filled |= temperaturesBit
+				p.filled("temperatures")
 			}
 		}
 	}
-	if m.hasThrottle {
-		v.throttle = m.throttle
+	if t := c.throttled(m); t != nil {
+		v.throttle = *t
 		r.Throttle = &v.throttle
 		filled |= throttleBit
 	}
@@ -202,4 +213,20 @@ func (v *values) link(l link, r *gpu.Reading) {
 	}
 	v.width = l.width
 	r.PCIeWidth = &v.width
+}
+
+// throttled gives the reasons for which the card is slower than it could be: what the table says, else which of its counters went
+// up since the last Read; nil when neither tells.
+func (c *card) throttled(m metrics) *gpu.Throttle {
+	if m.hasThrottle {
+		return &m.throttle
+	}
+	if t, known := m.residency.since(c.track.residency); known {
+		c.track.throttle = &t
+	}
+	c.track.residency = m.residency
+	if m.residency == (residency{}) {
+		c.track.throttle = nil
+	}
+	return c.track.throttle
 }

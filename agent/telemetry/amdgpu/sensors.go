@@ -19,7 +19,14 @@ type sensors struct {
 	coreClock, memoryClock              string
 	fan, pwm                            string
 	fanMax                              float64 // RPM; 0 when not reported
-	linkSpeed, linkWidth                string  // the slot's link; only where it isn't the card's internal one
+	port                                string  // the PCI device that is in the slot: the card, or a switch of its own; "" when that can't be told
+	linkSpeed, linkWidth                string  // the slot's link
+	mediaBusy                           string
+	energy                              string // hwmon's, in µJ
+	replays                             string
+	ecc, rasFeatures                    string  // the memory's error counts, and which errors are counted
+	lowestClock                         float64 // MHz, the first level of coreTable; 0 when not reported
+	facts
 }
 
 type thermometer struct {
@@ -35,17 +42,23 @@ func survey(t kernel.Tree, dir string, internalLink, unified bool) *sensors {
 		busy: have("gpu_busy_percent"), memoryBusy: have("mem_busy_percent"),
 		vramUsed: have("mem_info_vram_used"), gttUsed: have("mem_info_gtt_used"),
 		coreTable: have("pp_dpm_sclk"), memoryTable: have("pp_dpm_mclk"), linkTable: have("pp_dpm_pcie"),
-		metrics: have("gpu_metrics"),
+		metrics: have("gpu_metrics"), mediaBusy: have("vcn_busy_percent"), replays: have("pcie_replay_count"),
 	}
-	if hwmon := findHwmon(t, dir); hwmon != "" {
+	if ras, err := t.ResolveIn(dir, "ras"); err == nil {
+		in := folder(t, ras)
+		s.ecc, s.rasFeatures = in("umc_err_count"), in("features")
+	}
+	hwmon := findHwmon(t, dir)
+	if hwmon != "" {
 		s.surveyHwmon(t, hwmon)
 	}
 	if unified {
 		s.linkTable = "" // there is no slot; some parts make up a link
-	} else if port := slot(t, dir, internalLink); port != "" {
-		have = folder(t, port)
+	} else if s.port = slot(t, dir, internalLink); s.port != "" {
+		have = folder(t, s.port)
 		s.linkSpeed, s.linkWidth = have("current_link_speed"), have("current_link_width")
 	}
+	s.facts = surveyFacts(t, dir, hwmon, s)
 	return s
 }
 
@@ -127,7 +140,7 @@ func (s *sensors) surveyHwmon(t kernel.Tree, dir string) {
 	if s.power = have("power1_average"); s.power == "" {
 		s.power = have("power1_input")
 	}
-	s.powerCap, s.fan, s.pwm = have("power1_cap"), have("fan1_input"), have("pwm1")
+	s.powerCap, s.fan, s.pwm, s.energy = have("power1_cap"), have("fan1_input"), have("pwm1"), have("energy1_input")
 	if v := t.Decimal(dir, "fan1_max"); v != nil {
 		s.fanMax = float64(*v)
 	}

@@ -1,6 +1,9 @@
 package amdgpu
 
-import "path/filepath"
+import (
+	"path/filepath"
+	"slices"
+)
 
 // describeReadings says from which file each measured value comes: the first that the card has, in sample's order, or
 // gpu_metrics where earlier Reads had to take it from there.
@@ -17,10 +20,11 @@ func (c *card) describeReadings(sources map[string]string) {
 		s = &sensors{}
 	}
 	put("memory_used_bytes", "mem_info_vram_used", s.vramUsed != "")
-	put("memory_used_bytes", "KFD used_memory", len(c.banks) > 0)
+	put("memory_used_bytes", "KFD used_memory", slices.ContainsFunc(c.parts, func(p part) bool { return p.bank != "" }))
 	put("shared_memory_used_bytes", "mem_info_gtt_used", s.gttUsed != "")
 	put("utilization_percent", "gpu_busy_percent", s.busy != "")
 	put("memory_utilization_percent", "mem_busy_percent", s.memoryBusy != "")
+	put("media_percent", "vcn_busy_percent", s.mediaBusy != "")
 	put("temperatures", "hwmon", len(s.temperatures) > 0)
 	put("power_watts", "hwmon "+base(s.power), s.power != "")
 	put("power_limit_watts", "hwmon power1_cap", s.powerCap != "")
@@ -35,6 +39,17 @@ func (c *card) describeReadings(sources map[string]string) {
 		put(field, "pp_dpm_pcie", s.linkTable != "")
 		put(field, "current_link_speed", s.linkSpeed != "")
 	}
+	put("limits", "hwmon and pp_dpm", s.limits != nil)
+	put("firmware_version", "vbios_version", s.firmware != "")
+	put("serial_number", "serial_number", s.serial != "")
+	put("partition_mode", "current_compute_partition", s.partitionMode != "")
+	put("energy_joules", "hwmon energy1_input", s.energy != "")
+	put("energy_joules", "gpu_metrics", s.metrics != "")
+	put("pcie_replays", "pcie_replay_count", s.replays != "")
+	put("ecc", "ras/umc_err_count", s.ecc != "")
+	put("links", "KFD io_links", slices.ContainsFunc(c.parts, func(p part) bool { return len(p.links) > 0 }))
+	put("links", "gpu_metrics", s.metrics != "")
+	put("processes", "KFD and fdinfo", len(c.parts)+len(c.nodes) > 0)
 	for i, field := range metricsFields {
 		if c.fromMetrics.Load()&(1<<i) != 0 {
 			sources[field] = "gpu_metrics"

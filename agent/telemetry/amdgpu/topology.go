@@ -1,6 +1,9 @@
 package amdgpu
 
 import (
+	"errors"
+	"io/fs"
+	"iter"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,8 +17,17 @@ type node struct {
 	id   int // N
 	rank int // among the GPU nodes by id: the index that HIP gives it
 	properties
-	memory uint64 // bytes of its memory banks; 0 when not reported
-	used   string // real path of the banks' used_memory; "" where the kernel has none
+	memory uint64   // bytes of its memory banks; 0 when not reported
+	used   string   // real path of the banks' used_memory; "" where the kernel has none
+	gpuID  string   // the number by which KFD's list of processes names it; "" when not reported
+	links  []ioLink // to other GPUs
+}
+
+// ioLink is a direct connection to the node of that id.
+type ioLink struct {
+	to        int
+	enabled   bool
+	gigabytes float64 // per second, in one direction; 0 when not reported
 }
 
 // properties is what muster uses of a node's properties file. Absent lines are 0.
@@ -25,6 +37,7 @@ type properties struct {
 	deviceID, location, domain     uint64
 	hasDomain                      bool
 	uniqueID                       uint64
+	renderMinor                    uint64 // N of /dev/dri/renderDN
 }
 
 // parseProperties reads lines "name value" with decimal values.
@@ -32,22 +45,27 @@ func parseProperties(text string) properties {
 	var p properties
 	fields := map[string]*uint64{
 		"cpu_cores_count": &p.cpuCores, "simd_count": &p.simdCount, "simd_per_cu": &p.simdPerCU, "gfx_target_version": &p.target,
-		"device_id": &p.deviceID, "location_id": &p.location, "domain": &p.domain, "unique_id": &p.uniqueID,
+		"device_id": &p.deviceID, "location_id": &p.location, "domain": &p.domain, "unique_id": &p.uniqueID, "drm_render_minor": &p.renderMinor,
 	}
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		field, known := fields[name]
-		if !known {
-			continue
+	for name, v := range namedNumbers(text) {
+		if field, known := fields[name]; known {
+			*field = v
+			p.hasDomain = p.hasDomain || name == "domain"
 		}
-		v, err := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
-		if err != nil {
-			continue
-		}
-		*field = v
-		p.hasDomain = p.hasDomain || name == "domain"
 	}
 	return p
+}
+
+// namedNumbers gives the lines "name value" whose values are decimal numbers.
+func namedNumbers(text string) iter.Seq2[string, uint64] {
+	return func(yield func(string, uint64) bool) {
+		for line := range strings.Lines(text) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if v, err := strconv.ParseUint(strings.TrimSpace(value), 10, 64); err == nil && !yield(name, v) {
+				return
+			}
+		}
+	}
 }
 
 // address is where the node's card stands on the PCI bus. On partitioned cards the function number is the partition's, and no
@@ -74,12 +92,18 @@ func (p properties) graphics() graphics {
 	return chips[p.deviceID]
 }
 
-// readTopology gives the GPU nodes in order of their ids. Nodes that can't be read are left out: in a container those are the
-// devices of others, and the ROCm runtime leaves them out of its numbering too.
-func readTopology(t kernel.Tree) []node {
+// topology is what KFD shows of the machine.
+type topology struct {
+	nodes  []node // the GPUs in order of their ids
+	hidden int    // nodes that this container may not read
+}
+
+// readTopology reads the GPU nodes. Nodes that can't be read are left out: in a container those are the devices of others, and
+// the ROCm runtime leaves them out of its numbering too.
+func readTopology(t kernel.Tree) topology {
 	dir, err := t.Resolve("sys/class/kfd/kfd/topology/nodes")
 	if err != nil {
-		return nil
+		return topology{}
 	}
 	var ids []int
 	for _, name := range t.List(dir) {
@@ -88,13 +112,16 @@ func readTopology(t kernel.Tree) []node {
 		}
 	}
 	slices.Sort(ids)
-	var nodes []node
+	var found topology
 	for _, id := range ids {
 		path, err := t.ResolveIn(dir, strconv.Itoa(id))
 		if err != nil {
 			continue
 		}
 		text, err := t.Text(filepath.Join(path, "properties"))
+		if errors.Is(err, fs.ErrPermission) {
+			found.hidden++
+		}
 		if err != nil {
 			continue
 		}
@@ -102,11 +129,41 @@ func readTopology(t kernel.Tree) []node {
 		if p.simdCount == 0 {
 			continue // a processor
 		}
-		n := node{id: id, rank: len(nodes), properties: p}
+		n := node{id: id, rank: len(found.nodes), properties: p, gpuID: t.Word(path, "gpu_id")}
 		n.memory, n.used = readBanks(t, path)
-		nodes = append(nodes, n)
+		if !n.graphics().partitionable() { // of cards that may be in 64 parts, gpu_metrics tells of the links
+			n.links = readLinks(t, path)
+		}
+		found.nodes = append(found.nodes, n)
 	}
-	return nodes
+	return found
+}
+
+// linkXGMI is CRAT_IOLINK_TYPE_XGMI of the kernel's kfd_crat.h.
+const linkXGMI = 11
+
+// readLinks gives the node's XGMI links.
+func readLinks(t kernel.Tree, dir string) []ioLink {
+	parent, err := t.ResolveIn(dir, "io_links")
+	if err != nil {
+		return nil
+	}
+	var links []ioLink
+	for _, name := range t.List(parent) {
+		path, err := t.ResolveIn(parent, name)
+		if err != nil {
+			continue
+		}
+		numbers := map[string]uint64{}
+		for name, v := range namedNumbers(t.Word(path, "properties")) {
+			numbers[name] = v
+		}
+		if numbers["type"] == linkXGMI && numbers["node_to"] < 1<<16 {
+			links = append(links, ioLink{int(numbers["node_to"]), numbers["flags"]&1 != 0, float64(numbers["max_bandwidth"]) / 1000})
+		}
+	}
+	slices.SortFunc(links, func(a, b ioLink) int { return a.to - b.to })
+	return links
 }
 
 // readBanks sums the node's own memory: heaps of type 1 (seen by the processor) and 2 (not).
@@ -123,14 +180,11 @@ func readBanks(t kernel.Tree, dir string) (bytes uint64, used string) {
 			continue
 		}
 		var heap, size uint64
-		for line := range strings.Lines(t.Word(bank, "properties")) {
-			key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-			v, err := strconv.ParseUint(value, 10, 64)
-			switch {
-			case err != nil:
-			case key == "heap_type":
+		for name, v := range namedNumbers(t.Word(bank, "properties")) {
+			switch name {
+			case "heap_type":
 				heap = v
-			case key == "size_in_bytes":
+			case "size_in_bytes":
 				size = v
 			}
 		}

@@ -25,6 +25,8 @@ type Clients struct {
 	Hidden int
 	// HidesOthers says that /proc does not even list other users' processes (its mount option hidepid).
 	HidesOthers bool
+	// Processes counts those that /proc lists; 0 when it lists none, as in a capture.
+	Processes int
 	// Cut says that there were more processes or files than are looked at.
 	Cut bool
 }
@@ -105,7 +107,7 @@ func (s *Scanner) Clients(ctx context.Context, nodes []string) (Clients, error) 
 	if err != nil {
 		return Clients{}, err
 	}
-	found := Clients{Hidden: w.hidden, HidesOthers: w.hidesOthers, Cut: w.cut}
+	found := Clients{Processes: w.processes, Hidden: w.hidden, HidesOthers: w.hidesOthers, Cut: w.cut}
 	buf := buffers.Get().(*[maxText]byte)
 	defer buffers.Put(buf)
 	seen := map[identity]bool{}

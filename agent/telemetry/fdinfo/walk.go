@@ -25,11 +25,11 @@ const (
 
 // walk is where every process has a DRM device open. It is never changed once it is made.
 type walk struct {
-	at               time.Time
-	nodes            map[string][]file // by name in /dev/dri
-	open             int
-	hidden           int
-	hidesOthers, cut bool
+	at                time.Time
+	nodes             map[string][]file // by name in /dev/dri
+	open              int
+	processes, hidden int
+	hidesOthers, cut  bool
 }
 
 type file struct {
@@ -80,6 +80,7 @@ func walkProcesses(ctx context.Context, t kernel.Tree) (*walk, error) {
 		}
 	}
 	slices.Sort(pids)
+	w.processes = len(pids)
 	w.hidesOthers = err == nil && len(pids) > 0 && pids[0] != 1
 	for _, pid := range pids {
 		if err := ctx.Err(); err != nil {

@@ -1,0 +1,168 @@
+package amdgpu
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"muster/agent/telemetry"
+	"muster/agent/telemetry/kernel"
+	"muster/shared/gpu"
+)
+
+// found is what the last Details of a card came upon that a person may want to know.
+type found struct {
+	disagreements  []gpu.Disagreement
+	hidden         string // Details.ProcessesHidden
+	unknownMetrics string // version of a gpu_metrics that could not be read; "" when it could
+}
+
+// Examine says what this machine's AMD cards need: the kernel module, what generators need of /dev, what a container hides, and
+// where two sources disagree. It is silent on a machine without AMD hardware.
+func (r *Reader) Examine(ctx context.Context) []telemetry.Finding {
+	t, err := kernel.OpenWith(r.root, r.read)
+	if err != nil {
+		return nil // Inventory says so
+	}
+	cards := r.sorted()
+	hidden := int(r.hidden.Load())
+	there := len(cards) > 0 || hidden > 0 || slices.ContainsFunc(kernel.ScanPCI(t), func(d kernel.PCIDevice) bool { return d.Vendor == kernel.VendorAMD })
+	if !there || ctx.Err() != nil {
+		return nil
+	}
+	findings := []telemetry.Finding{examineModule(t)}
+	if hidden > 0 {
+		findings = append(findings, telemetry.Finding{Level: telemetry.LevelNote, Subject: "/sys/class/kfd",
+			Text:  fmt.Sprintf("%d GPU(s) of the machine are not given to this container", hidden),
+			Costs: "they are not listed, or only in part", Mend: "docker run --device /dev/kfd --device /dev/dri"})
+	}
+	if _, err := os.Lstat(t.Path("dev")); err == nil {
+		findings = append(findings, examineNodes(t, cards)...)
+	}
+	for _, c := range cards {
+		findings = append(findings, c.examine()...)
+	}
+	return findings
+}
+
+// sorted gives the cards of the last Inventory by address.
+func (r *Reader) sorted() []*card {
+	var cards []*card
+	for _, c := range r.known() {
+		cards = append(cards, c)
+	}
+	slices.SortFunc(cards, func(a, b *card) int { return strings.Compare(a.device.PCIAddress, b.device.PCIAddress) })
+	return cards
+}
+
+func examineModule(t kernel.Tree) telemetry.Finding {
+	if _, err := t.Resolve("sys/module/amdgpu"); err != nil {
+		return telemetry.Finding{Level: telemetry.LevelFault, Subject: "amdgpu", Text: "the kernel module is not loaded",
+			Costs: "AMD cards can neither be read nor used", Mend: "sudo modprobe amdgpu"}
+	}
+	return telemetry.Finding{Level: telemetry.LevelOK, Subject: "amdgpu", Text: "kernel module " + driverVersion(t)}
+}
+
+// examineNodes looks at what generators open: muster itself reads sysfs alone.
+func examineNodes(t kernel.Tree, cards []*card) []telemetry.Finding {
+	findings := []telemetry.Finding{examineNode(t, "/dev/kfd", "programs that compute through ROCm (HIP) can't use AMD cards")}
+	for _, c := range cards {
+		for _, node := range c.allNodes() {
+			if strings.HasPrefix(node, "renderD") {
+				findings = append(findings, examineNode(t, "/dev/dri/"+node, fmt.Sprintf("programs can't use the card %s (%s)", c.device.PCIAddress, c.device.Name)))
+			}
+		}
+	}
+	return findings
+}
+
+// examineNode says whether this user may open a device node, without opening it: that would wake the card.
+func examineNode(t kernel.Tree, node, costs string) telemetry.Finding {
+	path := t.Path(strings.TrimPrefix(node, "/"))
+	info, err := os.Stat(path)
+	if err != nil {
+		mend := "sudo modprobe amdgpu; in a container: docker run --device /dev/kfd --device /dev/dri"
+		if !errors.Is(err, fs.ErrNotExist) {
+			mend = ""
+		}
+		return telemetry.Finding{Level: telemetry.LevelFault, Subject: node, Text: "it is not there", Costs: costs, Mend: mend}
+	}
+	const readWrite = 6
+	if syscall.Access(path, readWrite) == nil {
+		return telemetry.Finding{Level: telemetry.LevelOK, Subject: node, Text: "this user may open it"}
+	}
+	return telemetry.Finding{Level: telemetry.LevelFault, Subject: node, Text: "this user may not open it", Costs: costs, Mend: mendAccess(t, node, info)}
+}
+
+// mendAccess gives the command that lets this user open a node: to join the group that may.
+func mendAccess(t kernel.Tree, node string, info fs.FileInfo) string {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	const groupReadWrite = 0o060
+	if !ok || stat.Gid == 0 || info.Mode().Perm()&groupReadWrite != groupReadWrite {
+		return "sudo chgrp render " + node + " && sudo chmod g+rw " + node
+	}
+	if group := groupName(t, stat.Gid); group != "" {
+		return fmt.Sprintf("sudo usermod -aG %s $USER, then log in anew", group)
+	}
+	return fmt.Sprintf("in a container: docker run --group-add %d", stat.Gid)
+}
+
+// groupName looks a group up in etc/group; "" when it isn't there.
+func groupName(t kernel.Tree, gid uint32) string {
+	table, err := t.Big("etc/group", 1<<20)
+	if err != nil {
+		return ""
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(table)); lines.Scan(); {
+		fields := strings.Split(lines.Text(), ":")
+		if len(fields) >= 3 && fields[2] == fmt.Sprint(gid) && printable(fields[0]) {
+			return fields[0]
+		}
+	}
+	return ""
+}
+
+// examine says what is missing of one card, and what its sources disagree on.
+func (c *card) examine() []telemetry.Finding {
+	subject := c.device.Name + " " + c.device.PCIAddress
+	note := func(text, costs, mend string) telemetry.Finding {
+		return telemetry.Finding{Level: telemetry.LevelNote, Subject: subject, Text: text, Costs: costs, Mend: mend}
+	}
+	var findings []telemetry.Finding
+	if s := c.sensors.Load(); c.dir == "" {
+		findings = append(findings, note("only KFD shows the card, its folder in /sys/bus/pci is hidden", "everything but its memory is absent", "start the container with the machine's /sys"))
+	} else if s != nil && len(s.temperatures) == 0 && s.power == "" {
+		findings = append(findings, note("its sensors (hwmon) are not there", "temperature, power, fan and clocks are absent",
+			"look for amdgpu in the kernel log: the card's power management did not start"))
+	}
+	seen := c.found.Load()
+	if seen == nil {
+		return findings
+	}
+	if seen.unknownMetrics != "" {
+		findings = append(findings, note("gpu_metrics has version "+seen.unknownMetrics+", which muster does not know, or is cut", "throttle reasons and energy are absent", "update muster"))
+	}
+	if seen.hidden != "" {
+		findings = append(findings, note(seen.hidden, "the list of processes is not whole", ""))
+	}
+	for _, d := range seen.disagreements {
+		findings = append(findings, note(describeDisagreement(d), "the first is shown; it may be wrong", ""))
+	}
+	return findings
+}
+
+// describeDisagreement gives "power_watts: hwmon power1_average says 36, gpu_metrics says 61".
+func describeDisagreement(d gpu.Disagreement) string {
+	var words []string
+	for _, v := range d.Values {
+		words = append(words, fmt.Sprintf("%s says %.4g", v.Source, v.Value))
+	}
+	return d.Field + ": " + strings.Join(words, ", ")
+}
