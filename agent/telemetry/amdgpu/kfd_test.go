@@ -18,8 +18,8 @@ func kfdMachine(t *testing.T, elem ...string) machine {
 	return m
 }
 
-// An old kernel: no gfx_target_version, no domain; one real node and its copy with another unique id (trap 16).
-func TestKFDMI25OldKernel(t *testing.T) {
+// An old kernel: no gfx_target_version, no domain; one real node and its copy with another unique id.
+func TestKFDMI25OldKernel(t *testing.T) { // trap 16
 	t.Parallel()
 	r, found := kfdMachine(t, "mi25-oldkernel", "topology").inventory()
 	want := []gpu.Device{{ID: "GPU-c34ec50444dd0a6c", VendorIndex: ptr(0)}, {ID: "GPU-c34ec50444dd0a6d", VendorIndex: ptr(1)}}
@@ -61,8 +61,8 @@ func TestKFDMI210x8(t *testing.T) {
 	readError(t, r, found.Devices[0].ID, telemetry.ErrUnsupported)
 }
 
-// MI300X in CPX mode: 63 nodes (not 64) on 8 packages (trap 23).
-func TestKFDMI300XPartitions(t *testing.T) {
+// MI300X in CPX mode: 63 nodes (not 64) on 8 packages.
+func TestKFDMI300XPartitions(t *testing.T) { // trap 23
 	t.Parallel()
 	_, found := kfdMachine(t, "mi300x-cpx", "topology").inventory()
 	if len(found.Devices) != 8 {
@@ -95,11 +95,11 @@ func TestKFDMI300XPartitions(t *testing.T) {
 
 // The same with the cards on the bus: the partitions' function numbers are no PCI functions; the second card has a real
 // function 1, which is a card and not a partition.
-func TestPartitionsJoinCards(t *testing.T) {
+func TestPartitionsJoinCards(t *testing.T) { // trap 24
 	t.Parallel()
 	m := newMachine(t)
 	m.plain("0000:05:00.0", "0")
-	m.plain("0001:05:00.0", "1") // the same bus in another domain (trap 24)
+	m.plain("0001:05:00.0", "1") // the same bus in another domain
 	m.plain("0001:06:00.1", "2")
 	node := func(id, domain, location, unique string) {
 		m.node(id, "simd_count 80", "simd_per_cu 4", "gfx_target_version 90402", "device_id 29858", "domain "+domain, "location_id "+location, "unique_id "+unique)
@@ -131,6 +131,36 @@ func TestPartitionsJoinCards(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// MI308X: 32 GPU nodes, four partitions of 20 units and 48 GiB on each of eight packages in two PCI domains; the order of the nodes is
+// neither that of the addresses nor that of the render nodes.
+func TestKFDMI308Domains(t *testing.T) { // trap 24
+	t.Parallel()
+	m := newMachine(t)
+	buses := [2][4]uint{{0x0a, 0x80, 0xa4, 0xc8}, {0x0b, 0x81, 0xa5, 0xc9}}
+	for i := range 32 {
+		card, part := 7-i/4, i%4
+		id := fmt.Sprint(2 + i)
+		m.node(id, "simd_count 80", "simd_per_cu 4", "gfx_target_version 90402", "device_id 29858", fmt.Sprint("domain ", card/4),
+			fmt.Sprint("location_id ", buses[card/4][card%4]<<8|uint(part)), fmt.Sprint("unique_id ", 100+card), fmt.Sprint("drm_render_minor ", 128+8*card+part))
+		m.file("sys/class/kfd/kfd/topology/nodes/"+id+"/mem_banks/0/properties", "heap_type 1\nsize_in_bytes 51539607552\n")
+	}
+	_, found := m.inventory()
+	if len(found.Devices) != 8 {
+		t.Fatalf("got %d devices, want 8", len(found.Devices))
+	}
+	for i, d := range found.Devices {
+		want := fmt.Sprintf("%04x:%02x:00.0", i/4, buses[i/4][i%4])
+		if d.PCIAddress != want || d.ID != fmt.Sprintf("GPU-%016x", 100+i) || len(d.Partitions) != 4 || *d.MultiprocessorCount != 80 || *d.MemoryBytes != 4*51539607552 {
+			t.Errorf("device %d: got %s %s, %d partitions, %d units, %d bytes", i, d.ID, d.PCIAddress, len(d.Partitions), *d.MultiprocessorCount, *d.MemoryBytes)
+		}
+		for n, p := range d.Partitions {
+			if *p.VendorIndex != (7-i)*4+n || *p.MultiprocessorCount != 20 || *p.MemoryBytes != 51539607552 {
+				t.Errorf("device %d partition %d: got rank %d, %d units", i, n, *p.VendorIndex, *p.MultiprocessorCount)
+			}
+		}
 	}
 }
 

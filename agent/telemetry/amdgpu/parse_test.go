@@ -28,7 +28,7 @@ func TestParseStarredLink(t *testing.T) {
 	}
 }
 
-func TestDecodeTarget(t *testing.T) { // 17
+func TestDecodeTarget(t *testing.T) { // trap 17
 	t.Parallel()
 	for in, want := range map[uint64][2]string{
 		90000: {"gfx900", "9.0"}, 90006: {"gfx906", "9.0"}, 90010: {"gfx90a", "9.0"}, 90402: {"gfx942", "9.4"}, 100300: {"gfx1030", "10.3"},
@@ -41,7 +41,7 @@ func TestDecodeTarget(t *testing.T) { // 17
 	}
 }
 
-func TestMultiprocessors(t *testing.T) { // 19
+func TestMultiprocessors(t *testing.T) { // trap 19
 	t.Parallel()
 	for _, c := range []struct{ target, units, want int }{
 		{90000, 64, 64}, {90402, 304, 304}, {110000, 96, 48}, {110003, 12, 6}, {100300, 80, 40}, {120001, 64, 32},
@@ -62,6 +62,62 @@ func FuzzStarred(f *testing.F) {
 		}
 		if l, ok := parseStarredLink(b); ok && (l.width < 1 || l.width > 255) || !ok && l != (link{}) {
 			t.Errorf("%q: got link %+v, %v", b, l, ok)
+		}
+		if first, highest, ok := clockLevels(b); ok != (highest > 0) || first > highest {
+			t.Errorf("%q: got levels %v, %v, %v", b, first, highest, ok)
+		}
+		if l := fastestLevel(b); l != (link{}) && l.width < 1 {
+			t.Errorf("%q: got fastest link %+v", b, l)
+		}
+	})
+}
+
+func TestClockLevels(t *testing.T) { // trap 26
+	t.Parallel()
+	for _, c := range []struct {
+		in             string
+		first, highest float64
+		ok             bool
+	}{
+		{"0: 852Mhz *\n1: 991Mhz \n7: 1590Mhz \n", 852, 1590, true},
+		{"S: 19Mhz *\n0: 500Mhz \n1: 2400Mhz \n", 500, 2400, true},
+		{"0: 500Mhz\n1: 31Mhz *\n2: 2219Mhz\n", 500, 2219, true}, // the current clock stands between two levels
+		{"0: 0Mhz *\n1: 0Mhz *\n", 0, 0, false},
+		{"S: 19Mhz *\n", 0, 0, false},
+		{"\n", 0, 0, false}, {"", 0, 0, false}, {"nonsense", 0, 0, false},
+		{"0: 852Mhz\n\x001: 991Mhz", 852, 852, true},
+	} {
+		if first, highest, ok := clockLevels([]byte(c.in)); first != c.first || highest != c.highest || ok != c.ok {
+			t.Errorf("%q: got %v, %v, %v", c.in, first, highest, ok)
+		}
+	}
+}
+
+func TestFastestLevel(t *testing.T) { // trap 26
+	t.Parallel()
+	for in, want := range map[string]link{
+		"0: 2.5GT/s, x1 310Mhz \n1: 16.0GT/s, x16 619Mhz *\n": {16, 16},
+		"0: 8.0GT/s, x16 *\n1: 8.0GT/s, x8 *\n":               {8, 16},
+		"0: 8.0GT/s, x8\n1: 8.0GT/s, x16\n":                   {8, 16},
+		"":                                                    {}, "\n": {}, "0: x16 *\n": {}, "0: 2.5GT/s, x0\n": {},
+	} {
+		if got := fastestLevel([]byte(in)); got != want {
+			t.Errorf("%q: got %+v, want %+v", in, got, want)
+		}
+	}
+}
+
+func FuzzErrorCounts(f *testing.F) {
+	for _, s := range []string{"ue: 0\nce: 3\nde: 0\n", "feature mask: 0x1\numc: on", "ue:\nce: -1", "ue ce 5"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		uncorrected, corrected, ok := parseErrorCounts(text)
+		if ok != (uncorrected != nil || corrected != nil) {
+			t.Errorf("%q: got %v, %v, %v", text, uncorrected, corrected, ok)
+		}
+		if _, ok := parseFeatureMask(text); ok && !strings.HasPrefix(text, "feature mask:") {
+			t.Errorf("%q: taken for a mask", text)
 		}
 	})
 }

@@ -11,13 +11,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"muster/agent/fixture"
 	"muster/agent/telemetry"
 	"muster/shared/gpu"
 )
 
-// Numbers of traps are those of section 4 of the facts about telemetry.
-
-func TestConnectorsAndVirtualDisplaysAreSkipped(t *testing.T) { // 20
+func TestConnectorsAndVirtualDisplaysAreSkipped(t *testing.T) { // trap 20
 	t.Parallel()
 	m := newMachine(t)
 	m.plain("0000:1a:00.0", "1")
@@ -31,7 +30,7 @@ func TestConnectorsAndVirtualDisplaysAreSkipped(t *testing.T) { // 20
 	}
 }
 
-func TestUniqueID(t *testing.T) { // 22
+func TestUniqueID(t *testing.T) { // trap 22
 	t.Parallel()
 	const padded, address = "GPU-02150e7d042a1124", "pci-0000:1a:00.0"
 	for _, c := range []struct{ name, file, kfd, want string }{
@@ -60,7 +59,7 @@ func TestUniqueID(t *testing.T) { // 22
 	}
 }
 
-func TestEqualUniqueIDsStayApart(t *testing.T) { // 44
+func TestEqualUniqueIDsStayApart(t *testing.T) { // trap 44
 	t.Parallel()
 	m := newMachine(t)
 	m.file(m.plain("0000:1a:00.0", "0")+"/unique_id", "77\n")
@@ -88,7 +87,7 @@ func TestResetKeepsID(t *testing.T) {
 	}
 }
 
-func TestClocksFromTables(t *testing.T) { // 26
+func TestClocksFromTables(t *testing.T) { // trap 26
 	t.Parallel()
 	for _, c := range []struct {
 		name, table string
@@ -115,7 +114,7 @@ func TestClocksFromTables(t *testing.T) { // 26
 	}
 }
 
-func TestPower(t *testing.T) { // 27
+func TestPower(t *testing.T) { // trap 27
 	t.Parallel()
 	for _, c := range []struct {
 		name        string
@@ -146,7 +145,7 @@ func TestPower(t *testing.T) { // 27
 	}
 }
 
-func TestTemperaturesGoByLabel(t *testing.T) { // 28
+func TestTemperaturesGoByLabel(t *testing.T) { // trap 28
 	t.Parallel()
 	m := newMachine(t)
 	hwmon := m.plain("0000:1a:00.0", "0") + "/hwmon/hwmon4/"
@@ -159,7 +158,7 @@ func TestTemperaturesGoByLabel(t *testing.T) { // 28
 	}
 }
 
-func TestUtilisation(t *testing.T) { // 30
+func TestUtilisation(t *testing.T) { // trap 30
 	t.Parallel()
 	for _, c := range []struct {
 		name    string
@@ -217,7 +216,7 @@ func TestSourceOfWhatMetricsFilled(t *testing.T) {
 	}
 }
 
-func TestSuspended(t *testing.T) { // 31
+func TestSuspended(t *testing.T) { // trap 31
 	t.Parallel()
 	for _, c := range []struct {
 		status string // "" for no such file
@@ -273,7 +272,7 @@ func TestSleepKeepsSources(t *testing.T) {
 	}
 }
 
-func TestWhyNothingCanBeRead(t *testing.T) { // 31, 34, 38
+func TestWhyNothingCanBeRead(t *testing.T) { // traps 31, 34, 38
 	t.Parallel()
 	for _, c := range []struct {
 		err  syscall.Errno
@@ -303,7 +302,7 @@ func TestWhyNothingCanBeRead(t *testing.T) { // 31, 34, 38
 	}
 }
 
-func TestUnplugged(t *testing.T) { // 38
+func TestUnplugged(t *testing.T) { // trap 38
 	t.Parallel()
 	m := newMachine(t)
 	dir := m.plain("0000:1a:00.0", "0")
@@ -319,7 +318,7 @@ func TestUnplugged(t *testing.T) { // 38
 	readError(t, r, "pci-0000:1a:00.0", telemetry.ErrLost)
 }
 
-func TestUnifiedMemory(t *testing.T) { // 32
+func TestUnifiedMemory(t *testing.T) { // trap 32
 	t.Parallel()
 	for _, c := range []struct {
 		name, device string
@@ -348,7 +347,7 @@ func TestUnifiedMemory(t *testing.T) { // 32
 	}
 }
 
-func TestHwmonNumberChanges(t *testing.T) { // 33
+func TestHwmonNumberChanges(t *testing.T) { // trap 33
 	t.Parallel()
 	m := newMachine(t)
 	dir := m.plain("0000:1a:00.0", "0")
@@ -371,14 +370,14 @@ func TestHwmonNumberChanges(t *testing.T) { // 33
 	}
 }
 
-func TestKFDOfOthers(t *testing.T) { // 34
+func TestKFDOfOthers(t *testing.T) { // trap 34
 	t.Parallel()
 	m := newMachine(t)
 	m.plain("0000:1a:00.0", "0")
 	m.plain("0000:1b:00.0", "1")
-	m.node("0", "cpu_cores_count 8", "simd_count 0", "simd_per_cu 0") // 18
+	m.node("0", "cpu_cores_count 8", "simd_count 0", "simd_per_cu 0") // trap 18
 	m.node("1", "simd_count 256", "simd_per_cu 4", "domain 0", "location_id 6656")
-	m.node("2", "simd_count 256", "simd_per_cu 0", "domain 0", "location_id 6912") // 18
+	m.node("2", "simd_count 256", "simd_per_cu 0", "domain 0", "location_id 6912") // trap 18
 	r := New(m.root)
 	watch(r, func(path string) error {
 		if strings.Contains(path, "nodes/1/") {
@@ -395,7 +394,7 @@ func TestKFDOfOthers(t *testing.T) { // 34
 	}
 }
 
-func TestNames(t *testing.T) { // 35
+func TestNames(t *testing.T) { // trap 35
 	t.Parallel()
 	const amd = "# comment\n1.0.0\n6860,\t00,\tAMD Radeon Instinct MI25\n6860,\t04,\tAMD Radeon Instinct MI25x2\n"
 	const pci = "1001  Other\n\t6860  Not this\n1002  AMD\n\t6860  Vega 10 [Radeon Instinct MI25/MI25x2]\n\t\t1002 0c35  Radeon Instinct MI25 Board\n\t6861  Vega\n1003  Third\n"
@@ -423,7 +422,7 @@ func TestNames(t *testing.T) { // 35
 }
 
 // Things in place of a sysfs file that must neither hang nor leak out of the root.
-func TestHostileFiles(t *testing.T) { // 25, 42
+func TestHostileFiles(t *testing.T) { // traps 25, 42
 	t.Parallel()
 	outside := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(outside, []byte("77\n"), 0o644); err != nil {
@@ -474,7 +473,7 @@ func TestFoldersThatLeadOut(t *testing.T) {
 }
 
 // A second at 1 Hz costs one card few reads, and never opens pcie_bw, which sleeps.
-func TestReadsOfOneSecond(t *testing.T) { // 43
+func TestReadsOfOneSecond(t *testing.T) { // trap 43
 	t.Parallel()
 	m := newMachine(t)
 	dir := m.plain("0000:1a:00.0", "0")
@@ -511,9 +510,16 @@ func TestLinkPastTheCardsOwnSwitch(t *testing.T) {
 	bridge(port, "0x1478", "8.0", "8")
 	bridge(port+"/0000:02:00.0", "0x1479", "16.0", "16")
 	bridge(port+"/"+gpuAt, "0x744c", "16.0", "16")
+	for dir, most := range map[string][2]string{"sys/devices/pci0000:00/0000:00:01.0": {"32.0", "8"}, port: {"16.0", "16"}, port + "/" + gpuAt: {"32.0", "16"}} {
+		m.file(dir+"/max_link_speed", most[0]+" GT/s PCIe\n")
+		m.file(dir+"/max_link_width", most[1]+"\n")
+	}
 	m.file(port+"/"+gpuAt+"/uevent", "DRIVER=amdgpu\nPCI_CLASS=30000\nPCI_ID=1002:744C\n")
 	m.file(port+"/"+gpuAt+"/gpu_busy_percent", "1\n")
-	_, reading := m.only()
+	device, reading := m.only()
+	if diff := cmp.Diff(&gpu.Limits{PCIeGeneration: ptr(4), PCIeWidth: ptr(8)}, device.Limits); diff != "" {
+		t.Errorf("what card and slot can agree on (-want +got):\n%s", diff)
+	}
 	if reading.PCIeGeneration == nil || *reading.PCIeGeneration != 3 || *reading.PCIeWidth != 8 {
 		t.Errorf("got %v x%v, want generation 3 x8, the link of the slot", reading.PCIeGeneration, reading.PCIeWidth)
 	}
@@ -565,16 +571,38 @@ func TestReadsBesideInventories(t *testing.T) {
 	}
 }
 
+// The cost of one card of eight, on a machine with some processes.
 func BenchmarkRead(b *testing.B) {
-	m := newMachine(b)
-	dir := m.plain("0000:1a:00.0", "0")
-	m.file(dir+"/gpu_metrics", string(blob(1, 3, 120, nil)))
-	r := New(m.root)
-	inventory(b, r)
+	r := New(fixture.Root(b, "amd-mi25x8"))
+	id := inventory(b, r).Devices[2].ID
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := r.Read(context.Background(), "pci-0000:1a:00.0"); err != nil {
+		if _, err := r.Read(context.Background(), id); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func BenchmarkDetails(b *testing.B) {
+	root := machine{b, fixture.Root(b, "amd-mi25x8")}
+	for pid := range 100 {
+		root.opens(fmt.Sprint(pid+1), "3", "renderD128", fdinfoText("1", "1", "1", "1"))
+		root.file(fmt.Sprintf("sys/class/kfd/kfd/proc/%d/vram_1", pid+1), "1\n")
+	}
+	r := New(root.root)
+	id := inventory(b, r).Devices[2].ID
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.Details(context.Background(), id); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkInventory(b *testing.B) {
+	r := New(fixture.Root(b, "amd-mi25x8"))
+	b.ReportAllocs()
+	for b.Loop() {
+		inventory(b, r)
 	}
 }
