@@ -46,11 +46,11 @@ type static struct {
 // asleep says whether reading the device would wake it.
 func (c *card) asleep(p *probe) bool { return p.Asleep(c.status, p.buf[:]) }
 
-// look finds what an awake device has; of a sleeping one what was known stays.
+// look finds what an awake device has; of one that sleeps or is about to, what was known stays.
 func (c *card) look() {
 	p := newProbe(c.tree)
 	defer p.release()
-	if c.asleep(p) {
+	if c.asleep(p) || c.meter.resting.Load() {
 		return
 	}
 	c.sensors.Store(survey(c.tree, c))
@@ -66,7 +66,10 @@ func (c *card) measure(ctx context.Context) (gpu.Reading, error) {
 	defer p.release()
 	if c.asleep(p) {
 		c.meter.forget()
-		return r, fmt.Errorf("Intel GPU %s: %w", c.device.PCIAddress, telemetry.ErrSuspended)
+		return r, fmt.Errorf("%s device %s: %w", c.driver, c.device.PCIAddress, telemetry.ErrSuspended)
+	}
+	if last, ok := c.resting(ctx); ok {
+		return last, nil
 	}
 	s := c.sensors.Load()
 	if s == nil || c.moved(s) {
@@ -77,11 +80,12 @@ func (c *card) measure(ctx context.Context) (gpu.Reading, error) {
 	c.sampleMemory(p, &r)
 	c.sampleEngines(ctx, p, s, &r)
 	if p.answered > 0 {
+		c.leave(s, r)
 		return r, nil
 	}
 	c.meter.forget()
 	r = gpu.Reading{MemoryTotalBytes: c.memory.total, SharedMemoryTotalBytes: c.memory.shared}
-	return r, fmt.Errorf("Intel GPU %s: %w", c.device.PCIAddress, c.silence(p))
+	return r, fmt.Errorf("%s device %s: %w", c.driver, c.device.PCIAddress, c.silence(p))
 }
 
 // moved says whether the files went elsewhere: hwmon's number changes when the driver is loaded again.

@@ -18,22 +18,24 @@ func (c *card) details(ctx context.Context) (gpu.Details, error) {
 	p := newProbe(c.tree)
 	defer p.release()
 	if c.asleep(p) {
-		return gpu.Details{}, fmt.Errorf("Intel GPU %s: %w", c.device.PCIAddress, telemetry.ErrSuspended)
+		return gpu.Details{}, fmt.Errorf("%s device %s: %w", c.driver, c.device.PCIAddress, telemetry.ErrSuspended)
 	}
 	if !c.present() {
-		return gpu.Details{}, fmt.Errorf("Intel GPU %s: %w", c.device.PCIAddress, telemetry.ErrLost)
+		return gpu.Details{}, fmt.Errorf("%s device %s: %w", c.driver, c.device.PCIAddress, telemetry.ErrLost)
 	}
 	clients, err := c.scanner.Clients(ctx, c.nodes)
 	if err != nil {
-		return gpu.Details{}, fmt.Errorf("processes on Intel GPU %s: %w", c.device.PCIAddress, err)
+		return gpu.Details{}, fmt.Errorf("processes on %s device %s: %w", c.driver, c.device.PCIAddress, err)
 	}
 	d := gpu.Details{
 		Time: time.Now().UTC(), Processes: processes(clients, c.device.Unified), ProcessesHidden: c.hides(clients),
 		Absent: map[string]gpu.Absence{},
 	}
-	if s := c.sensors.Load(); s != nil {
+	if c.meter.resting.Load() {
+		set(&d.EnergyJoules, c.meter.energy.value, !c.meter.energy.at.IsZero())
+	} else if s := c.sensors.Load(); s != nil {
 		joules, ok := p.number(s.energy, 1e6, 0, 1<<53)
-		set(&d.EnergyJoules, joules, ok)
+		set(&d.EnergyJoules, joules, ok && joules > 0)
 	}
 	for field, share := range map[string]share{"utilization_percent": c.meter.looks.busy, "media_percent": c.meter.looks.media} {
 		if share.absent != "" {

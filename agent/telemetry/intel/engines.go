@@ -32,6 +32,9 @@ const (
 type meter struct {
 	energy counter
 	looks  looks
+	rest   rest
+	// resting says that the device is left alone; Inventory looks at it too.
+	resting atomic.Bool
 	// unknown is why the last look gave no utilisation, for Examine beside Reads; "" when it gave one.
 	unknown atomic.Pointer[gpu.Absence]
 }
@@ -50,7 +53,10 @@ type share struct {
 }
 
 // forget makes the next reading the first one: nobody knows what happened in between.
-func (m *meter) forget() { m.energy, m.looks = counter{}, looks{} }
+func (m *meter) forget() {
+	m.energy, m.looks, m.rest = counter{}, looks{}, rest{}
+	m.resting.Store(false)
+}
 
 // sampleEngines fills the utilisation. Engines' work is told by client, and of other users' clients nothing is told without
 // CAP_SYS_PTRACE. So there are two bounds: they worked at least as long as for the clients that can be seen, and at most as long as

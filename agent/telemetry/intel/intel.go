@@ -61,11 +61,12 @@ func (r *Reader) card(id string) (*card, error) {
 			return c, nil
 		}
 	}
-	return nil, fmt.Errorf("Intel device %s: %w", id, telemetry.ErrLost)
+	return nil, fmt.Errorf("GPU %s: %w", id, telemetry.ErrLost)
 }
 
 // Read measures one device of the last Inventory. A suspended one is not touched: the Reading has its memory's size only, and
-// the error wraps telemetry.ErrSuspended. Power and utilisation are means since an earlier Read: the first Read has none.
+// the error wraps telemetry.ErrSuspended. One that nobody uses, and that could sleep, is now and then left alone for some seconds, at
+// most maxRest, so that it can: Read gives its last values then. Power and utilisation are means since an earlier Read: the first Read has none.
 func (r *Reader) Read(ctx context.Context, id string) (gpu.Reading, error) {
 	c, err := r.card(id)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 const (
 	minCelsius = -60
 	maxCelsius = 200
-	maxWatts   = 10_000
+	maxWatts   = 2_000
 	maxMHz     = 20_000
 	maxRPM     = 100_000
 	maxMemory  = 1 << 50
@@ -24,7 +24,7 @@ func (s *sensors) sample(p *probe, m *meter, r *gpu.Reading) {
 			r.Temperatures = append(r.Temperatures, gpu.Temperature{Sensor: t.sensor, Celsius: celsius})
 		}
 	}
-	if joules, ok := p.number(s.energy, 1e6, 0, 1<<53); ok {
+	if joules, ok := p.number(s.energy, 1e6, 0, 1<<53); ok && joules > 0 { // xe says 0 when it could not ask
 		watts, ok := m.energy.advance(joules, time.Now())
 		set(&r.PowerWatts, watts, ok && watts <= maxWatts)
 	}

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
@@ -25,6 +26,7 @@ type sensors struct {
 	linkWidth       string
 	limits          *gpu.Limits
 	hwmon           bool
+	sleepDelay      time.Duration // 0 when it does not sleep
 }
 
 type thermometer struct {
@@ -47,7 +49,7 @@ func open(t kernel.Tree, dir string) folder {
 
 // survey finds the files. It reads labels and limits, which the drivers keep in memory, so that nothing waits for the firmware.
 func survey(t kernel.Tree, c *card) *sensors {
-	s := &sensors{}
+	s := &sensors{sleepDelay: sleepDelay(t, c.dir)}
 	limits := gpu.Limits{}
 	s.surveyHwmon(t, findHwmon(t, c.dir, c.driver), &limits)
 	if c.driver == "xe" {
