@@ -38,13 +38,14 @@ func watch(ctx context.Context, config *agent.Config, hardware agent.Hardware, l
 	defer stop()
 	var failed error
 	enough := false
-	sampler := telemetry.NewSampler(telemetry.Config{
-		Readers: hardware.Readers, Host: hardware.Host, Interval: config.Interval, StartWindow: wholeLook, Log: log,
+	var sampler *telemetry.Sampler
+	sampler = telemetry.NewSampler(telemetry.Config{
+		Readers: hardware.Readers, Host: hardware.Host, Interval: config.Interval, StartWindow: wholeLook, DescribeProcesses: hardware.DescribeProcesses, Log: log,
 		Publish: func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) {
 			if enough {
 				return
 			}
-			if enough, failed = show(look{inventory: inventory, snapshot: snapshot}); enough || failed != nil {
+			if enough, failed = show(look{inventory, snapshot, sampler.Report()}); enough || failed != nil {
 				enough = true
 				stop()
 			}
