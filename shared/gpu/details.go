@@ -45,6 +45,9 @@ type Details struct {
 	Disagreements []Disagreement `json:"disagreements,omitempty"`
 	// Absent says by field name, of Reading and Details as in JSON, why a value is not there. It goes before Device.Absent.
 	Absent map[string]Absence `json:"absent,omitempty"`
+	// ThermalMarginCelsius is how much hotter the device may get before it slows down (NVIDIA's T.Limit); nil when not reported. It
+	// is not the difference of a limit and a temperature shown elsewhere: it has sensors of its own.
+	ThermalMarginCelsius *float64 `json:"thermal_margin_celsius,omitempty"`
 }
 
 // MaxFaults bounds Details.Faults.
