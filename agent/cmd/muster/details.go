@@ -19,7 +19,8 @@ func printDetails(text *strings.Builder, l look) {
 	for i, device := range l.inventory.Devices {
 		r, d := reading(l.snapshot, l.inventory, i), l.details(i)
 		fmt.Fprintf(text, "\n%s  %s  %s\n", device.Index.Label(), device.Name, device.ID)
-		table := tabwriter.NewWriter(text, 2, 0, 2, ' ', 0)
+		var rows strings.Builder
+		table := tabwriter.NewWriter(&rows, 2, 0, 2, ' ', 0)
 		for _, row := range deviceRows(device, r, d) {
 			value, from := row.value, device.Sources[row.field]
 			switch {
@@ -30,13 +31,12 @@ func printDetails(text *strings.Builder, l look) {
 			case r.IsSuspect(row.field):
 				value += " (suspect: other values contradict it)"
 			}
-			fmt.Fprintf(table, "  %s\t%s", row.label, value)
-			if from != "" {
-				fmt.Fprintf(table, "\t%s", from)
-			}
-			fmt.Fprintln(table)
+			fmt.Fprintf(table, "  %s\t%s\t%s\n", row.label, value, from)
 		}
 		table.Flush()
+		for line := range strings.Lines(rows.String()) {
+			text.WriteString(strings.TrimRight(line, " \n") + "\n")
+		}
 		writeParts(text, device, d)
 	}
 }
