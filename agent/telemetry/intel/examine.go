@@ -11,7 +11,7 @@ import (
 	"muster/shared/gpu"
 )
 
-// Examine says for each device what keeps a value from being read. Of a sleeping device it says only that. It opens nothing.
+// Examine says for each device what keeps a value from being read. Of a sleeping device it says only that. It opens no device node.
 func (r *Reader) Examine(ctx context.Context) []telemetry.Finding {
 	var findings []telemetry.Finding
 	for _, c := range r.known() {

@@ -41,7 +41,7 @@ func TestCounter(t *testing.T) {
 }
 
 // Energy, its limit and its default are of one channel: the card's where its energy is told, else the package's.
-func TestPowerChannel(t *testing.T) { // trap 27
+func TestPowerChannel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, c := range map[string]struct {
 			files            map[string]string

@@ -49,7 +49,7 @@ func TestInventory(t *testing.T) { // trap 44
 	}
 }
 
-func TestNames(t *testing.T) { // trap 35
+func TestNames(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	m.integrated()
@@ -68,7 +68,7 @@ func TestNames(t *testing.T) { // trap 35
 	}
 }
 
-func TestRead(t *testing.T) { // traps 27, 28, 33
+func TestRead(t *testing.T) { // traps 28, 33
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
 		arc, old, processor := m.battlemage(), m.alchemist(), m.integrated()
