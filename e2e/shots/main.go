@@ -15,17 +15,21 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"muster/e2e/harness"
+	"muster/e2e/stage"
 	"muster/shared/job"
 )
 
 // scene is a state of the page: how the agent is started and what is done before the picture is taken.
 type scene struct {
-	name  string
-	flags []string
+	name    string
+	flags   []string
+	staged, // the agent is made up, for what none here can show
 	paired,
 	stop bool // stop the agent before the picture
 	jobs  []job.Spec
-	ready string // JavaScript that is true when the picture can be taken
+	ready string // JavaScript that is true when act can be done
+	act   string // JavaScript that a person's clicks would do; "" for none
+	done  string // JavaScript that is true when the picture can be taken; "" for when act is done
 }
 
 const connected = `document.querySelector("#connection")?.dataset.state == "connected"`
@@ -52,6 +56,7 @@ func scenes(sysroot string) []scene {
 			ready: `document.querySelector("#connection")?.dataset.state != "connected"`,
 		},
 	}
+	list = append(list, details()...)
 	if sysroot != "" {
 		list = append(list, scene{name: "captured", flags: []string{"--sysroot", sysroot}, paired: true, ready: connected + ` && document.querySelectorAll("[data-device]").length > 1`})
 	}
@@ -83,43 +88,28 @@ func main() {
 }
 
 func take(browser context.Context, s scene, out string) error {
-	data, err := os.MkdirTemp("", "muster-shots-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(data)
-	agent, err := harness.Start(data, s.flags...)
-	if err != nil {
-		return err
-	}
-	defer agent.Stop()
 	page, closePage, err := harness.NewPage(browser)
 	if err != nil {
 		return err
 	}
 	defer closePage()
-	url := agent.URL
-	if s.paired {
-		url = agent.Link
+	end, err := set(page, s)
+	if end != nil {
+		defer end()
 	}
-	if err := page.Navigate(url); err != nil {
+	if err != nil {
 		return err
-	}
-	for _, spec := range s.jobs {
-		if _, err := agent.Do(page.Context, "POST", "/api/v1/jobs", spec, nil); err != nil {
-			return err
-		}
-	}
-	if s.stop {
-		if err := page.Until(connected+` && document.querySelectorAll("[data-image]").length >= 2`, time.Minute); err != nil {
-			return err
-		}
-		if err := agent.Stop(); err != nil {
-			return err
-		}
 	}
 	if err := page.Until(s.ready, 2*time.Minute); err != nil {
 		log.Printf("%s: %v", s.name, err) // a picture of what is there instead tells more
+	}
+	for _, step := range []string{s.act, s.done} {
+		if step == "" {
+			continue
+		}
+		if err := page.Until("Boolean("+step+")", time.Minute); err != nil {
+			log.Printf("%s: %v", s.name, err)
+		}
 	}
 	for _, size := range []struct {
 		name          string
@@ -138,12 +128,57 @@ func take(browser context.Context, s scene, out string) error {
 	return nil
 }
 
+// set opens the page of a scene; end takes down what it needed.
+func set(page *harness.Page, s scene) (end func(), err error) {
+	if s.staged {
+		made, err := stage.Open(stage.Waves, stage.Machine(time.Now().UTC())...)
+		if err != nil {
+			return nil, err
+		}
+		return made.Close, page.Navigate(made.URL)
+	}
+	data, err := os.MkdirTemp("", "muster-shots-")
+	if err != nil {
+		return nil, err
+	}
+	agent, err := harness.Start(data, s.flags...)
+	if err != nil {
+		return nil, err
+	}
+	end = func() {
+		agent.Stop()
+		os.RemoveAll(data)
+	}
+	url := agent.URL
+	if s.paired {
+		url = agent.Link
+	}
+	if err := page.Navigate(url); err != nil {
+		return end, err
+	}
+	for _, spec := range s.jobs {
+		if _, err := agent.Do(page.Context, "POST", "/api/v1/jobs", spec, nil); err != nil {
+			return end, err
+		}
+	}
+	if s.stop {
+		if err := page.Until(connected+` && document.querySelectorAll("[data-image]").length >= 2`, time.Minute); err != nil {
+			return end, err
+		}
+		return end, agent.Stop()
+	}
+	return end, nil
+}
+
 func picture(page *harness.Page, width, height int64, scheme, path string) error {
 	if err := chromedp.Do(page.Context, chromedp.EmulateViewport(width, height)); err != nil {
 		return err
 	}
 	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
 	if _, err := chromedp.Call(page.Context, emulation.SetEmulatedMedia, media); err != nil {
+		return err
+	}
+	if _, err := harness.Eval[bool](page, `(document.activeElement?.blur(), scrollTo({top: 0, behavior: "instant"}), true)`); err != nil {
 		return err
 	}
 	// Two animation frames, so that the new size and colours are painted.

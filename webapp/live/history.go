@@ -17,7 +17,7 @@ import (
 // chooses the resolution by it.
 type PastQuery struct {
 	Device   gpu.Ref
-	Metric   string
+	Metric   gpu.Metric
 	From, To time.Time
 	Points   int
 }
@@ -25,7 +25,7 @@ type PastQuery struct {
 // Path is the address that answers the query.
 func (q PastQuery) Path() string {
 	values := url.Values{
-		"device": {q.Device.String()}, "metric": {q.Metric}, "points": {strconv.Itoa(q.Points)},
+		"device": {q.Device.String()}, "metric": {string(q.Metric)}, "points": {strconv.Itoa(q.Points)},
 		"from": {strconv.FormatInt(q.From.Unix(), 10)}, "to": {strconv.FormatInt(q.To.Unix(), 10)},
 	}
 	return "/api/v1/history?" + values.Encode()

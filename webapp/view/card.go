@@ -11,49 +11,50 @@ import (
 
 // cardIDs are the ids of what is painted on a card.
 type cardIDs struct {
-	title, age, util, used, total, bar, temp, tone, power, line, area, step, progress string
+	title, age, util, doubt, used, total, bar, shared, temp, tone, power, line, area, step, progress string
 }
 
 func idsOf(key string) cardIDs {
 	p := "g" + key + "-"
-	return cardIDs{p + "title", p + "age", p + "util", p + "used", p + "total", p + "bar", p + "temp", p + "tone", p + "power", p + "line", p + "area", p + "step", p + "progress"}
+	return cardIDs{p + "title", p + "age", p + "util", p + "doubt", p + "used", p + "total", p + "bar", p + "shared", p + "temp", p + "tone", p + "power", p + "line", p + "area", p + "step", p + "progress"}
 }
 
 func (p *Page) renderCard(d *gpu.Device) app.UI {
 	ids := idsOf(d.Index.String())
 	reading, ok := p.state.Reading(d.Index)
-	r := read(d, reading, ok)
+	r := p.read(d)
 	working := p.running[d.Index]
+	details := p.state.Details(d.Index)
+	about := &whence{d, &reading, &details}
 	badge, tone := r.badge, string(reading.State)
 	if working != nil && (!ok || reading.State.Usable()) {
 		badge, tone = "generating", "busy"
 	}
-	return el("article", "card", at{"data-device", d.Index.String(), "data-state", tone, "aria-labelledby", ids.title},
+	return el("article", "card", at{"id", "card-" + d.Index.String(), "data-device", d.Index.String(), "data-state", tone, "aria-labelledby", ids.title},
 		el("div", "card-head", nil,
 			el("h3", "", at{"id", ids.title}, text(d.Index.Label())),
-			el("div", "badges", nil, simulatedBadge(d.Simulated), el("span", "badge state", nil, text(badge))),
-			el("p", "card-name", at{"title", deviceDetails(d)}, text(d.Name))),
+			el("div", "badges", nil, simulatedBadge(d.Simulated), faultBadge(&details, p.now()), el("span", "badge state", nil, text(badge))),
+			el("p", "card-name", at{"title", d.Name}, text(cardName(d))),
+			p.renderOpener(d)),
 		renderHint(d, r, ids),
 		el("div", "card-gauge", nil,
-			el("div", "", nil, el("p", "reading", nil, measured(ids.util, r.utilization), el("span", "unit", nil, text(" %")), el("span", "label", nil, text("utilisation")))),
+			el("div", "", nil, el("p", "reading", nil, measured(ids.util, r.utilization), el("span", "unit", nil, text(" %")), el("span", "doubt", at{"id", ids.doubt, "title", suspicion}, text(r.doubt)), el("span", "label", nil, text("utilisation")))),
 			p.renderTrend(ids)),
-		renderMemory(ids, r),
+		renderMemory(d, ids, r),
 		el("dl", "facts", nil,
 			fact("Temperature", el("span", "health", at{"id", ids.tone, "data-health", string(r.health)}, measured(ids.temp, r.temperature))),
 			fact("Power", measured(ids.power, r.power)),
-			fact("Compute capability", measured("", orAbsent(reported(d.ComputeCapability), unreported))),
-			fact("Multiprocessors", measured("", multiprocessors(d)))),
+			fact("Compute capability", measured("", about.value("compute_capability", d.ComputeCapability))),
+			fact("Multiprocessors", measured("", about.value("multi_processor_count", optionalCount(d.MultiprocessorCount))))),
 		p.renderWork(d.Index, working, ids))
 }
 
-func deviceDetails(d *gpu.Device) string {
-	details := d.Name
-	for _, more := range []string{d.Arch, d.PCIAddress, d.ID, "driver " + d.DriverVersion} {
-		if more != "" && more != "driver " {
-			details += " · " + more
-		}
+// cardName is the device's name, and into how many parts it is divided.
+func cardName(d *gpu.Device) string {
+	if len(d.Partitions) == 0 {
+		return d.Name
 	}
-	return details
+	return d.Name + " · " + plural(len(d.Partitions), "partition", "partitions")
 }
 
 func simulatedBadge(simulated bool) app.UI {
@@ -61,16 +62,6 @@ func simulatedBadge(simulated bool) app.UI {
 		return nothing()
 	}
 	return el("span", "badge simulated", at{"title", "This device does not exist: its readings are made up."}, text("simulated"))
-}
-
-// unreported is why most values are absent.
-const unreported = "not reported by the driver"
-
-func multiprocessors(d *gpu.Device) value {
-	if d.MultiprocessorCount == nil {
-		return value{absent, unreported}
-	}
-	return reported(strconv.Itoa(*d.MultiprocessorCount))
 }
 
 // renderHint explains a state that is not plainly good, with the age of the values.
@@ -94,11 +85,25 @@ func (p *Page) renderTrend(ids cardIDs) app.UI {
 		el("span", "trend-label", nil, text(metricNames[p.metric]+", 5 min")))
 }
 
-func renderMemory(ids cardIDs, r readout) app.UI {
+func renderMemory(d *gpu.Device, ids cardIDs, r readout) app.UI {
+	name := memoryName(d, r.shared.why == "")
+	shared := "vram-text"
+	if r.shared.why != "" || !d.Unified {
+		shared = "none"
+	}
 	return el("div", "vram", nil,
-		el("div", "vram-text", nil, el("span", "label", nil, text("VRAM")),
+		el("div", "vram-text", nil, el("span", "label", nil, text(name)),
 			el("span", "amount", nil, el("b", "", nil, measured(ids.used, r.used)), text(" of "), measured(ids.total, r.total), text(" GiB"))),
-		el("div", "bar", nil, el("meter", "", at{"id", ids.bar, "min", "0", "max", "1", "value", r.share, "aria-label", "VRAM in use"})))
+		el("div", "bar", nil, el("meter", "", at{"id", ids.bar, "min", "0", "max", "1", "value", r.share, "aria-label", name + " in use"})),
+		el("div", shared, nil, el("span", "label", nil, text("Main memory")), el("span", "amount", nil, measured(ids.shared, r.shared))))
+}
+
+// memoryName says which memory a device's own is. shared says that it reports main memory apart.
+func memoryName(d *gpu.Device, shared bool) string {
+	if d.Unified && !shared {
+		return "Main memory"
+	}
+	return "VRAM"
 }
 
 // renderWork says what the device makes right now, or why it makes nothing.
@@ -181,13 +186,14 @@ func (p *Page) paintAll() {
 
 func (p *Page) paintCard(d *gpu.Device) {
 	ids := p.ids(int(d.Index))
-	reading, ok := p.state.Reading(d.Index)
-	r := read(d, reading, ok)
+	r := p.read(d)
 	p.paint.text(ids.age, r.age)
 	p.paint.value(ids.util, r.utilization)
+	p.paint.text(ids.doubt, r.doubt)
 	p.paint.value(ids.used, r.used)
 	p.paint.value(ids.total, r.total)
 	p.paint.attribute(ids.bar, "value", r.share)
+	p.paint.value(ids.shared, r.shared)
 	p.paint.value(ids.temp, r.temperature)
 	p.paint.attribute(ids.tone, "data-health", string(r.health))
 	p.paint.value(ids.power, r.power)

@@ -20,6 +20,9 @@ type devices struct {
 // denseFrom is the number of devices from which the cards show less, so that they still can be looked over.
 const denseFrom = 13
 
+// OnMount remembers what is around the panels, so that they can render without it.
+func (d *devices) OnMount(ctx app.Context) { d.Page.around = ctx }
+
 // Render shows the section.
 func (d *devices) Render() app.UI {
 	inventory := d.Page.state.Inventory
@@ -31,9 +34,9 @@ func (d *devices) Render() app.UI {
 	if len(inventory.Devices) >= denseFrom {
 		class = "cards dense"
 	}
-	cards := make([]app.UI, 0, len(inventory.Devices)+1)
+	cards := make([]app.UI, 0, 2*len(inventory.Devices)+1)
 	for i := range inventory.Devices {
-		cards = append(cards, d.Page.renderCard(&inventory.Devices[i]))
+		cards = append(cards, d.Page.renderCard(&inventory.Devices[i]), d.Page.renderPanel(&inventory.Devices[i]))
 	}
 	if slot := d.Page.processor(); slot != nil || len(inventory.Devices) == 0 {
 		cards = append(cards, d.Page.renderProcessor(inventory, slot))

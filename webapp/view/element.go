@@ -98,6 +98,7 @@ func icon(path string) app.UI { return drawing("0 0 24 24", "icon", shape(at{"d"
 const (
 	iconCross    = "M6 6l12 12M18 6L6 18"
 	iconNext     = "M9 5l7 7-7 7"
+	iconDown     = "M5 9l7 7 7-7"
 	iconPrevious = "M15 5l-7 7 7 7"
 	iconDownload = "M12 4v11M7 10.5l5 5 5-5M5 20h14"
 	iconWarning  = "M12 4l9 16H3zM12 10v4.5M12 17.2v.3"

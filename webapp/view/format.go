@@ -73,3 +73,20 @@ func group(number string) string {
 	}
 	return out
 }
+
+// energy writes joules as a meter would: "840 Wh", "12.4 kWh".
+func energy(joules float64) string {
+	const wattHour = 3600
+	if joules < 1000*wattHour {
+		return whole(joules/wattHour) + " Wh"
+	}
+	return group(strconv.FormatFloat(joules/(1000*wattHour), 'f', 1, 64)) + " kWh"
+}
+
+// optionalCount writes a count; "" when it was not reported.
+func optionalCount(n *int) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.Itoa(*n)
+}

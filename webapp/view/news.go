@@ -79,6 +79,8 @@ func (p *Page) note(e wire.Event) {
 		p.drawn = 0
 	case e.Snapshot != nil:
 		p.noteSnapshot(e.Snapshot)
+	case e.Details != nil:
+		p.noteReport(e.Details)
 	case e.Job != nil:
 		p.noteJob(e.Job)
 	case e.Error != nil:
@@ -87,10 +89,25 @@ func (p *Page) note(e wire.Event) {
 }
 
 func (p *Page) noteSnapshot(s *gpu.Snapshot) {
+	if s.Time.Sub(p.paneled) >= panelInterval {
+		p.behind = true
+	}
 	same := func(a, b gpu.Reading) bool { return a.State == b.State }
 	if p.state.Snapshot == nil || !slices.EqualFunc(p.state.Snapshot.GPUs, s.GPUs, same) {
 		p.version.devices++
 		p.version.system++
+	}
+}
+
+// noteReport renders the open panels, and the cards when one has a new fault.
+func (p *Page) noteReport(r *gpu.Report) {
+	p.behind = true
+	for i := range r.Devices {
+		now, before := r.Devices[i].Faults, p.state.Details(gpu.Ref(i)).Faults
+		if len(now) != len(before) || len(now) > 0 && now[len(now)-1] != before[len(before)-1] {
+			p.version.devices++
+			return
+		}
 	}
 }
 

@@ -29,6 +29,8 @@ type Agent struct {
 	Visible func() bool
 	// OnVisible calls a function whenever the page can be seen again; nil: it always can.
 	OnVisible func(func())
+	// Past asks for what a device measured before; nil: no history is shown.
+	Past func(context.Context, live.PastQuery) (live.Past, error)
 	// Keep holds the last known state and the choices of the reader; nil keeps nothing.
 	Keep Keep
 }
@@ -57,6 +59,13 @@ type Page struct {
 	version versions
 	drawn   int64     // bucket that the trends were last drawn for
 	saved   time.Time // when the last known state was kept
+
+	open    map[string]bool        // the devices, by ID, whose details are open
+	panels  map[*panel]app.Context // that show them
+	around  app.Context            // of the devices around the panels
+	paneled time.Time              // the snapshot that the panels rendered last
+	behind  bool                   // something came that the panels do not show yet
+	choice  pastChoice             // of history that was looked at last
 
 	title    string // of the browser's tab
 	theme    theme
@@ -114,7 +123,12 @@ func (p *Page) OnMount(ctx app.Context) {
 		})
 	}
 	if p.agent.OnVisible != nil {
-		p.agent.OnVisible(func() { ctx.Dispatch(p.settle) })
+		p.agent.OnVisible(func() {
+			ctx.Dispatch(func(ctx app.Context) {
+				p.settle(ctx)
+				p.refreshPanels()
+			})
+		})
 	}
 	listening, stop := context.WithCancel(context.Background())
 	p.stop = stop
@@ -151,6 +165,9 @@ func (p *Page) OnDismount() {
 func (p *Page) receive(ctx app.Context) {
 	before, announced := p.version, p.announce
 	p.take(p.agent.Link.Take())
+	if p.behind && p.visible() {
+		p.refreshPanels()
+	}
 	switch changed := p.version != before || p.announce != announced; {
 	case !p.visible():
 		ctx.PreventUpdate()

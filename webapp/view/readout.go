@@ -20,78 +20,109 @@ type readout struct {
 	badge, hint string // state in a word; in a sentence, "" when there is nothing to explain
 	age         string // "" when the values are of this tick
 
-	utilization value // percent, without the sign
-	used, total value // VRAM in GiB
+	utilization value  // percent, without the sign
+	doubt       string // "?" when the utilisation is suspect
+	used, total value  // memory in GiB
 	share       string
+	shared      value // main memory that it uses beside its own
 	temperature value
 	health      gpu.Health
 	power       value
 }
 
-// read puts a reading into words. ok says that there is one; live, that it is of now.
-func read(d *gpu.Device, r gpu.Reading, ok bool) readout {
-	out := readout{health: gpu.HealthUnknown, share: "0"}
+// read puts a device's reading into words; ok says that there is one.
+func (p *Page) read(d *gpu.Device) readout {
+	reading, ok := p.state.Reading(d.Index)
+	if !ok {
+		return unread(d)
+	}
+	details := p.state.Details(d.Index)
+	return read(&whence{d, &reading, &details})
+}
+
+// unread is a device of which nothing has arrived.
+func unread(d *gpu.Device) readout {
+	none := value{absent, "no reading has arrived yet"}
+	out := readout{badge: "no reading", health: gpu.HealthUnknown, share: "0", utilization: none, used: none, total: none, shared: none, temperature: none, power: none}
 	if d.MemoryBytes != nil {
 		out.total = reported(gib(*d.MemoryBytes))
 	}
-	if !ok {
-		out.badge = "no reading"
-		none := value{absent, "no reading has arrived yet"}
-		out.utilization, out.used, out.temperature, out.power = none, none, none, none
-		out.total = orAbsent(out.total, none.why)
-		return out
-	}
+	return out
+}
+
+func read(w *whence) readout {
+	r := w.reading
+	out := readout{}
 	out.badge, out.hint = stateWords(r.State)
 	if age := time.Duration(r.AgeMilliseconds) * time.Millisecond; age >= 2*time.Second {
 		out.age = "last reading " + span(age) + " ago"
 	}
-	why := whyAbsent(r.State)
-	out.utilization = number(r.UtilizationPercent, why)
-	out.readMemory(r, why)
+	out.utilization = w.value("utilization_percent", optional(r.UtilizationPercent, ""))
+	if r.UtilizationPercent != nil && r.IsSuspect("utilization_percent") {
+		out.utilization.text, out.doubt = whole(*r.UtilizationPercent), " ?"
+	}
+	out.readMemory(w)
 	celsius := r.TemperatureCelsius()
 	out.health = gpu.HealthOf(celsius)
-	if out.temperature = number(celsius, why); out.temperature.why == "" {
-		out.temperature.text += " °C"
-		if out.health == gpu.HealthHot || out.health == gpu.HealthCritical {
-			out.temperature.text += ", " + string(out.health)
-		}
+	degrees := optional(celsius, " °C")
+	if out.health == gpu.HealthHot || out.health == gpu.HealthCritical {
+		degrees += ", " + string(out.health)
 	}
-	out.power = power(r, why)
+	out.temperature = w.value("temperatures", degrees)
+	out.power = w.value("power_watts", power(r))
 	return out
 }
 
-func (out *readout) readMemory(r gpu.Reading, why string) {
+func (out *readout) readMemory(w *whence) {
+	r, total := w.reading, w.device.MemoryBytes
 	if r.MemoryTotalBytes != nil {
-		out.total = reported(gib(*r.MemoryTotalBytes))
+		total = r.MemoryTotalBytes
 	}
-	out.total = orAbsent(out.total, why)
-	if r.MemoryUsedBytes == nil {
-		out.used = value{absent, why}
-		return
-	}
-	out.used = reported(gib(*r.MemoryUsedBytes))
-	if r.MemoryTotalBytes != nil && *r.MemoryTotalBytes > 0 {
+	out.share = "0"
+	out.total = w.value("memory_total_bytes", optionalGiB(total))
+	out.used = w.value("memory_used_bytes", optionalGiB(r.MemoryUsedBytes))
+	out.shared = w.value("shared_memory_used_bytes", ofGiB(r.SharedMemoryUsedBytes, r.SharedMemoryTotalBytes))
+	if r.MemoryUsedBytes != nil && r.MemoryTotalBytes != nil && *r.MemoryTotalBytes > 0 {
 		share := min(1, float64(*r.MemoryUsedBytes)/float64(*r.MemoryTotalBytes))
 		out.share = strconv.FormatFloat(share, 'f', 4, 64)
 	}
 }
 
-func number(v *float64, why string) value {
+// optional writes a number with its unit; "" for one that was not reported.
+func optional(v *float64, unit string) string {
 	if v == nil {
-		return value{absent, why}
+		return ""
 	}
-	return reported(whole(*v))
+	return grouped(*v) + unit
 }
 
-func power(r gpu.Reading, why string) value {
-	switch {
-	case r.PowerWatts == nil:
-		return value{absent, why}
-	case r.PowerLimitWatts == nil:
-		return reported(whole(*r.PowerWatts) + " W")
-	default:
-		return reported(whole(*r.PowerWatts) + " of " + whole(*r.PowerLimitWatts) + " W")
+// optionalGiB writes bytes without their unit; "" when they were not reported.
+func optionalGiB(bytes *uint64) string {
+	if bytes == nil {
+		return ""
 	}
+	return gib(*bytes)
+}
+
+// ofGiB writes how much is used of how much there is; "" when the use was not reported.
+func ofGiB(used, total *uint64) string {
+	switch {
+	case used == nil:
+		return ""
+	case total == nil:
+		return gib(*used) + " GiB"
+	default:
+		return gib(*used) + " of " + gib(*total) + " GiB"
+	}
+}
+
+func number(v *float64, why string) value { return orAbsent(reported(optional(v, "")), why) }
+
+func power(r *gpu.Reading) string {
+	if r.PowerWatts == nil || r.PowerLimitWatts == nil {
+		return optional(r.PowerWatts, " W")
+	}
+	return whole(*r.PowerWatts) + " of " + whole(*r.PowerLimitWatts) + " W"
 }
 
 func orAbsent(v value, why string) value {
@@ -122,19 +153,5 @@ func stateWords(s gpu.State) (badge, hint string) {
 		return "unsupported", "The driver reports nothing that muster can read."
 	default:
 		return string(s), ""
-	}
-}
-
-// whyAbsent says why a device in this state does not report a value.
-func whyAbsent(s gpu.State) string {
-	switch s {
-	case gpu.StateOK:
-		return unreported
-	case gpu.StateSuspended:
-		return "not read: the device is asleep and reading would wake it"
-	case gpu.StateNoPermission:
-		return "not readable by this user"
-	default:
-		return "not readable: " + string(s)
 	}
 }

@@ -104,7 +104,7 @@ func (s *system) figures(inventory *gpu.Inventory) []app.UI {
 	}
 	out := []app.UI{
 		figure("total-vram", "VRAM in use", words.vram, "GiB", "of "+gib(inventory.TotalMemoryBytes())+" GiB total VRAM"),
-		figure("total-util", "Mean utilisation", words.utilization, "%", "over "+plural(len(inventory.Devices), "device", "devices")),
+		figure("total-util", "Mean utilisation", words.utilization, "%", words.utilizationContext),
 		figure("total-power", "Power", words.power, "W", ""),
 		figure("total-heat", "Hottest", words.heat, "°C", ""),
 	}
@@ -131,6 +131,7 @@ func cpuName(h *gpu.Host) string {
 type totalWords struct {
 	vram, utilization, power, heat, cpu, ram value
 	powerContext, heatContext                string
+	utilizationContext                       string
 }
 
 func (p *Page) totals() totalWords {
@@ -147,6 +148,9 @@ func (p *Page) totals() totalWords {
 	if t.PowerWatts != nil {
 		w.power = reported(grouped(*t.PowerWatts))
 	}
+	if p.state.Inventory != nil {
+		w.utilizationContext = over(t.Utilized, len(p.state.Inventory.Devices))
+	}
 	if t.PowerLimitWatts != nil {
 		w.powerContext = "of " + grouped(*t.PowerLimitWatts) + " W limit"
 	}
@@ -157,6 +161,14 @@ func (p *Page) totals() totalWords {
 		w.machine(p.state)
 	}
 	return w
+}
+
+// over says of how many devices a mean was taken.
+func over(counted, all int) string {
+	if counted == 0 || counted == all {
+		return "over " + plural(all, "device", "devices")
+	}
+	return "over " + strconv.Itoa(counted) + " of " + plural(all, "device", "devices")
 }
 
 func (w *totalWords) machine(s state.State) {
@@ -171,6 +183,7 @@ func (p *Page) paintTotals(w totalWords) {
 	p.paint.value("total-util", w.utilization)
 	p.paint.value("total-power", w.power)
 	p.paint.value("total-heat", w.heat)
+	p.paint.text("total-util-context", w.utilizationContext)
 	p.paint.text("total-power-context", w.powerContext)
 	p.paint.text("total-heat-context", w.heatContext)
 	p.paint.value("total-cpu", w.cpu)

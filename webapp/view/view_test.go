@@ -141,7 +141,7 @@ func TestAbsentIsNeverZero(t *testing.T) {
 	one.Devices[0].MemoryBytes, one.Devices[0].MultiprocessorCount, one.Devices[0].ComputeCapability = nil, nil, ""
 	markup, words := html(shown(wire.Event{Inventory: one}, wire.Event{Snapshot: &gpu.Snapshot{Seq: 1, Revision: 1, GPUs: []gpu.Reading{{State: gpu.StateOK}}}}))
 	expect(t, words, "— % utilisation", "VRAM — of — GiB", "Temperature —", "Power —", "Compute capability —", "Multiprocessors —")
-	expect(t, markup, `title="not reported by the driver"`)
+	expect(t, markup, `title="not supported by this card or its driver"`)
 }
 
 func TestStatesOfADevice(t *testing.T) {
