@@ -16,6 +16,7 @@ func combineDetails(a, b gpu.Details) gpu.Details {
 	}
 	fill(&d.EnergyJoules, b.EnergyJoules)
 	fill(&d.PCIeReplays, b.PCIeReplays)
+	fill(&d.ThermalMarginCelsius, b.ThermalMarginCelsius)
 	fillPointed(&d.ECC, b.ECC)
 	fill(&d.RemappedRows, b.RemappedRows)
 	if len(d.Links) == 0 {

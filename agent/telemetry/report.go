@@ -68,10 +68,10 @@ func (s *Sampler) reportDue(now time.Time) time.Time {
 	r := &s.rounds
 	complete, fresh := s.roundIs(now)
 	switch {
-	case r.reported.IsZero() && complete, r.revision != s.inventory.Load().Revision, complete && fresh:
-		return now
-	case r.reported.IsZero():
+	case r.reported.IsZero() && !complete:
 		return r.due
+	case r.reported.IsZero(), r.revision != s.inventory.Load().Revision, complete && fresh:
+		return now
 	case r.urgent:
 		return r.reported.Add(urgentGap)
 	case fresh:
@@ -80,14 +80,16 @@ func (s *Sampler) reportDue(now time.Time) time.Time {
 	return now.Add(time.Hour)
 }
 
-// roundIs says whether every device that can has answered since the last report, and whether one brought something.
+// roundIs says whether every device that can has answered since the last report, and whether one brought something. The first
+// report waits for first readings too.
 func (s *Sampler) roundIs(now time.Time) (complete, fresh bool) {
 	complete = true
 	for _, readers := range s.devices {
 		for _, w := range readers {
 			if d := w.details; d != nil {
 				fresh = fresh || d.fresh
-				complete = complete && (d.answered || w.missing || !w.wantsDetails() || w.late(now))
+				wants := w.wantsDetails() || w.state == "" && s.rounds.reported.IsZero()
+				complete = complete && (d.answered || !wants || w.missing || w.late(now))
 			}
 		}
 	}
