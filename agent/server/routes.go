@@ -30,6 +30,7 @@ func (s *Server) routes() []route {
 	return []route{
 		{method: "GET", path: "/healthz", access: public, serve: s.healthz},
 		{method: "GET", path: "/readyz", access: public, serve: s.readyz},
+		{method: "GET", path: "/metrics", serve: s.metrics},
 
 		{method: "POST", path: "/api/v1/session", access: public, serve: s.pair},
 		{method: "GET", path: "/api/v1/session", serve: s.session},
@@ -39,6 +40,8 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/api/v1/events", serve: s.events},
 		{method: "GET", path: "/api/v1/snapshot", serve: s.snapshot},
 		{method: "GET", path: "/api/v1/inventory", serve: s.inventory},
+		{method: "GET", path: "/api/v1/details", serve: s.details},
+		{method: "GET", path: "/api/v1/history", serve: s.history},
 
 		{method: "POST", path: "/api/v1/jobs", serve: s.postJobs},
 		{method: "GET", path: "/api/v1/jobs", serve: s.listJobs},
@@ -48,6 +51,7 @@ func (s *Server) routes() []route {
 
 		{method: "GET", path: "/api/v1/devices/least-loaded", serve: s.leastLoaded},
 		{method: "GET", path: "/api/v1/devices/by-load", serve: s.byLoad},
+		{method: "GET", path: "/api/v1/devices/{id}/pcie-throughput", serve: s.pcieThroughput},
 		{method: "POST", path: "/api/v1/devices/{id}/pause", serve: s.pause},
 		{method: "POST", path: "/api/v1/devices/{id}/resume", serve: s.resume},
 

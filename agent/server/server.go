@@ -6,6 +6,7 @@
 package server
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -52,15 +53,22 @@ type Config struct {
 	Images *images.Store
 	Feed   *feed.Feed
 
-	Inventory    func() *gpu.Inventory                   // nil result: not looked yet
-	Snapshot     func() *gpu.Snapshot                    // nil result: not measured yet
-	History      func(time.Duration, int) wire.History   // window, and how many points at most
-	Temperatures func(gpu.Ref) []TemperaturePoint        // of the last 10 minutes, oldest first
-	Capacity     func() wire.Capacity                    // what can generate
-	Pause        func(device gpu.Ref, paused bool) error // error: no such device
-	Ready        func() error                            // an error says what is missing; nil: always ready
-	Site         fs.FS                                   // the built page; nil or empty answers 503
-	Log          *slog.Logger                            // nil discards
+	Inventory    func() *gpu.Inventory                 // nil result: not looked yet
+	Snapshot     func() *gpu.Snapshot                  // nil result: not measured yet
+	History      func(time.Duration, int) wire.History // window, and how many points at most
+	Temperatures func(gpu.Ref) []TemperaturePoint      // of the last 10 minutes, oldest first
+	Report       func() *gpu.Report                    // what is dear to ask; nil, or a nil result: not asked yet
+	// Query answers what a device did; nil: no history is kept. Errors wrap fs.ErrNotExist for a device of which nothing is known,
+	// and context.DeadlineExceeded when the disk does not answer.
+	Query func(HistoryQuery) (HistorySeries, error)
+	// PCIeThroughput measures a device's bus; nil: no reader can. Errors wrap errors.ErrUnsupported when no reader of that device
+	// can, fs.ErrNotExist when there is no such device any more, and context.DeadlineExceeded when the driver does not answer.
+	PCIeThroughput func(context.Context, gpu.Ref) (gpu.PCIeThroughput, error)
+	Capacity       func() wire.Capacity                    // what can generate
+	Pause          func(device gpu.Ref, paused bool) error // error: no such device
+	Ready          func() error                            // an error says what is missing; nil: always ready
+	Site           fs.FS                                   // the built page; nil or empty answers 503
+	Log            *slog.Logger                            // nil discards
 }
 
 // Bounds of open sockets when Config does not say.
@@ -89,6 +97,7 @@ type Server struct {
 	tokenSum [sha256.Size]byte
 	site     *site
 	handler  http.Handler
+	scrape   http.Handler // of Prometheus
 	began    time.Time
 
 	attempts    attempts
@@ -125,6 +134,7 @@ func New(c Config) (*Server, error) {
 	if s.site, err = newSite(c.Site); err != nil {
 		return nil, fmt.Errorf("server: site: %w", err)
 	}
+	s.scrape = newMetrics(s)
 	mux, resources := s.table(s.routes())
 	s.handler = s.survive(s.guard(mux, resources))
 	return s, nil
