@@ -265,7 +265,7 @@ func TestNoReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		published := make(chan struct{}, 100)
 		s, stop := run(t, Config{Publish: func(*gpu.Inventory, *gpu.Snapshot) { published <- struct{}{} }})
-		if s.Inventory() != nil || s.Snapshot() != nil || s.Report() != nil {
+		if idle := NewSampler(Config{}); idle.Inventory() != nil || idle.Snapshot() != nil || idle.Report() != nil {
 			t.Error("something is known before the first tick")
 		}
 		after(2500 * time.Millisecond)
