@@ -80,6 +80,10 @@ func (r *Reader) Close() {
 	}
 }
 
+// Wedged says that AMD SMI should be let go of and can't be, because a call into it never returned: only another process gets
+// further, and lets the cards sleep.
+func (r *Reader) Wedged() bool { return r.connection.wedged() }
+
 // ready opens the root, once.
 func (r *Reader) ready() error {
 	r.once.Do(func() {

@@ -7,7 +7,7 @@ import (
 
 // bufferBytes is how much room each call gives the library for a struct, whatever the size by the layout: later versions have
 // longer ones.
-const bufferBytes = 8 << 10
+const bufferBytes = 5 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferBytes]byte) }}
 
@@ -47,10 +47,12 @@ const canary = 0xa5
 
 // guard fills the bytes with the canary.
 func guard(b []byte) {
-	for i := range b {
-		b[i] = canary
+	for len(b) > 0 {
+		b = b[copy(b, canaries):]
 	}
 }
+
+var canaries = bytes.Repeat([]byte{canary}, bufferBytes)
 
 // untouched says whether the bytes are as guard left them.
 func untouched(b []byte) bool {

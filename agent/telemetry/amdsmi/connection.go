@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"muster/agent/telemetry/kernel"
 )
@@ -14,10 +15,11 @@ type connection struct {
 	tree  kernel.Tree
 
 	mu      sync.Mutex
-	library *symbols // nil until one was opened
-	session *session // nil while not initialised
-	inside  int      // calls under way, initialising included
-	ending  bool     // the session ends when nobody is inside
+	library *symbols  // nil until one was opened
+	session *session  // nil while not initialised
+	inside  int       // calls under way, initialising included
+	ending  bool      // the session ends when nobody is inside
+	since   time.Time // when ending became true
 	ended   sync.Cond
 }
 
@@ -130,9 +132,19 @@ func (c *connection) end() {
 	if c.session == nil || c.ending {
 		return
 	}
-	c.ending = true
+	c.ending, c.since = true, time.Now()
 	c.inside++
 	c.exit()
+}
+
+// wedgedAfter is how long a session may take to end before only another process gets further.
+const wedgedAfter = 10 * time.Second
+
+// wedged says whether the session can't end because a call doesn't return.
+func (c *connection) wedged() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending && time.Since(c.since) > wedgedAfter
 }
 
 // wait returns when no session is left that end was called for.

@@ -54,11 +54,10 @@ func (s *survey) energy() {
 	if !s.got(s.getEnergy(s.handle, &counter, &resolution, &nanoseconds), "energy_joules") {
 		return
 	}
-	joules := float64(counter) * float64(resolution) / 1e6
-	if counter == 1<<64-1 || !(resolution > 0 && resolution < 1e6) || counter == 0 {
-		return
+	// A counter that stands at 0 is that of a device that doesn't count.
+	if counter != 0 && counter != 1<<64-1 && resolution > 0 && resolution < 1e6 {
+		s.details.EnergyJoules = new(float64(counter) * float64(resolution) / 1e6)
 	}
-	s.details.EnergyJoules = &joules
 }
 
 // ecc leaves the counts out where no part of the device counts: then they are 0 without meaning it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,7 +17,8 @@ import (
 // costs is what a machine lacks that has no AMD SMI: little, since sysfs has the rest.
 const costs = "names as sold, serial numbers and the index of HIP, where sysfs has none"
 
-// Examine says what AMD SMI is there, how it is read and what hinders it. It makes no call into the library.
+// Examine says what AMD SMI is there, how it is read and what hinders it. It makes no call into the library, and may be called on a
+// Reader that was never asked.
 func (r *Reader) Examine(context.Context) []telemetry.Finding {
 	if err := r.ready(); err != nil {
 		return []telemetry.Finding{{Level: telemetry.LevelFault, Subject: "AMD SMI", Text: err.Error(), Costs: costs}}
@@ -78,9 +80,18 @@ func (r *Reader) examineAbsence() []telemetry.Finding {
 	r.mu.Lock()
 	refused := r.refused
 	r.mu.Unlock()
+	if refused == nil && r.connection.named == "" { // nobody asked yet
+		if len(scan(r.tree)) == 0 {
+			return nil
+		}
+		if paths := find(r.tree, os.Getenv); len(paths) > 0 {
+			return []telemetry.Finding{{Level: telemetry.LevelOK, Subject: "libamd_smi.so", Text: paths[0] + ", not loaded"}}
+		}
+		refused = errNoLibrary
+	}
 	var why trouble
 	if !errors.As(refused, &why) {
-		return nil // nobody asked yet, or there is no card
+		return nil
 	}
 	finding := telemetry.Finding{Level: telemetry.LevelFault, Subject: "AMD SMI", Text: why.what, Costs: costs, Mend: why.mend}
 	if why == errNoLibrary {
