@@ -28,7 +28,6 @@ type card struct {
 
 	sensors     atomic.Pointer[sensors] // nil until the card was seen awake
 	fromMetrics atomic.Uint32           // bit by bit, which of metricsFields gpu_metrics ever filled
-	found       atomic.Pointer[found]   // what Details last saw, for Examine; nil before
 	track       *track
 }
 
@@ -63,7 +62,6 @@ func (c *card) carryOver(old *card) {
 	c.track = &track{}
 	if old != nil {
 		c.fromMetrics.Store(old.fromMetrics.Load())
-		c.found.Store(old.found.Load())
 		c.track = old.track
 	}
 	switch {

@@ -27,13 +27,10 @@ func (c *card) details(ctx context.Context) (gpu.Details, error) {
 	}
 	d := gpu.Details{Time: time.Now().UTC()}
 	p.absences = maps.Clone(c.track.absent)
-	blob := p.blob(s.metrics)
-	m, decoded := decodeMetrics(blob)
-	metricsCause, seen := p.cause, &found{}
+	m, decoded := decodeMetrics(p.blob(s.metrics))
+	metricsCause := p.cause
 	if decoded {
 		p.answered++
-	} else if len(blob) >= 4 {
-		seen.unknownMetrics = fmt.Sprintf("%d.%d", blob[2], blob[3])
 	}
 	c.detailCounters(p, s, m, metricsCause, &d)
 	d.Links = c.links(m)
@@ -46,8 +43,6 @@ func (c *card) details(ctx context.Context) (gpu.Details, error) {
 		return gpu.Details{}, fmt.Errorf("processes on AMD card %s: %w", c.device.PCIAddress, err)
 	}
 	d.Absent = p.absences
-	seen.disagreements, seen.hidden = d.Disagreements, d.ProcessesHidden
-	c.found.Store(seen)
 	return d, nil
 }
 

@@ -17,13 +17,6 @@ import (
 	"muster/shared/gpu"
 )
 
-// found is what the last Details of a card came upon that a person may want to know.
-type found struct {
-	disagreements  []gpu.Disagreement
-	hidden         string // Details.ProcessesHidden
-	unknownMetrics string // version of a gpu_metrics that could not be read; "" when it could
-}
-
 // Examine says what this machine's AMD cards need: the kernel module, what generators need of /dev, what a container hides, and
 // where two sources disagree. It is silent on a machine without AMD hardware.
 func (r *Reader) Examine(ctx context.Context) []telemetry.Finding {
@@ -47,7 +40,11 @@ func (r *Reader) Examine(ctx context.Context) []telemetry.Finding {
 		findings = append(findings, examineNodes(t, cards)...)
 	}
 	for _, c := range cards {
-		findings = append(findings, c.examine()...)
+		for _, f := range c.examine(ctx) {
+			if !slices.Contains(findings, f) { // what /proc hides, it hides of every card
+				findings = append(findings, f)
+			}
+		}
 	}
 	return findings
 }
@@ -129,31 +126,54 @@ func groupName(t kernel.Tree, gid uint32) string {
 	return ""
 }
 
-// examine says what is missing of one card, and what its sources disagree on.
-func (c *card) examine() []telemetry.Finding {
+// examine says what is missing of one card, and what its sources disagree on. Of a sleeping card it reads nothing. It runs beside
+// Reads, and so keeps away from what they remember.
+func (c *card) examine(ctx context.Context) []telemetry.Finding {
+	p := newProbe(c.tree)
+	defer p.release()
+	if ctx.Err() != nil || c.asleep(p) {
+		return nil
+	}
+	s := c.sensors.Load()
+	switch {
+	case s == nil && c.dir != "":
+		return nil // it woke a moment ago: the next Read finds its files
+	case s == nil:
+		s = &sensors{}
+	}
 	subject := c.device.Name + " " + c.device.PCIAddress
 	note := func(text, costs, mend string) telemetry.Finding {
 		return telemetry.Finding{Level: telemetry.LevelNote, Subject: subject, Text: text, Costs: costs, Mend: mend}
 	}
 	var findings []telemetry.Finding
-	if s := c.sensors.Load(); c.dir == "" {
+	if c.dir == "" {
 		findings = append(findings, note("only KFD shows the card, its folder in /sys/bus/pci is hidden", "everything but its memory is absent", "start the container with the machine's /sys"))
-	} else if s != nil && len(s.temperatures) == 0 && s.power == "" {
+	} else if len(s.temperatures) == 0 && s.power == "" {
 		findings = append(findings, note("its sensors (hwmon) are not there", "temperature, power, fan and clocks are absent",
 			"look for amdgpu in the kernel log: the card's power management did not start"))
 	}
-	seen := c.found.Load()
-	if seen == nil {
-		return findings
+	blob := p.blob(s.metrics)
+	m, decoded := decodeMetrics(blob)
+	if !decoded && len(blob) >= 4 {
+		findings = append(findings, note(fmt.Sprintf("gpu_metrics has version %d.%d, which muster does not know, or is cut", blob[2], blob[3]),
+			"throttle reasons and energy are absent", "update muster"))
 	}
-	if seen.unknownMetrics != "" {
-		findings = append(findings, note("gpu_metrics has version "+seen.unknownMetrics+", which muster does not know, or is cut", "throttle reasons and energy are absent", "update muster"))
-	}
-	if seen.hidden != "" {
-		findings = append(findings, note(seen.hidden, "the list of processes is not whole", ""))
-	}
-	for _, d := range seen.disagreements {
+	for _, d := range c.disagreements(p, s, m) {
 		findings = append(findings, note(describeDisagreement(d), "the first is shown; it may be wrong", ""))
+	}
+	return append(findings, c.examineProcesses(ctx, p)...)
+}
+
+// examineProcesses says what keeps the list of processes from being whole.
+func (c *card) examineProcesses(ctx context.Context, p *probe) []telemetry.Finding {
+	_, obstacles, err := c.listProcesses(ctx, p)
+	if err != nil {
+		return nil // out of time
+	}
+	var findings []telemetry.Finding
+	for _, o := range obstacles {
+		findings = append(findings, telemetry.Finding{Level: telemetry.LevelNote, Subject: "processes on AMD cards", Text: o.text,
+			Costs: "the list of processes is not whole, or without names", Mend: o.mend})
 	}
 	return findings
 }

@@ -95,7 +95,7 @@ func TestExamineWithoutHardware(t *testing.T) {
 func TestExamineHiddenCard(t *testing.T) { // trap 34
 	t.Parallel()
 	r, _ := kfdMachine(t, "mi25-oldkernel", "topology").inventory()
-	if got := findingsWith(r.Examine(context.Background()), "only KFD shows the card"); len(got) != 2 {
+	if got := findingsWith(r.Examine(context.Background()), "only KFD shows the card"); len(got) != 1 { // its two nodes say they are one
 		t.Errorf("got %v", got)
 	}
 }

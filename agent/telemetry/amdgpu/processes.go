@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,33 +39,50 @@ func (h holders) of(pid int, partition string) *gpu.Process {
 	return h[key]
 }
 
+// obstacle is something that keeps the list of processes from being whole, and what to do about it.
+type obstacle struct{ text, mend string }
+
 // processes fills in who uses the card. The error is the context's.
 func (c *card) processes(ctx context.Context, p *probe, d *gpu.Details) error {
-	found := holders{}
-	var hidden []string
-	foreign, askedKFD := c.kfdHolders(p, found)
-	if foreign > 0 {
-		hidden = append(hidden, fmt.Sprintf("%d of the processes have the numbers that the machine gives them, which are not those of this container: start it with --pid=host to see their names", foreign))
-	}
-	askedProc, why, err := c.fdinfoHolders(ctx, found)
+	list, obstacles, err := c.listProcesses(ctx, p)
 	if err != nil {
 		return err
 	}
-	if why != "" {
-		hidden = append(hidden, why)
+	var hidden []string
+	for _, o := range obstacles {
+		hidden = append(hidden, strings.TrimSuffix(o.text+": "+o.mend, ": "))
 	}
-	d.ProcessesHidden = strings.Join(hidden, "; ")
+	d.Processes, d.ProcessesHidden = list, strings.Join(hidden, "; ")
+	return nil
+}
+
+// listProcesses gives the card's processes, most memory first; nil when neither KFD nor /proc tells of any.
+func (c *card) listProcesses(ctx context.Context, p *probe) ([]gpu.Process, []obstacle, error) {
+	found := holders{}
+	var obstacles []obstacle
+	foreign, askedKFD := c.kfdHolders(p, found)
+	if foreign > 0 {
+		obstacles = append(obstacles, obstacle{"processes have the numbers that the machine gives them, which are not those of this container, so that their names are not known",
+			"start the container with --pid=host"})
+	}
+	askedProc, unseen, err := c.fdinfoHolders(ctx, found)
+	if err != nil {
+		return nil, nil, err
+	}
+	if unseen != (obstacle{}) {
+		obstacles = append(obstacles, unseen)
+	}
 	if !askedKFD && !askedProc {
-		return nil
+		return nil, obstacles, nil
 	}
-	d.Processes = make([]gpu.Process, 0, len(found))
+	list := make([]gpu.Process, 0, len(found))
 	for _, process := range found {
-		d.Processes = append(d.Processes, *process)
+		list = append(list, *process)
 	}
-	slices.SortFunc(d.Processes, func(a, b gpu.Process) int {
+	slices.SortFunc(list, func(a, b gpu.Process) int {
 		return cmp.Or(cmp.Compare(memory(b), memory(a)), cmp.Compare(a.PID, b.PID), strings.Compare(a.Partition, b.Partition))
 	})
-	return nil
+	return list, obstacles, nil
 }
 
 func memory(p gpu.Process) uint64 {
@@ -106,8 +122,8 @@ func (c *card) kfdHolders(p *probe, found holders) (foreign int, asked bool) {
 				continue
 			}
 			used, ok := p.number(filepath.Join(dir, name, "vram_"+part.gpuID), 1, 0, maxMemory)
-			if !ok {
-				continue // it has ended since, or does not use this card
+			if !ok || used == 0 {
+				continue // it has ended since, or does not use this card: a program that computes has a file for every card
 			}
 			process := found.of(pid, part.id)
 			process.Type = gpu.ProcessCompute
@@ -136,9 +152,9 @@ func (c *card) outsidePIDs() func(pid int) bool {
 	}
 }
 
-// fdinfoHolders adds the processes that have one of the card's nodes open. asked says whether /proc shows any process; why says for
-// people what it hides.
-func (c *card) fdinfoHolders(ctx context.Context, found holders) (asked bool, why string, err error) {
+// fdinfoHolders adds the processes that have one of the card's nodes open. asked says whether /proc shows any process; unseen is what it
+// hides.
+func (c *card) fdinfoHolders(ctx context.Context, found holders) (asked bool, unseen obstacle, err error) {
 	groups := map[string][]string{"": c.nodes} // by partition
 	for _, part := range c.parts {
 		if part.id != "" && part.node != "" {
@@ -148,14 +164,14 @@ func (c *card) fdinfoHolders(ctx context.Context, found holders) (asked bool, wh
 	for partition, nodes := range groups {
 		clients, err := c.scanner.Clients(ctx, nodes)
 		if err != nil {
-			return false, "", err
+			return false, obstacle{}, err
 		}
 		if clients.Processes > 0 && len(nodes) > 0 {
-			asked, why = true, hiddenBy(clients)
+			asked, unseen = true, hiddenBy(clients)
 		}
 		addClients(found, clients, partition)
 	}
-	return asked, why, nil
+	return asked, unseen, nil
 }
 
 // addClients adds up what each process has open: one may have several clients, which hold memory of their own.
@@ -201,16 +217,16 @@ func typeOf(known gpu.ProcessType, client fdinfo.Client) gpu.ProcessType {
 	}
 }
 
-// hiddenBy says what fdinfo could not see and what to do; "" for nothing.
-func hiddenBy(clients fdinfo.Clients) string {
+// hiddenBy says what fdinfo could not see; the zero obstacle for nothing.
+func hiddenBy(clients fdinfo.Clients) obstacle {
 	switch {
 	case clients.HidesOthers:
-		return "the mount option hidepid of /proc hides other users' processes: run muster as root"
+		return obstacle{"other users' processes are hidden by the mount option hidepid of /proc", "run muster as root"}
 	case clients.Hidden > 0:
-		return "graphics programs of other users are not seen: run muster as root, or give it the capability CAP_SYS_PTRACE"
+		return obstacle{"other users' graphics programs are hidden", "run muster as root, or give it the capability CAP_SYS_PTRACE"}
 	case clients.Cut:
-		return "there are more open files than muster looks at"
+		return obstacle{"there are more open files than muster looks at", ""}
 	default:
-		return ""
+		return obstacle{}
 	}
 }
