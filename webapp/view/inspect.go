@@ -12,7 +12,7 @@ type row struct {
 	name  string
 	value value
 	note  string // what belongs to it: limits, what a zero means; "" for nothing
-	other string // what another source says of the same; "" when none disagrees
+	other string // what sources say that disagree, or what is wrong; "" for nothing
 	from  string // where the value comes from, or why it is absent
 	quiet bool   // absent because the card has no such thing or cannot be read at all: no news to anybody
 }
@@ -33,7 +33,7 @@ func inspect(w *whence) []subject {
 
 // row makes the row of a field; an empty text is an absent value.
 func (w *whence) row(name, field, text string) *row {
-	r := &row{name: name, value: w.value(field, text), other: w.differs(field), from: w.source(field)}
+	r := &row{name: name, value: w.value(field, text), other: w.disagreement(field), from: w.source(field)}
 	if text == "" {
 		r.from = r.value.why
 		r.quiet = !w.reading.State.Usable() || w.reading.State == gpu.StateSuspended || w.why(field) == gpu.AbsentUnsupported
@@ -89,6 +89,7 @@ func (w *whence) heat() []*row {
 	var rows []*row
 	for i, t := range r.Temperatures {
 		row := w.row(w.sensorName(t.Sensor), "temperatures", optional(&r.Temperatures[i].Celsius, " °C"))
+		row.other = w.heatDisagreement(t.Sensor, i == 0)
 		switch {
 		case t.Sensor == gpu.SensorMemory && limits.MemoryCelsius != nil:
 			row = row.noted("too hot from " + optional(limits.MemoryCelsius, " °C"))
@@ -100,6 +101,7 @@ func (w *whence) heat() []*row {
 	if len(rows) == 0 {
 		rows = append(rows, w.row("Temperature", "temperatures", ""))
 	}
+	rows = append(rows, w.row("Until it slows down", "thermal_margin_celsius", optional(w.details.ThermalMarginCelsius, " °C")))
 	fan := optional(r.FanPercent, " %")
 	if r.FanRPM != nil {
 		fan += separated(fan, ", ") + optional(r.FanRPM, " rpm")

@@ -60,7 +60,7 @@ func (p *Page) togglePanel(ctx app.Context, _ app.Event) {
 		return
 	}
 	p.setOpen(d.ID, !p.open[d.ID])
-	p.settle(ctx)
+	p.settle(p.around) // the button that was clicked may be gone by then
 	focus("open-" + d.Index.String())
 	if p.open[d.ID] {
 		ctx.Defer(func(app.Context) { reveal(panelID(d.Index), "card-"+d.Index.String()) })

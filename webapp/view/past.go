@@ -127,7 +127,7 @@ func (h *past) render(link state.Link) app.UI {
 		status = "loading"
 	}
 	return el("div", "past-plot", at{"data-status", status}, h.renderAxis(), h.renderDrawing(), h.renderTimes(),
-		el("p", "past-words", at{"role", "status"}, text(h.words(link))))
+		el("p", "past-words", nil, text(h.words(link))))
 }
 
 // scale gives the ends of the axis of what is drawn; false when nothing is.

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -55,27 +56,39 @@ func (w *whence) value(field, text string) value {
 }
 
 // source names the driver, library or file that told a field; "" when it is not known.
-func (w *whence) source(field string) string {
-	for _, d := range w.details.Disagreements {
-		if d.Field == field && len(d.Values) > 0 {
-			return d.Values[0].Source
+func (w *whence) source(field string) string { return w.device.Sources[field] }
+
+// disagreement says what each source tells of a field on which they differ; "" when they agree.
+func (w *whence) disagreement(field string) string {
+	for i := range w.details.Disagreements {
+		if d := &w.details.Disagreements[i]; d.Field == field {
+			return sayings(d)
 		}
 	}
-	return w.device.Sources[field]
+	return ""
 }
 
-// differs says what other sources tell of a field; "" when none tells something else.
-func (w *whence) differs(field string) string {
-	words := ""
-	for _, d := range w.details.Disagreements {
-		if d.Field != field || len(d.Values) < 2 {
+// heatDisagreement is that of one sensor: the source names it. One that names none is told of the first.
+func (w *whence) heatDisagreement(sensor gpu.Sensor, first bool) string {
+	for i := range w.details.Disagreements {
+		d := &w.details.Disagreements[i]
+		if d.Field != "temperatures" || len(d.Values) == 0 {
 			continue
 		}
-		for _, other := range d.Values[1:] {
-			words += separated(words, ", ") + other.Source + " says " + inUnit(field, other.Value)
+		named := slices.ContainsFunc(gpu.Sensors, func(s gpu.Sensor) bool { return strings.HasSuffix(d.Values[0].Source, string(s)) })
+		if strings.HasSuffix(d.Values[0].Source, string(sensor)) || !named && first {
+			return sayings(d)
 		}
 	}
-	return words
+	return ""
+}
+
+func sayings(d *gpu.Disagreement) string {
+	words := make([]string, len(d.Values))
+	for i, v := range d.Values {
+		words[i] = v.Source + " says " + inUnit(d.Field, v.Value)
+	}
+	return strings.Join(words, ", ")
 }
 
 // units are the ends of field names and what stands behind their values.
