@@ -33,7 +33,7 @@ var captures = []struct {
 	}, gpu.Reading{
 		UtilizationPercent: ptr(0.), MemoryTotalBytes: ptr[uint64](4294967296), MemoryUsedBytes: ptr[uint64](1272893440),
 		SharedMemoryTotalBytes: ptr[uint64](31433977856), SharedMemoryUsedBytes: ptr[uint64](211398656),
-		Temperatures: celsius(25), PowerWatts: ptr(3.103), CoreClockMHz: ptr(800.), MemoryClockMHz: ptr(400.), MediaPercent: ptr(0.),
+		Temperatures: celsius(25), PowerWatts: ptr(3.103), CoreClockMHz: ptr(800.), MemoryClockMHz: ptr(400.), MediaPercent: ptr(0.), Throttle: ptr(none),
 	}},
 	{"r7-240", "1", "0000:01:00.0", gpu.Device{
 		ID: "pci-0000:01:00.0", Name: "AMD Radeon R7 200 Series", MemoryBytes: ptr[uint64](2147483648),

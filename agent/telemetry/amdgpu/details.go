@@ -113,12 +113,10 @@ func parseFeatureMask(text string) (uint64, bool) {
 	return v, ok && valid
 }
 
-// links gives the XGMI links: with their peers where KFD shows them, else their state by gpu_metrics.
+// links gives the XGMI links: their state by gpu_metrics, where it tells that, else those that KFD shows, with their peers.
 func (c *card) links(m metrics) []gpu.Link {
-	for _, part := range c.parts {
-		if len(part.links) > 0 {
-			return part.links
-		}
+	if m.xgmi.status == ([maxLinks]linkStatus{}) && len(c.parts) == 1 {
+		return c.parts[0].links
 	}
 	var links []gpu.Link
 	for i, status := range m.xgmi.status {

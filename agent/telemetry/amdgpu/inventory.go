@@ -75,7 +75,7 @@ func (r *Reader) newCard(t kernel.Tree, p physical, all topology, driver string,
 	pci := kernel.PCIDevice{Address: p.address, Vendor: kernel.VendorAMD, Product: p.deviceID()}
 	if p.pci != nil {
 		pci, c.dir = *p.pci, p.pci.Dir
-		c.vramTotal, c.gttTotal = t.Decimal(c.dir, "mem_info_vram_total"), t.Decimal(c.dir, "mem_info_gtt_total")
+		c.readTotals(t)
 		c.status, c.nodes = t.RuntimeStatusFile(c.dir), fdinfo.Nodes(t, c.dir)
 	}
 	sources := map[string]string{}
@@ -83,6 +83,9 @@ func (r *Reader) newCard(t kernel.Tree, p physical, all topology, driver string,
 	if d.MemoryBytes == nil {
 		d.MemoryBytes, sources["memory_bytes"] = p.memory(), "KFD mem_banks"
 		c.vramTotal = d.MemoryBytes
+	}
+	if d.MemoryBytes != nil {
+		delete(d.Absent, "memory_bytes")
 	}
 	d.Unified = p.unified(c.vramTotal, c.gttTotal)
 	c.internalLink = g.major >= 9
@@ -103,6 +106,23 @@ func (r *Reader) newCard(t kernel.Tree, p physical, all topology, driver string,
 	c.describeReadings(sources)
 	d.Sources = sources
 	return c
+}
+
+// readTotals reads how much memory the card has, and why it doesn't say.
+func (c *card) readTotals(t kernel.Tree) {
+	p := newProbe(t)
+	defer p.release()
+	for _, total := range []struct {
+		file, field string
+		to          **uint64
+	}{{"mem_info_vram_total", "memory_bytes", &c.vramTotal}, {"mem_info_gtt_total", "shared_memory_total_bytes", &c.gttTotal}} {
+		if v, ok := p.number(filepath.Join(c.dir, total.file), 1, 0, maxMemory); ok {
+			bytes := uint64(v)
+			*total.to = &bytes
+		} else if p.cause != "" {
+			c.absent(total.field, p.cause)
+		}
+	}
 }
 
 // identify gives the card its stable ID: "GPU-" and 16 digits of its unique id; where it has none, or another card claims the

@@ -78,6 +78,7 @@ type table struct {
 	core, averageCore, uclock, averageUclk int
 	fan, width, speed                      int
 	throttle64                             int // independent of the chip: 16 bits each of power, current, temperature, other
+	throttle32                             int // each chip has bits of its own: only whether there are any can be told
 	cycles32, residency32                  int
 	residents                              []gpu.Throttle // what each of the counters at residency32 counts
 	replays64                              int
@@ -90,9 +91,9 @@ type table struct {
 // Versions are not append-only. 1.4 and 1.5 have no throttle status: their field is always 0.
 func tableOf(format, content byte) (table, bool) {
 	card := table{size: 96, edge: 4, junction: 6, memory: 8, degree: 1, activity: 16, memoryActivity: 18, media: 20, power: 22, watt: 1,
-		energy64: 24, averageCore: 40, averageUclk: 44, core: 54, uclock: 58, fan: 72, width: 74, speed: 76}
+		energy64: 24, throttle32: 68, averageCore: 40, averageUclk: 44, core: 54, uclock: 58, fan: 72, width: 74, speed: 76}
 	apu := table{size: 120, edge: 4, degree: 100, activity: 28, power: 40, watt: 1000, averageCore: 64, averageUclk: 68,
-		core: 76, uclock: 80}
+		core: 76, uclock: 80, throttle32: 108}
 	switch [2]byte{format, content} {
 	case [2]byte{1, 1}:
 		return card, true
@@ -178,7 +179,7 @@ func decodeMetrics(b []byte) (metrics, bool) {
 	m.fanRPM = field(b, t.fan, 1)
 	m.energy, m.replays = field64(b, t.energy64), field64(b, t.replays64)
 	m.link = linkOf(field(b, t.width, 1), field(b, t.speed, 10))
-	m.throttle, m.hasThrottle = throttle(b, t.throttle64)
+	m.throttle, m.hasThrottle = throttle(b, t)
 	m.residency = countersAt(b, t)
 	decodeVideo(b, t, &m)
 	decodeXGMI(b, t, &m)

@@ -49,7 +49,7 @@ func TestGoldenMetrics(t *testing.T) { // trap 29
 		{[]string{"amd-gpu-metrics", "gpu_metrics_apu"}, metrics{format: 2, content: 2, edge: known(81.75), activity: known(100), watts: known(18.844),
 			coreMHz: known(1040), memoryMHz: known(687), hasThrottle: true, throttle: gpu.ThrottlePower}},
 		{[]string{"amd-sysfs", "phoenix", "card1", "device", "gpu_metrics"}, metrics{format: 2, content: 1, edge: known(25), activity: known(79), watts: known(3.401),
-			coreMHz: known(800), memoryMHz: known(400)}},
+			coreMHz: known(800), memoryMHz: known(400), hasThrottle: true}},
 		{[]string{"amd-sysfs", "strixpoint", "card1", "device", "gpu_metrics"}, metrics{format: 3, content: 0, edge: known(38.12), activity: known(3), watts: known(9.839),
 			coreMHz: known(849), memoryMHz: known(836), media: known(0),
 			// PROCHOT 28; SPL 1868, FPPT 92382 and SPPT 257; core 1795, graphics and SoC 0
@@ -270,6 +270,24 @@ func TestThrottleReasons(t *testing.T) {
 		binary.LittleEndian.PutUint64(b[112:], 1<<bit)
 		if m, _ := decodeMetrics(b); !m.hasThrottle || m.throttle != want {
 			t.Errorf("bit %d: got %v", bit, m.throttle.Reasons())
+		}
+	}
+}
+
+// The older tables have bits of each chip's own: what they mean is not told.
+func TestThrottleOfOlderTables(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		format, content byte
+		size, at        int
+	}{{1, 1, 96, 68}, {1, 2, 104, 68}, {2, 1, 120, 108}} {
+		for bits, want := range map[uint32]gpu.Throttle{0: 0, 1 << 4: gpu.ThrottleOther} {
+			if m, _ := decodeMetrics(put(blob(c.format, c.content, c.size, nil), map[int]uint32{c.at: bits}, nil)); !m.hasThrottle || m.throttle != want {
+				t.Errorf("%d.%d, %x: got %v, %v", c.format, c.content, bits, m.hasThrottle, m.throttle.Reasons())
+			}
+		}
+		if m, _ := decodeMetrics(blob(c.format, c.content, c.size, nil)); m.hasThrottle {
+			t.Errorf("%d.%d, unavailable: got %v", c.format, c.content, m.throttle.Reasons())
 		}
 	}
 }

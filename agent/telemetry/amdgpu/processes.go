@@ -62,7 +62,7 @@ func (c *card) listProcesses(ctx context.Context, p *probe) ([]gpu.Process, []ob
 	var obstacles []obstacle
 	foreign, askedKFD := c.kfdHolders(p, found)
 	if foreign > 0 {
-		obstacles = append(obstacles, obstacle{"processes have the numbers that the machine gives them, which are not those of this container, so that their names are not known",
+		obstacles = append(obstacles, obstacle{"processes have the numbers that the machine gives them, which are not those of this container: they may be without names, or listed twice",
 			"start the container with --pid=host"})
 	}
 	askedProc, unseen, err := c.fdinfoHolders(ctx, found)

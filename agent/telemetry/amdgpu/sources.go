@@ -47,7 +47,7 @@ func (c *card) describeReadings(sources map[string]string) {
 	put("energy_joules", "gpu_metrics", s.metrics != "")
 	put("pcie_replays", "pcie_replay_count", s.replays != "")
 	put("ecc", "ras/umc_err_count", s.ecc != "")
-	put("links", "KFD io_links", slices.ContainsFunc(c.parts, func(p part) bool { return len(p.links) > 0 }))
+	put("links", "gpu_metrics or KFD io_links", slices.ContainsFunc(c.parts, func(p part) bool { return len(p.links) > 0 }))
 	put("links", "gpu_metrics", s.metrics != "")
 	put("processes", "KFD and fdinfo", len(c.parts)+len(c.nodes) > 0)
 	for i, field := range metricsFields {

@@ -7,12 +7,17 @@ import (
 	"muster/shared/gpu"
 )
 
-// throttle maps the 64 bits that are the same for all chips (SMU_THROTTLER_* of amdgpu_smu.h).
-func throttle(b []byte, offset int) (t gpu.Throttle, known bool) {
-	if offset == 0 {
-		return 0, false
+// throttle maps the 64 bits that are the same for all chips (SMU_THROTTLER_* of amdgpu_smu.h). Of tables without them it can only
+// tell whether there is a reason.
+func throttle(b []byte, layout table) (t gpu.Throttle, known bool) {
+	if layout.throttle64 == 0 {
+		bits := field32(b, layout.throttle32, 1)
+		if bits.known && bits.value != 0 {
+			t = gpu.ThrottleOther
+		}
+		return t, bits.known
 	}
-	bits := binary.LittleEndian.Uint64(b[offset:])
+	bits := binary.LittleEndian.Uint64(b[layout.throttle64:])
 	if bits == math.MaxUint64 {
 		return 0, false
 	}

@@ -131,13 +131,17 @@ func readTopology(t kernel.Tree) topology {
 		}
 		n := node{id: id, rank: len(found.nodes), properties: p, gpuID: t.Word(path, "gpu_id")}
 		n.memory, n.used = readBanks(t, path)
-		if !n.graphics().partitionable() { // of cards that may be in 64 parts, gpu_metrics tells of the links
+		if len(ids) <= maxLinkedNodes {
 			n.links = readLinks(t, path)
 		}
 		found.nodes = append(found.nodes, n)
 	}
 	return found
 }
+
+// maxLinkedNodes is up to how many nodes their links are read: each has one to every other, and of divided cards, which are many,
+// gpu_metrics tells.
+const maxLinkedNodes = 24
 
 // linkXGMI is CRAT_IOLINK_TYPE_XGMI of the kernel's kfd_crat.h.
 const linkXGMI = 11

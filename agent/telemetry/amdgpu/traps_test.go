@@ -389,8 +389,35 @@ func TestKFDOfOthers(t *testing.T) { // trap 34
 	if d := found.Devices[0]; d.VendorIndex != nil || d.MultiprocessorCount != nil || d.ComputeCapability != "9.0" {
 		t.Errorf("hidden card: got %+v", d)
 	}
+	if got := found.Devices[0].Absent; got["vendor_index"] != gpu.AbsentNoPermission || got["multi_processor_count"] != gpu.AbsentNoPermission {
+		t.Errorf("hidden card: got %v, want to know why", got)
+	}
 	if d := found.Devices[1]; *d.VendorIndex != 0 || d.MultiprocessorCount != nil {
 		t.Errorf("own card: got %+v, want HIP index 0", d)
+	}
+}
+
+// Why a card's memory is not told, and that KFD may tell it all the same.
+func TestMemoryThatCannotBeRead(t *testing.T) { // trap 34
+	t.Parallel()
+	m := newMachine(t)
+	m.plain("0000:1a:00.0", "0")
+	m.plain("0000:1b:00.0", "1")
+	m.node("1", "simd_count 256", "simd_per_cu 4", "domain 0", "location_id 6656")
+	m.file("sys/class/kfd/kfd/topology/nodes/1/mem_banks/0/properties", "heap_type 1\nsize_in_bytes 17163091968\n")
+	r := New(m.root)
+	watch(r, func(path string) error {
+		if strings.HasSuffix(path, "mem_info_vram_total") {
+			return &os.PathError{Op: "open", Path: path, Err: syscall.EACCES}
+		}
+		return nil
+	})
+	found := inventory(t, r)
+	if d := found.Devices[0]; d.MemoryBytes == nil || d.Absent["memory_bytes"] != "" || d.Sources["memory_bytes"] != "KFD mem_banks" {
+		t.Errorf("by KFD: got %v, absent %v, sources %v", d.MemoryBytes, d.Absent, d.Sources)
+	}
+	if d := found.Devices[1]; d.MemoryBytes != nil || d.Absent["memory_bytes"] != gpu.AbsentNoPermission {
+		t.Errorf("got %v, absent %v", d.MemoryBytes, d.Absent)
 	}
 }
 
