@@ -1,6 +1,7 @@
 package amdsmi
 
 import (
+	"bytes"
 	"cmp"
 	"path/filepath"
 	"regexp"
@@ -84,14 +85,17 @@ func numbers(path string) []int {
 	return list
 }
 
-// cached is a path in the dynamic linker's cache, in which strings end with NUL.
-var cached = regexp.MustCompile(`/[ -~]*/libamd_smi\.so(\.[0-9]+)*\x00`)
-
-// parseLinkerCache lists the libraries that /etc/ld.so.cache names. Source: elf/cache.c of glibc.
+// parseLinkerCache lists the libraries that /etc/ld.so.cache names. Its strings end with NUL, and the first of them follows binary
+// data. Source: elf/cache.c of glibc.
 func parseLinkerCache(b []byte) []string {
 	var paths []string
-	for _, match := range cached.FindAll(b, 64) {
-		if path := string(match[:len(match)-1]); !slices.Contains(paths, path) {
+	for text := range bytes.SplitSeq(b, []byte{0}) {
+		if !bytes.Contains(text, []byte("libamd_smi.so")) {
+			continue
+		}
+		_, path, absolute := strings.Cut(string(text), "/")
+		path = "/" + path
+		if absolute && libraryName.MatchString(filepath.Base(path)) && !slices.Contains(paths, path) {
 			paths = append(paths, path)
 		}
 	}

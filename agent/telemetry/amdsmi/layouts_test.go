@@ -147,6 +147,7 @@ func TestStructsThatDoNotFit(t *testing.T) { // trap 39
 			return r.PowerWatts == nil && *r.PowerLimitWatts == 200
 		}},
 		{[]string{"longer.process=8"}, []string{fnProcesses}, func(_ gpu.Device, _ gpu.Reading, d gpu.Details) bool { return d.Processes == nil }},
+		{[]string{"longer.process=-8"}, []string{fnProcesses}, func(_ gpu.Device, _ gpu.Reading, d gpu.Details) bool { return d.Processes == nil }},
 		{[]string{"longer=1"}, []string{fnActivity, fnClock, fnAsic, fnDriver, fnEnumeration, fnECC, fnMemory, fnPCIe, fnPowerCap, fnPower}, func(d gpu.Device, r gpu.Reading, _ gpu.Details) bool {
 			return d.ID == "pci-0000:03:00.0" && d.Limits.PowerMaxWatts == nil && r.UtilizationPercent == nil && len(r.Temperatures) == 3
 		}},
