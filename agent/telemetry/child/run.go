@@ -22,8 +22,7 @@ const (
 // Run keeps a collector running while there is something to read, until ctx ends. One that ends is started again: at once the
 // first time, then with growing pauses. Run returns nil; it leaves a collector behind that hangs.
 func (r *Reader) Run(ctx context.Context) error {
-	s := supervisor{Reader: r, backoff: process.Backoff{First: 250 * time.Millisecond, Longest: 30 * time.Second},
-		breaker: process.Breaker{Failures: 8, Rest: 30 * time.Second}}
+	s := newSupervisor(r)
 	var pause time.Duration
 	for s.await(ctx, pause) {
 		pause = s.live(ctx)
@@ -39,6 +38,11 @@ type supervisor struct {
 	breaker process.Breaker
 	failed  bool  // since it was last calm
 	behind  *conn // was asked to end and may not have; nil when none was
+}
+
+func newSupervisor(r *Reader) *supervisor {
+	return &supervisor{Reader: r, backoff: process.Backoff{First: 250 * time.Millisecond, Longest: 30 * time.Second},
+		breaker: process.Breaker{Failures: 8, Rest: 30 * time.Second}}
 }
 
 // await waits for the pause, and until a collector is wanted. It says whether one is to be started.
