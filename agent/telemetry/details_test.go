@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -235,9 +234,12 @@ func TestHungDetailsMakeTheDeviceStuck(t *testing.T) { // trap 6
 		defer release()
 		d.tell("b", func(context.Context) (gpu.Details, error) { <-gate; return gpu.Details{EnergyJoules: ptr(2.0)}, nil })
 		after(2 * detailsPeriod)
-		before, reports := runtime.NumGoroutine(), s.Report()
+		before, reports := goroutines(), s.Report()
+		if before < 6 { // an inventory, four devices, and the loop
+			t.Fatalf("%d goroutines are counted", before)
+		}
 		after(100 * time.Second)
-		if now := runtime.NumGoroutine(); now > before {
+		if now := goroutines(); now > before {
 			t.Errorf("%d goroutines, %d before 100 ticks with a hung call", now, before)
 		}
 		hungAt := d.asks("b")[1]
