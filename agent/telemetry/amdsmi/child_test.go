@@ -87,6 +87,17 @@ func (r *Reader) obey(command, id string) (a answer) {
 		r.connection.mu.Lock()
 		r.connection.since = r.connection.since.Add(-wedgedAfter - time.Second)
 		r.connection.mu.Unlock()
+	case "interrupt": // an Inventory by letting go of the library while a device is being described
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			a.Found, err = r.Inventory(ctx)
+		}()
+		for r.connection.callers() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		r.connection.end()
+		<-done
 	case "storm":
 		r.storm(strings.Fields(id))
 	}

@@ -153,6 +153,18 @@ func TestHangWhileACardWantsToSleep(t *testing.T) {
 	}
 }
 
+// An inventory that is cut short by a card that wants to sleep forgets no device.
+func TestInventoryCutShort(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	before := c.four()
+	c.Set("slow=5")
+	if diff := cmp.Diff(before, c.ask("interrupt").Found.Devices); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	c.four()
+}
+
 func TestCloseLetsGo(t *testing.T) {
 	t.Parallel()
 	library := fakeamdsmi.Build(t)

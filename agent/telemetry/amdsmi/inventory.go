@@ -35,6 +35,10 @@ func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
 	if err := ctx.Err(); err != nil && len(list) == 0 {
 		return telemetry.Found{}, fmt.Errorf("inventory by AMD SMI: %w", err)
 	}
+	if !r.connection.enter(s) { // let go of in the meantime, so that the list has holes
+		return r.known(), nil
+	}
+	defer r.connection.leave()
 	return r.arrange(handles, list, cards), nil
 }
 
