@@ -70,8 +70,7 @@ func TestHungCallCostsItsDeviceAndOneThread(t *testing.T) {
 	}
 	before := threads(pid)
 	returned := m.hang(0)
-	held := 0
-	for round := range 100 {
+	for range 100 {
 		if _, err := m.read(0); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("a call beside one that hangs: %v", err)
 		}
@@ -80,13 +79,10 @@ func TestHungCallCostsItsDeviceAndOneThread(t *testing.T) {
 				t.Fatalf("device %d is read by %d: %v", device, got, err)
 			}
 		}
-		if round == 20 {
-			held = threads(pid)
-		}
 	}
-	// The runtime may start one more in the place of the thread that hangs.
-	if now := threads(pid); now > held || held > before+2 {
-		t.Errorf("%d threads before, %d soon, %d at the end", before, held, now)
+	// One hangs. The runtime may start another in its place, which it would have started sooner or later.
+	if now := threads(pid); now > before+2 {
+		t.Errorf("%d threads, of %d before", now, before)
 	}
 	select {
 	case err := <-returned:
