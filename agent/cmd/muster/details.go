@@ -69,6 +69,7 @@ func deviceRows(device gpu.Device, r gpu.Reading, d gpu.Details) []row {
 		{"decoder", text(r.DecoderPercent, "%.0f %%"), optional("decoder_percent", r.MediaPercent == nil)},
 		{"video engines", text(r.MediaPercent, "%.0f %%"), optional("media_percent", r.MediaPercent != nil)},
 		{"temperature", temperatureWords(r, limits), "temperatures"},
+		{"thermal margin", text(d.ThermalMarginCelsius, "%.0f °C until it slows down"), ""},
 		{"power", joined(" ", measured("W", r.PowerWatts, r.PowerLimitWatts), between("W", limits.PowerMinWatts, limits.PowerMaxWatts)), "power_watts"},
 		{"core clock", measured("MHz", r.CoreClockMHz, limits.CoreClockMHz), "core_clock_mhz"},
 		{"memory clock", measured("MHz", r.MemoryClockMHz, limits.MemoryClockMHz), "memory_clock_mhz"},

@@ -261,7 +261,7 @@ func TestFIFOInPlaceOfAFile(t *testing.T) {
 
 const hipFile = "HIP_VERSION_MAJOR=6\nHIP_VERSION_MINOR=3\nHIP_VERSION_PATCH=42131\nHIP_VERSION_GITHASH=fa1d09cbd\n"
 
-func TestROCm(t *testing.T) {
+func TestROCm(t *testing.T) { // trap 41
 	t.Parallel()
 	header := "#ifndef X\n#define HIP_VERSION_MAJOR 5\n#define HIP_VERSION_MINOR 7\n# define HIP_VERSION_PATCH 31921\n#define HIP_VERSION_GITHASH \"d1770ee1b\"\n#define HIP_VERSION (HIP_VERSION_MAJOR * 10000000)\n"
 	for _, tt := range []struct {
