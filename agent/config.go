@@ -44,6 +44,8 @@ type Config struct {
 	Python string
 	// NVML is the path of libnvidia-ml.so.1; "" searches as the driver's own tools do, "off" leaves it alone.
 	NVML string
+	// AMDSMI is the path of libamd_smi.so; "" searches where ROCm and the dynamic linker put it, "off" leaves it alone.
+	AMDSMI string
 	// KillCollectors ends a process that hangs in a driver call by SIGKILL when the agent ends, which can hang the device for
 	// good. Otherwise it is left behind.
 	KillCollectors bool
@@ -102,6 +104,7 @@ func (c *Config) AddFlags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.AllowHosts, "allow-host", c.AllowHosts, "serve this Host too, as name:port (for ssh -L); may be repeated")
 	flags.StringVar(&c.Python, "python", c.Python, "interpreter whose PyTorch is reported; it is not run")
 	flags.StringVar(&c.NVML, "nvml", c.NVML, "path of libnvidia-ml.so.1, or off (default: search)")
+	flags.StringVar(&c.AMDSMI, "amdsmi", c.AMDSMI, "path of libamd_smi.so, or off (default: search)")
 	flags.BoolVar(&c.KillCollectors, "kill-collectors", c.KillCollectors, "kill what hangs in a driver call when the agent ends; it may hang the device for good")
 	flags.BoolVar(&c.ProcessCommands, "process-commands", c.ProcessCommands, "show the command lines of programs on the devices, which can hold secrets")
 	flags.IntVar(&c.MaxClients, "max-clients", c.MaxClients, "open event sockets at most")

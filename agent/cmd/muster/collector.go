@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/amdsmi"
 	"muster/agent/telemetry/child"
 	"muster/agent/telemetry/nvml"
 )
@@ -42,12 +43,15 @@ func collect(args []string) error {
 func collected(args []string) (telemetry.Reader, error) {
 	flags := pflag.NewFlagSet(collector, pflag.ContinueOnError)
 	library := flags.String("library", "", "path of the vendor's library")
+	root := flags.String("root", "/", "folder that holds the machine's sys")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	switch name := flags.Arg(0); name {
 	case "nvml":
 		return nvml.New(*library), nil
+	case "amdsmi":
+		return amdsmi.New(amdsmi.Config{Library: *library, Root: *root}), nil
 	default:
 		return nil, fmt.Errorf("unknown collector %q", name)
 	}

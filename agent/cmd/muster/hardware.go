@@ -21,8 +21,10 @@ import (
 	"muster/agent/telemetry"
 	"muster/agent/telemetry/adapters"
 	"muster/agent/telemetry/amdgpu"
+	"muster/agent/telemetry/amdsmi"
 	"muster/agent/telemetry/child"
 	"muster/agent/telemetry/host"
+	"muster/agent/telemetry/intel"
 	"muster/agent/telemetry/sim"
 	"muster/shared/gpu"
 )
@@ -44,7 +46,7 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 	if err := checkRoot(config.SysRoot); err != nil {
 		return agent.Hardware{}, err
 	}
-	readers := []telemetry.Reader{amdgpu.New(config.SysRoot)}
+	readers := []telemetry.Reader{amdgpu.New(config.SysRoot), intel.New(config.SysRoot)}
 	collectors := collectors(config, log)
 	for _, collector := range collectors {
 		readers = append(readers, collector)
@@ -90,6 +92,7 @@ func collectors(config *agent.Config, log *slog.Logger) []*child.Reader {
 		}))
 	}
 	add("nvml", "NVML", config.NVML, nil)
+	add("amdsmi", "AMD SMI", config.AMDSMI, func() bool { return amdsmi.Worth(config.SysRoot, config.AMDSMI) }, "--root", config.SysRoot)
 	return list
 }
 
