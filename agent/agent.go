@@ -121,6 +121,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 		Build: build, Instance: instance(), Interval: config.Interval, Addr: p.listener.Addr().String(), AllowHosts: config.AllowHosts,
 		Token: token, ModelsDir: config.ModelsDir(), MaxClients: config.MaxClients, Queue: p.jobs, Images: p.store, Feed: p.feed,
 		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, History: p.history, Temperatures: p.temperatures,
+		Report: p.sampler.Report, PCIeThroughput: p.sampler.PCIeThroughput, Query: p.query,
 		Capacity: p.spread.Capacity, Pause: p.spread.Pause, Ready: ready(p.spread), Site: site, Log: log,
 	})
 	if err != nil {
@@ -229,6 +230,11 @@ func (p *parts) history(window time.Duration, points int) wire.History {
 		}
 	}
 	return p.past.Window(ids, window, points)
+}
+
+func (p *parts) query(q server.HistoryQuery) (server.HistorySeries, error) {
+	series, err := p.past.Query(history.Query(q))
+	return server.HistorySeries(series), err
 }
 
 func (p *parts) temperatures(ref gpu.Ref) []server.TemperaturePoint {

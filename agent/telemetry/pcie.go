@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -13,8 +14,11 @@ import (
 // pcieDeadline is how long a measurement of a device's bus may take; a device whose driver takes longer is stuck.
 const pcieDeadline = 2 * time.Second
 
-// ErrUnknownDevice says that no device has that number.
-var ErrUnknownDevice = errors.New("no device has this number")
+// Errors of PCIeThroughput beside those of Read.
+var (
+	ErrUnknownDevice = fmt.Errorf("no device has this number: %w", fs.ErrNotExist)
+	ErrNoThroughput  = fmt.Errorf("nothing that reads the device can measure it: %w", errors.ErrUnsupported)
+)
 
 // measurements is the part of a worker that measures what moves over the bus. All fields belong to the sampler's loop.
 type measurements struct {
@@ -47,7 +51,7 @@ func (m *measurements) answer(with measurement) {
 }
 
 // PCIeThroughput measures what moves over the bus of a device, which takes tens of milliseconds. There is one measurement at a
-// time of a device: who asks meanwhile gets its result. Errors wrap ErrUnknownDevice, ErrUnsupported when no reader of the device
+// time of a device: who asks meanwhile gets its result. Errors wrap ErrUnknownDevice, ErrNoThroughput when no reader of the device
 // can, ErrSuspended when it would have to be woken, ErrLost, and context.DeadlineExceeded when the driver does not answer.
 func (s *Sampler) PCIeThroughput(ctx context.Context, ref gpu.Ref) (gpu.PCIeThroughput, error) {
 	ctx, cancel := context.WithTimeout(ctx, pcieDeadline)
@@ -55,6 +59,9 @@ func (s *Sampler) PCIeThroughput(ctx context.Context, ref gpu.Ref) (gpu.PCIeThro
 	m := measurement{err: ErrUnsupported}
 	for candidate := 0; !m.final && errors.Is(m.err, ErrUnsupported); candidate++ {
 		m = s.measure(ctx, ref, candidate)
+	}
+	if errors.Is(m.err, ErrUnsupported) {
+		m.err = ErrNoThroughput
 	}
 	if m.err != nil {
 		return gpu.PCIeThroughput{}, fmt.Errorf("PCIe throughput of device %s: %w", ref, m.err)

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,9 +24,9 @@ func TestPCIeThroughput(t *testing.T) {
 		want  error
 	}{
 		{"measured", 0, func(*detailed, *detailed) {}, nil},
-		{"unknown device", 7, func(*detailed, *detailed) {}, ErrUnknownDevice},
+		{"unknown device", 7, func(*detailed, *detailed) {}, fs.ErrNotExist},
 		{"CPU", gpu.CPU, func(*detailed, *detailed) {}, ErrUnknownDevice},
-		{"no reader can", 1, func(*detailed, *detailed) {}, ErrUnsupported},
+		{"no reader can", 1, func(*detailed, *detailed) {}, ErrNoThroughput},
 		{"suspended", 0, func(d, _ *detailed) { d.failWith("a", ErrSuspended) }, ErrSuspended},
 		{"lost", 0, func(d, _ *detailed) { d.failWith("a", ErrLost) }, ErrLost},
 		{"the driver says no", 0, func(d, _ *detailed) {
@@ -37,7 +38,7 @@ func TestPCIeThroughput(t *testing.T) {
 		{"neither driver can", 0, func(d, other *detailed) {
 			d.measureBy(func(context.Context) (gpu.PCIeThroughput, error) { return gpu.PCIeThroughput{}, ErrUnsupported })
 			other.measureBy(d.bus)
-		}, ErrUnsupported},
+		}, errors.ErrUnsupported},
 		{"too slow", 0, func(d, _ *detailed) {
 			d.measureBy(func(context.Context) (gpu.PCIeThroughput, error) {
 				time.Sleep(5 * time.Second)
