@@ -33,6 +33,7 @@ type dynamics struct {
 	coreMHz           float64
 	watts             float64
 	edge, memory, fan float64 // °C, °C, share 0-1
+	joules            float64 // since begun
 }
 
 // advance moves the device to that moment. What is in its way, a clock that was set back included, changes nothing.
@@ -50,6 +51,7 @@ func (d *device) advance(now time.Time) {
 		return
 	}
 	s.at = now
+	before := s.watts
 	utilization, mhz, watts := 0.0, d.idleMHz, d.idleWatts
 	if d.jobs > 0 {
 		utilization, mhz, watts = 97.5, d.coreMHz, 0.93*d.limitWatts
@@ -57,6 +59,7 @@ func (d *device) advance(now time.Time) {
 	follow(&s.utilization, utilization, passed, utilizationInertia)
 	follow(&s.coreMHz, mhz, passed, clockInertia)
 	follow(&s.watts, watts, passed, powerInertia)
+	s.joules += watts*passed.Seconds() + (before-s.watts)*powerInertia.Seconds() // the integral of follow
 	follow(&s.edge, d.steadyCelsius(s.watts), passed, temperatureInertia)
 	follow(&s.memory, s.edge+3, passed, memoryInertia)
 	follow(&s.fan, fanShare(s.edge), passed, fanInertia)
@@ -82,7 +85,8 @@ func follow(value *float64, target float64, passed, inertia time.Duration) {
 type values struct {
 	utilization, memoryUtilization, watts, limit, coreMHz, memoryMHz, fan, rpm float64
 	total, used, reserved                                                      uint64
-	generation, width                                                          int
+	encoder, decoder                                                           float64
+	generation, width, performance                                             int
 	throttle                                                                   gpu.Throttle
 	temperatures                                                               [3]gpu.Temperature
 }
@@ -118,6 +122,12 @@ func (d *device) reading() gpu.Reading {
 		MemoryTotalBytes: &v.total, MemoryUsedBytes: &v.used, MemoryReservedBytes: &v.reserved, Temperatures: v.temperatures[:d.sensors()],
 		PowerWatts: &v.watts, PowerLimitWatts: &v.limit, CoreClockMHz: &v.coreMHz, MemoryClockMHz: &v.memoryMHz,
 		PCIeGeneration: &v.generation, PCIeWidth: &v.width, Throttle: &v.throttle,
+	}
+	if d.vendor == gpu.NVIDIA {
+		if d.jobs == 0 && d.sleepsDeep() {
+			v.performance = 8
+		}
+		r.EncoderPercent, r.DecoderPercent, r.PerformanceState = &v.encoder, &v.decoder, &v.performance
 	}
 	if d.fanRPM > 0 {
 		v.fan, v.rpm = round(100*s.fan, 1), round(s.fan*d.fanRPM*(1+0.01*d.vary(7)), 1)

@@ -15,7 +15,7 @@ import (
 	"muster/shared/gpu"
 )
 
-// Machine is a telemetry.Reader of simulated devices. Safe for several goroutines.
+// Machine is a telemetry.Reader of simulated devices, with details. Safe for several goroutines.
 type Machine struct {
 	devices []*device // in the order of their PCI addresses
 	byID    map[string]*device
@@ -24,8 +24,9 @@ type Machine struct {
 // device is one simulated card.
 type device struct {
 	*model
-	facts gpu.Device
-	seed  uint64
+	facts  gpu.Device
+	seed   uint64
+	linked bool // the machine has another card that it can be linked to
 
 	mu    sync.Mutex
 	jobs  int
@@ -47,6 +48,9 @@ func newMachine(models []*model) *Machine {
 		m.devices = append(m.devices, d)
 		m.byID[d.facts.ID] = d
 	}
+	for _, d := range m.devices {
+		d.linked = ofModel[d.model] > 1
+	}
 	return m
 }
 
@@ -54,10 +58,14 @@ func newMachine(models []*model) *Machine {
 func (m *model) facts(id string, position, vendorIndex int) gpu.Device {
 	multiprocessors, memory := m.multiprocessors, m.memoryBytes()
 	fields := []string{
-		"vendor_index", "name", "arch", "compute_capability", "multi_processor_count", "memory_bytes",
+		"vendor_index", "name", "arch", "compute_capability", "multi_processor_count", "memory_bytes", "limits",
 		"utilization_percent", "memory_utilization_percent", "memory_total_bytes", "memory_used_bytes", "memory_reserved_bytes", "temperatures",
 		"power_watts", "power_limit_watts", "core_clock_mhz", "memory_clock_mhz", "pcie_generation", "pcie_width", "throttle_reasons",
 	}
+	if m.vendor == gpu.NVIDIA {
+		fields = append(fields, "encoder_percent", "decoder_percent", "performance_state")
+	}
+	fields = append(fields, m.detailFields()...)
 	if m.fanRPM > 0 {
 		fields = append(fields, "fan_percent", "fan_rpm")
 	}
@@ -67,7 +75,7 @@ func (m *model) facts(id string, position, vendorIndex int) gpu.Device {
 	}
 	return gpu.Device{
 		ID: id, VendorIndex: &vendorIndex, Vendor: m.vendor, Name: m.name, PCIAddress: fmt.Sprintf("0000:%02x:00.0", 3+2*position),
-		Arch: m.arch, ComputeCapability: m.capability, MultiprocessorCount: &multiprocessors, MemoryBytes: &memory,
+		Arch: m.arch, ComputeCapability: m.capability, MultiprocessorCount: &multiprocessors, MemoryBytes: &memory, Limits: m.limits(),
 		Simulated: true, Sources: sources,
 	}
 }
