@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"muster/e2e/harness"
 	"muster/shared/wire"
 )
@@ -67,14 +65,14 @@ func agentFigures(ctx context.Context) ([]figure, error) {
 	}
 	var frames, bytes int
 	watched, err := share(ctx, agent.Pid, func(ctx context.Context) error {
-		return view(ctx, agent, wire.SubprotocolBinary, func(snapshot []byte) { frames, bytes = frames+1, bytes+len(snapshot) })
+		return agent.View(ctx, wire.SubprotocolBinary, snapshots(func(size int) { frames, bytes = frames+1, bytes+size }))
 	})
 	if err != nil {
 		return nil, err
 	}
 	var textFrames, textBytes int
 	if _, err := shareFor(ctx, agent.Pid, 3*time.Second, func(ctx context.Context) error {
-		return view(ctx, agent, wire.SubprotocolJSON, func(snapshot []byte) { textFrames, textBytes = textFrames+1, textBytes+len(snapshot) })
+		return agent.View(ctx, wire.SubprotocolJSON, snapshots(func(size int) { textFrames, textBytes = textFrames+1, textBytes+size }))
 	}); err != nil {
 		return nil, err
 	}
@@ -125,27 +123,11 @@ func shareFor(ctx context.Context, pid int, during time.Duration, meanwhile func
 	return float64(after.cpu-before.cpu) / float64(time.Since(began)), err
 }
 
-// view reads events until ctx ends and hands every snapshot's frame to see.
-func view(ctx context.Context, agent *harness.Agent, protocol string, see func([]byte)) error {
-	socket, _, err := websocket.Dial(ctx, agent.URL+"/api/v1/events", &websocket.DialOptions{
-		Subprotocols: []string{protocol}, HTTPHeader: map[string][]string{"Authorization": {"Bearer " + agent.Token}},
-	})
-	if err != nil {
-		return err
-	}
-	defer socket.CloseNow()
-	socket.SetReadLimit(1 << 20)
-	for {
-		_, frame, err := socket.Read(ctx)
-		if err != nil {
-			return err
-		}
-		event, err := wire.Decode(wire.FormatOf(protocol), frame)
-		if err != nil {
-			return err
-		}
+// snapshots hands the size of every snapshot's frame to see.
+func snapshots(see func(size int)) func(wire.Event, int) {
+	return func(event wire.Event, size int) {
 		if event.Snapshot != nil {
-			see(frame)
+			see(size)
 		}
 	}
 }

@@ -68,13 +68,30 @@ var linkLine = regexp.MustCompile(`http://\S+/#pair=\S+`)
 
 // Start runs muster serve on a free loopback port with the data folder and flags given, and waits until it printed its link.
 func Start(data string, flags ...string) (*Agent, error) {
-	binary, err := Binary()
-	if err != nil {
-		return nil, err
+	return Options{Data: data, Flags: flags}.Start()
+}
+
+// Options are what an agent is started with.
+type Options struct {
+	Binary string // "" = Binary()
+	Data   string
+	Flags  []string // of muster serve
+	Env    []string // beside this process's own
+}
+
+// Start is the function Start with every choice.
+func (o Options) Start() (*Agent, error) {
+	binary := o.Binary
+	if binary == "" {
+		var err error
+		if binary, err = Binary(); err != nil {
+			return nil, err
+		}
 	}
+	data := o.Data
 	a := &Agent{Data: data, exited: make(chan struct{})}
-	a.cmd = exec.Command(binary, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", data}, flags...)...)
-	a.cmd.Env = append(os.Environ(), "HOME="+data)
+	a.cmd = exec.Command(binary, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", data}, o.Flags...)...)
+	a.cmd.Env = append(append(os.Environ(), "HOME="+data), o.Env...)
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	a.cmd.Stderr = writerFunc(func(b []byte) (int, error) {
 		a.mu.Lock()
