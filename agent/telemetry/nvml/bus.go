@@ -1,59 +1,63 @@
 package nvml
 
 import (
-	"bytes"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 
+	"muster/agent/telemetry"
+	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
 // busCard is an NVIDIA display device on the PCI bus, seen without NVML.
 type busCard struct {
-	address, driver, model string
-	uuid                   string // from /proc/driver/nvidia; "" when its module doesn't say
-	status                 string // power/runtime_status
+	kernel.PCIDevice
+	address    string
+	model      string
+	uuid       string // from /proc/driver/nvidia; "" when its module doesn't say
+	statusFile string // power/runtime_status; "" when it has none, and so never sleeps
+	maySleep   bool   // power/control is auto
 }
 
-// scanBus lists the cards by address. root is "/", or a test's folder.
-func scanBus(root string) []busCard {
-	dir := filepath.Join(root, "sys/bus/pci/devices")
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
+// scanBus lists the cards by address. It wakes none.
+func (r *Reader) scanBus() []busCard {
 	var cards []busCard
-	for _, entry := range entries {
-		uevent := keys(small(filepath.Join(dir, entry.Name(), "uevent")), "=")
-		id, isNVIDIA := strings.CutPrefix(strings.ToUpper(uevent["PCI_ID"]), "10DE:")
-		class := uevent["PCI_CLASS"]
-		address := pciAddress(entry.Name())
-		if !isNVIDIA || address == "" || len(class) < 5 || !strings.HasPrefix(class[:len(class)-4], "3") {
+	for _, d := range kernel.ScanPCI(r.tree) {
+		if d.Vendor != kernel.VendorNVIDIA {
 			continue
 		}
-		information := keys(small(filepath.Join(root, "proc/driver/nvidia/gpus", entry.Name(), "information")), ":")
-		card := busCard{address: address, driver: uevent["DRIVER"], model: information["Model"],
-			status: strings.TrimSpace(small(filepath.Join(dir, entry.Name(), "power/runtime_status")))}
+		card := busCard{PCIDevice: d, address: d.String(), statusFile: r.tree.RuntimeStatusFile(d.Dir), maySleep: r.tree.PowerControl(d.Dir) == "auto"}
+		information := keys(r.tree.Word(r.tree.Path("proc/driver/nvidia/gpus/"+filepath.Base(d.Dir)), "information"), ":")
 		if uuid := information["GPU UUID"]; strings.HasPrefix(uuid, "GPU-") && !strings.Contains(uuid, "?") {
 			card.uuid = uuid
 		}
-		if card.model == "" {
-			card.model = "NVIDIA GPU 0x" + id
-		} else if !strings.HasPrefix(card.model, "NVIDIA") {
-			card.model = "NVIDIA " + card.model
+		switch card.model = information["Model"]; {
+		case card.model == "":
+			if card.model = r.names.Lookup(r.tree, d); card.model == "" {
+				card.model = fmt.Sprintf("GPU 0x%04X", d.Product)
+			}
+			fallthrough
+		case !strings.HasPrefix(card.model, "NVIDIA"):
+			card.model = "NVIDIA " + strings.TrimPrefix(card.model, "NVIDIA ")
 		}
 		cards = append(cards, card)
 	}
-	slices.SortFunc(cards, func(a, b busCard) int { return strings.Compare(a.address, b.address) })
 	return cards
 }
 
 // foreign says whether a driver that isn't NVIDIA's has the card: it was given to a virtual machine, or nouveau drives it.
-func (c busCard) foreign() bool { return c.driver != "" && c.driver != "nvidia" }
+func (c busCard) foreign() bool { return c.Driver != "" && c.Driver != "nvidia" }
+
+// served gives the cards that aren't foreign.
+func served(bus []busCard) (cards []busCard) {
+	for _, card := range bus {
+		if !card.foreign() {
+			cards = append(cards, card)
+		}
+	}
+	return cards
+}
 
 // device describes the card with what stops it from being read.
 func (c busCard) device(why string) gpu.Device {
@@ -63,28 +67,6 @@ func (c busCard) device(why string) gpu.Device {
 	}
 	return gpu.Device{ID: id, Vendor: gpu.NVIDIA, Name: c.model, PCIAddress: c.address, Error: why,
 		Sources: map[string]string{"name": "PCI bus"}}
-}
-
-func (c busCard) adapter() gpu.Adapter {
-	return gpu.Adapter{PCIAddress: c.address, Name: c.model, Driver: c.driver}
-}
-
-// small reads a kernel file by one read(2); "" when it can't. O_NONBLOCK, so that nothing in its place can hang the open.
-func small(path string) string {
-	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return ""
-	}
-	defer syscall.Close(fd)
-	buf := make([]byte, 4096)
-	n, err := syscall.Read(fd, buf)
-	if err != nil || n <= 0 {
-		return ""
-	}
-	if end := bytes.IndexByte(buf[:n], 0); end >= 0 {
-		n = end
-	}
-	return string(buf[:n])
 }
 
 // keys reads lines "key<separator> value".
@@ -98,35 +80,61 @@ func keys(text, separator string) map[string]string {
 	return m
 }
 
-// asleep says whether a card's runtime_status is that of one that reading would wake.
-func asleep(root, address string) bool {
-	if address == "" {
-		return false
-	}
-	switch strings.TrimSpace(small(filepath.Join(root, "sys/bus/pci/devices", address, "power/runtime_status"))) {
-	case "suspended", "suspending", "resuming":
-		return true
-	default:
-		return false
-	}
+// asleep says whether reading the device of that runtime_status would wake it.
+func (r *Reader) asleep(statusFile string) bool {
+	var buf [32]byte
+	return r.tree.Asleep(statusFile, buf[:])
 }
 
-// whyNot says for people why NVML could not connect, and what to do.
-func whyNot(s status) string {
-	switch s {
-	case libraryNotFound:
-		return "the NVIDIA driver's library libnvidia-ml.so.1 was not found: install the NVIDIA driver (in a container: start it with --gpus all), or name the library with --nvml"
-	case driverNotLoaded:
-		return "the NVIDIA kernel module is not loaded: load it with \"modprobe nvidia\", and see the kernel log if that fails"
-	case versionMismatch:
-		return "NVIDIA's kernel module and library differ in version, as after an update of the driver: reboot; after loading the new module, restart muster"
-	case noPermission:
-		return "this user may not use the NVIDIA driver: check the permissions of /dev/nvidia*"
-	case inUse:
-		return "the NVIDIA driver must be connected anew, but a call into it has not returned: if this stays, see the kernel log for Xid, and reboot"
-	case functionNotFound:
-		return "the library found is not NVML: name the right libnvidia-ml.so.1 with --nvml"
-	default:
-		return fmt.Sprintf("the NVIDIA driver does not answer (%s): see the kernel log; in a container, restart the container", s)
+// unread describes the cards of the bus that are NVIDIA's to serve, when NVML can't. known are earlier descriptions by PCI
+// address: a device keeps its ID, name and size while its driver is away, or while it sleeps.
+func unread(bus []busCard, s status, known map[string]gpu.Device) (found telemetry.Found, refused map[string]error) {
+	refused = map[string]error{}
+	why := whyNot(s)
+	if s == asleep {
+		why = ""
 	}
+	for _, card := range served(bus) {
+		d := card.device(why)
+		if old, ok := known[card.address]; ok {
+			d = old
+			d.Error = why
+		}
+		found.Devices = append(found.Devices, d)
+		refused[d.ID] = fmt.Errorf("%s: %w", s, s.state())
+		if why != "" {
+			refused[d.ID] = fmt.Errorf("%s: %w", why, s.state())
+		}
+	}
+	quiet := s == libraryNotFound || s == driverNotLoaded // as on every machine without NVIDIA hardware
+	if why != "" && (len(found.Devices) > 0 || !quiet) {
+		found.Problems = []string{why}
+	}
+	return found, refused
+}
+
+// signs of NVIDIA's driver that need no PCI bus: WSL and Tegra have none.
+var signs = []string{"dev/nvidiactl", "dev/nvidia[0-9]*", "proc/driver/nvidia", "dev/dxg", "dev/nvhost*", "dev/nvgpu*"}
+
+// Worth says whether there is any sign of NVIDIA on the machine below root, so that reading it is worth a try: a display device
+// on the PCI bus, the driver's device nodes or folders, or a library that was configured. It calls no library and wakes nothing.
+func Worth(root, libraryPath string) bool {
+	if libraryPath != "" {
+		return true
+	}
+	for _, sign := range signs {
+		if found, err := filepath.Glob(filepath.Join(root, sign)); err == nil && len(found) > 0 {
+			return true
+		}
+	}
+	tree, err := kernel.Open(root)
+	if err != nil {
+		return false
+	}
+	for _, d := range kernel.ScanPCI(tree) {
+		if d.Vendor == kernel.VendorNVIDIA {
+			return true
+		}
+	}
+	return false
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/kernel"
 	"muster/agent/telemetry/nvml/fakenvml"
 	"muster/shared/gpu"
 )
@@ -38,11 +39,20 @@ type answer struct {
 	Err        string
 	State      gpu.State // that the error stands for; "" for none
 	Goroutines int
+	Details    gpu.Details
+	Throughput gpu.PCIeThroughput
+	Findings   []telemetry.Finding
+	Yes        bool
 }
 
 func serve(library string) {
-	r := New(library)
-	r.root = os.Getenv("MUSTER_NVML_ROOT")
+	tree, err := kernel.Open(os.Getenv("MUSTER_NVML_ROOT"))
+	if err != nil {
+		panic(err)
+	}
+	r := newReader(library, tree)
+	r.driver.watching = true // so that nobody but the test acts; "listen" starts it
+	started := time.Now()
 	r.describeWait = time.Minute // so that a busy machine changes no answer; tests of hangs shorten it
 	out := json.NewEncoder(os.Stdout)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -54,8 +64,30 @@ func serve(library string) {
 			a.Found, err = r.Inventory(context.Background())
 		case "read":
 			a.Reading, err = r.Read(context.Background(), id)
+		case "details":
+			a.Details, err = r.Details(context.Background(), id)
+		case "throughput":
+			a.Throughput, err = r.PCIeThroughput(context.Background(), id)
+		case "examine":
+			a.Findings = r.Examine(context.Background())
+		case "wedged": // as it will be after so long
+			var after time.Duration
+			after, err = time.ParseDuration(id)
+			a.Yes = r.driver.wedged(r, time.Now().Add(after))
+		case "mind": // as it will be so long after the start
+			var after time.Duration
+			after, err = time.ParseDuration(id)
+			r.driver.mind(r, started.Add(after))
+			a.Yes = r.driver.library() != nil && r.driver.library().connected()
+		case "listen":
+			r.driver.watching = false
+			r.driver.watch(r)
+		case "close":
+			r.Close()
 		case "patience":
 			r.describeWait, err = time.ParseDuration(id)
+		case "haste":
+			r.patience, err = time.ParseDuration(id)
 		case "settle": // until no call is inside the library
 			for r.driver.library().inside() > 0 {
 				time.Sleep(time.Millisecond)
@@ -85,7 +117,7 @@ func (d *driver) library() *library {
 func (l *library) inside() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.calls
+	return len(l.visits)
 }
 
 func stateOf(err error) gpu.State {
@@ -170,6 +202,16 @@ func (c *child) read(id string) gpu.Reading {
 		c.t.Fatalf("read %s: %s", id, a.Err)
 	}
 	return a.Reading
+}
+
+// details gives those of a device that must answer.
+func (c *child) details(id string) gpu.Details {
+	c.t.Helper()
+	a := c.ask("details " + id)
+	if a.Err != "" {
+		c.t.Fatalf("details %s: %s", id, a.Err)
+	}
+	return a.Details
 }
 
 // state gives the state of a device that must not answer.

@@ -5,7 +5,10 @@ package nvml
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
+	"time"
 
 	"muster/agent/telemetry"
 	"muster/shared/gpu"
@@ -18,43 +21,145 @@ type driver struct {
 	pending map[int]bool          // indices whose describe hasn't returned; its goroutine reports to late
 	late    chan description
 
+	connecting sync.Mutex // held while the connection is made, by Inventory or by watch
+
 	// Behind mu, which is never held during a call into the library.
-	mu      sync.Mutex
-	lib     *library
-	ready   bool               // initialised
-	broken  bool               // a Read saw that the connection is gone: the next Inventory makes a new one
-	devices map[string]*device // by Device.ID
-	refused map[string]error   // why a listed device can't be read
+	mu       sync.Mutex
+	lib      *library
+	broken   bool               // somebody saw that the connection is gone: the next Inventory makes a new one
+	outdated bool               // the kernel module is of another version than the library
+	devices  map[string]*device // by Device.ID
+	refused  map[string]error   // why a listed device can't be read
+	tracks   map[string]*track  // by Device.ID
+	manners  manners            // whether the connection is given up so that cards can sleep
+	away     []busCard          // the cards for which it was given up
+	watching bool               // the goroutine watch runs
+	found    telemetry.Found    // the last that was found, for while the connection is given up
+	ended    chan struct{}      // closed by close; made by the first Inventory
+	idle     sync.WaitGroup     // of watch
 }
 
 // device is one that can be read.
 type device struct {
 	handle
-	address    string
-	index      int
-	total      *uint64
-	integrated bool
+	epoch       int // of the library that gave the handle
+	address     string
+	statusFile  string // its runtime_status; "" when it never sleeps
+	maySleep    bool
+	index       int
+	total       *uint64
+	integrated  bool
+	fans        int
+	persistent  *bool // the driver stays loaded without users; nil when not reported
+	links       []gpu.Link
+	parts       []part
+	steps       []*step // those that it doesn't lack
+	detailSteps []*step
+	deaf        status // why there are no faults, or success
+}
+
+// part is a MIG instance; its numbers are -1 when they are not known.
+type part struct {
+	handle
+	id                           string
+	gpuInstance, computeInstance int
+}
+
+// track is what stays of a device from one description to the next.
+type track struct {
+	last     gpu.Reading
+	measured bool // there is a last
+	idle     bool // the last said that nothing was to do
+	absent   map[string]gpu.Absence
+	faults   []gpu.Fault
+}
+
+// track gives the device's, under mu.
+func (d *driver) track(id string) *track {
+	if d.tracks == nil {
+		d.tracks = map[string]*track{}
+	}
+	t := d.tracks[id]
+	if t == nil {
+		t = &track{}
+		d.tracks[id] = t
+	}
+	return t
+}
+
+// totalBytes is nil for no device.
+func (dev *device) totalBytes() *uint64 {
+	if dev == nil {
+		return nil
+	}
+	return dev.total
+}
+
+// partition names the MIG instance of those numbers; "" on an undivided device.
+func (dev *device) partition(gpuInstance, computeInstance uint32) string {
+	for _, p := range dev.parts {
+		if p.gpuInstance == int(gpuInstance) && (p.computeInstance == int(computeInstance) || computeInstance == noInstance) {
+			return p.id
+		}
+	}
+	return ""
+}
+
+// noInstance is the number of a process's instance when it has none.
+const noInstance = 0xFFFFFFFF
+
+func (d *driver) inventory(ctx context.Context, r *Reader, bus []busCard) telemetry.Found {
+	if found, away := d.stayAway(r, bus); away {
+		return found
+	}
+	lib, n, s := d.count(r)
+	if s != success {
+		found, refused := unread(bus, s, d.known)
+		d.publish(nil, refused, found)
+		return found
+	}
+	list := d.describeAll(ctx, r, lib, n, bus)
+	found, devices, refused := d.arrange(list, n, bus)
+	found.Host = versions(lib)
+	for i := range found.Devices {
+		found.Devices[i].DriverVersion = found.Host.NVIDIADriver
+		if a := found.Devices[i].PCIAddress; a != "" && found.Devices[i].Error == "" && devices[found.Devices[i].ID] != nil {
+			d.remember(found.Devices[i])
+		}
+	}
+	d.publish(devices, refused, found)
+	d.watch(r)
+	return found
+}
+
+func (d *driver) remember(device gpu.Device) {
+	if d.known == nil {
+		d.known = map[string]gpu.Device{}
+	}
+	d.known[device.PCIAddress] = device
 }
 
 // connect gives the library, initialised; anew after the driver was reloaded.
-func (d *driver) connect(path string) (*library, status) {
+func (d *driver) connect(r *Reader) (*library, status) {
+	d.connecting.Lock()
+	defer d.connecting.Unlock()
 	d.mu.Lock()
-	lib, ready, broken := d.lib, d.ready, d.broken
+	lib, broken := d.lib, d.broken
 	d.mu.Unlock()
 	if lib == nil {
-		if lib = load(path); lib == nil {
+		if lib = load(r.path); lib == nil {
 			return nil, libraryNotFound
 		}
 	}
-	s := success
-	if !ready || broken {
-		s = lib.init(ready)
+	if lib.connected() && !broken {
+		return lib, success
 	}
+	s := lib.init(r.patience)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lib = lib
-	if !ready || broken {
-		d.ready, d.broken = s == success || s == inUse && ready, s == inUse && broken
+	if s != inUse {
+		d.broken, d.outdated = false, s == versionMismatch
 		d.devices = nil // handles end with the connection
 	}
 	return lib, s
@@ -66,44 +171,18 @@ func (d *driver) lose() {
 	d.broken = true
 }
 
-func (d *driver) inventory(ctx context.Context, r *Reader, bus []busCard) telemetry.Found {
-	lib, n, s := d.count(r.path)
-	if s != success {
-		found, refused := unread(bus, s, d.known)
-		d.publish(nil, refused)
-		return found
-	}
-	list := d.describeAll(ctx, r, lib, n)
-	found, devices, refused := d.arrange(list, n, bus)
-	found.Host = versions(lib)
-	for i := range found.Devices {
-		found.Devices[i].DriverVersion = found.Host.NVIDIADriver
-		if a := found.Devices[i].PCIAddress; a != "" && found.Devices[i].Error == "" {
-			d.remember(found.Devices[i])
-		}
-	}
-	d.publish(devices, refused)
-	return found
-}
-
-func (d *driver) remember(device gpu.Device) {
-	if d.known == nil {
-		d.known = map[string]gpu.Device{}
-	}
-	d.known[device.PCIAddress] = device
-}
-
 // count connects and counts the devices. A connection that has died since is made anew, once.
-func (d *driver) count(path string) (lib *library, n int, s status) {
+func (d *driver) count(r *Reader) (lib *library, n int, s status) {
 	for range 2 {
-		if lib, s = d.connect(path); s != success {
+		if lib, s = d.connect(r); s != success {
 			return lib, 0, s
 		}
-		if !lib.enter() {
+		v := lib.enter()
+		if v == 0 {
 			return lib, 0, inUse
 		}
 		n, s = lib.count()
-		lib.leave()
+		lib.leave(v)
 		if s != uninitialized && s != driverNotLoaded && s != unknown {
 			return lib, n, s
 		}
@@ -113,10 +192,11 @@ func (d *driver) count(path string) (lib *library, n int, s status) {
 }
 
 func versions(lib *library) (h gpu.Host) {
-	if !lib.enter() {
+	v := lib.enter()
+	if v == 0 {
 		return h
 	}
-	defer lib.leave()
+	defer lib.leave(v)
 	if v, s := lib.driverVersion(); s == success {
 		h.NVIDIADriver = v
 	}
@@ -147,8 +227,8 @@ func (d *driver) arrange(list map[int]description, n int, bus []busCard) (teleme
 		if got.status != success {
 			got.device = d.standIn(i, got.device, bus, taken)
 			taken[got.device.PCIAddress] = true
-			if got.readable = d.readable(got.device.ID); !answered && got.readable != nil {
-				got.status = success // only late: Read finds out by itself
+			if got.readable = d.readable(got.device.ID); (!answered || got.status == asleep) && got.readable != nil {
+				got.status = success // only late, or asleep: Read finds out by itself
 			}
 		}
 		if devices[got.device.ID] != nil || refused[got.device.ID] != nil {
@@ -157,7 +237,9 @@ func (d *driver) arrange(list map[int]description, n int, bus []busCard) (teleme
 		if got.status == success {
 			devices[got.device.ID] = got.readable
 		} else {
-			got.device.Error = "this GPU can't be read: " + got.status.String()
+			if got.status != asleep {
+				got.device.Error = "this GPU can't be read: " + got.status.String()
+			}
 			refused[got.device.ID] = fmt.Errorf("%s: %w", got.status, got.status.state())
 		}
 		found.Devices = append(found.Devices, got.device)
@@ -183,8 +265,8 @@ func (d *driver) standIn(i int, partial gpu.Device, bus []busCard, taken map[str
 			return old
 		}
 	}
-	for _, card := range bus {
-		if card.foreign() || taken[card.address] || partial.PCIAddress != "" && partial.PCIAddress != card.address {
+	for _, card := range served(bus) {
+		if taken[card.address] || partial.PCIAddress != "" && partial.PCIAddress != card.address {
 			continue
 		}
 		stand := card.device("")
@@ -197,9 +279,69 @@ func (d *driver) standIn(i int, partial gpu.Device, bus []busCard, taken map[str
 	return gpu.Device{ID: fmt.Sprintf("nvml-%d", i), Vendor: gpu.NVIDIA, Name: "NVIDIA GPU", VendorIndex: &i}
 }
 
-// publish replaces what Read sees.
-func (d *driver) publish(devices map[string]*device, refused map[string]error) {
+// publish replaces what Read sees. Of devices that are gone nothing stays but their faults.
+func (d *driver) publish(devices map[string]*device, refused map[string]error, found telemetry.Found) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.devices, d.refused = devices, refused
+	d.devices, d.refused, d.found = devices, refused, found
+	for id, t := range d.tracks {
+		if devices[id] == nil && refused[id] == nil && len(t.faults) == 0 {
+			delete(d.tracks, id)
+		}
+	}
+}
+
+// Times after which a process that can't connect anew should be replaced.
+const (
+	wedgedAfter  = 10 * time.Second // a call inside
+	wedgedInInit = time.Minute      // the connecting itself, which loads the driver for several seconds a card
+)
+
+func (d *driver) wedged(r *Reader, now time.Time) bool {
+	d.mu.Lock()
+	lib, broken, outdated := d.lib, d.broken, d.outdated
+	d.mu.Unlock()
+	switch {
+	case lib == nil:
+		return false
+	case broken && lib.longest(now) > wedgedAfter, lib.busy(now) > wedgedInInit:
+		return true
+	default:
+		return outdated && r.libraryReplaced()
+	}
+}
+
+// libraryReplaced says whether the file of the library that this process has loaded was removed, as an update of the driver does.
+func (r *Reader) libraryReplaced() bool {
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(maps)) {
+		if strings.Contains(line, "libnvidia-ml") && strings.HasSuffix(strings.TrimSpace(line), "(deleted)") {
+			return true
+		}
+	}
+	return false
+}
+
+// close ends watch and the connection.
+func (d *driver) close() {
+	d.mu.Lock()
+	if d.ended == nil {
+		d.ended = make(chan struct{})
+	}
+	select {
+	case <-d.ended:
+	default:
+		close(d.ended)
+	}
+	lib := d.lib
+	d.mu.Unlock()
+	d.idle.Wait()
+	for lib != nil && (lib.connected() || lib.busy(time.Now()) > 0) {
+		if lib.end(time.Minute) == inUse {
+			time.Sleep(50 * time.Millisecond) // somebody else is connecting
+		}
+	}
 }

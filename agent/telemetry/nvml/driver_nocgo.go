@@ -4,6 +4,7 @@ package nvml
 
 import (
 	"context"
+	"time"
 
 	"muster/agent/telemetry"
 	"muster/shared/gpu"
@@ -23,6 +24,27 @@ func (*driver) inventory(ctx context.Context, r *Reader, bus []busCard) telemetr
 	return found
 }
 
-func (*driver) read(ctx context.Context, r *Reader, id string) (gpu.Reading, error) {
+func (*driver) read(context.Context, *Reader, string) (gpu.Reading, error) {
 	return gpu.Reading{}, telemetry.ErrNoDriver
+}
+
+func (*driver) details(context.Context, *Reader, string) (gpu.Details, error) {
+	return gpu.Details{}, telemetry.ErrNoDriver
+}
+
+func (*driver) throughput(context.Context, *Reader, string) (gpu.PCIeThroughput, error) {
+	return gpu.PCIeThroughput{}, telemetry.ErrNoDriver
+}
+
+func (*driver) wedged(*Reader, time.Time) bool { return false }
+
+func (*driver) close() {}
+
+// Examine says that this build can't read NVIDIA GPUs, where there are any.
+func (r *Reader) Examine(context.Context) []telemetry.Finding {
+	if len(served(r.scanBus())) == 0 {
+		return nil
+	}
+	return []telemetry.Finding{{Level: telemetry.LevelFault, Subject: "NVIDIA", Text: withoutCgo, Costs: "every value of NVIDIA GPUs",
+		Mend: "CGO_ENABLED=1 make build"}}
 }

@@ -1,11 +1,13 @@
 package nvml
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
 
+	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
@@ -67,19 +69,11 @@ func cudaText(v int) string {
 
 // pciAddress turns NVML's "00000000:1A:00.0" into "0000:1a:00.0"; "" for anything else.
 func pciAddress(busID string) string {
-	parts := strings.FieldsFunc(strings.TrimSpace(busID), func(r rune) bool { return r == ':' || r == '.' })
-	if len(parts) != 4 {
+	address, ok := kernel.ParseAddress(strings.TrimSpace(busID))
+	if !ok {
 		return ""
 	}
-	var n [4]uint64
-	for i, part := range parts {
-		v, err := strconv.ParseUint(part, 16, [4]int{32, 8, 5, 3}[i])
-		if err != nil {
-			return ""
-		}
-		n[i] = v
-	}
-	return fmt.Sprintf("%04x:%02x:%02x.%d", n[0], n[1], n[2], n[3])
+	return address.String()
 }
 
 // memory is in bytes. Without reserved, used includes it.
@@ -157,7 +151,9 @@ func throttle(bits uint64) gpu.Throttle {
 			t |= gpu.ThrottleSync
 		case 0x20, 0x40: // thermal slowdown by software, by hardware
 			t |= gpu.ThrottleThermal
-		default:
+		case 0x200: // the board's limits of power and current
+			t |= gpu.ThrottlePower
+		default: // the display's clocks, reliability, and what drivers to come will say
 			t |= gpu.ThrottleOther
 		}
 	}
@@ -171,4 +167,37 @@ func between(v uint32, s status, low, high uint32, unit float64) *float64 {
 	}
 	f := float64(v) / unit
 	return &f
+}
+
+// decodeField reads the value of a field; its bytes are those of a C union on this machine, all of which are little-endian.
+// Source: nvmlValueType_t in nvml.h.
+func decodeField(kind uint32, raw [8]byte) (float64, status) {
+	word, long := binary.LittleEndian.Uint32(raw[:]), binary.LittleEndian.Uint64(raw[:])
+	switch kind {
+	case 0: // double
+		if v := math.Float64frombits(long); !math.IsNaN(v) && !math.IsInf(v, 0) {
+			return v, success
+		}
+	case 1: // unsigned int
+		return float64(word), success
+	case 2, 3: // unsigned long, unsigned long long
+		return float64(long), success
+	case 4: // signed long long
+		return float64(int64(long)), success
+	case 5: // signed int
+		return float64(int32(word)), success
+	case 6: // unsigned short
+		return float64(uint16(word)), success
+	}
+	return 0, nonsense
+}
+
+// linkGenerations are by nvmlNvlinkVersion_t, which counts half versions too: 6 is NVLink 4. Source: nvml.h.
+var linkGenerations = [...]int{0, 1, 2, 2, 3, 3, 4, 5, 6}
+
+func linkGeneration(version uint32) int {
+	if int64(version) >= int64(len(linkGenerations)) {
+		return 0
+	}
+	return linkGenerations[version]
 }

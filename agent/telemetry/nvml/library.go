@@ -4,30 +4,40 @@ package nvml
 
 import (
 	"sync"
+	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/dl"
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 )
 
-// This is the only file that may call NVML. go-nvml binds lazily: calling a function that the installed library lacks ends the
-// process ("symbol lookup error", no panic). So every method that calls one begins with
+// The files library*.go are the only ones that may call NVML. go-nvml binds lazily: calling a function that the installed
+// library lacks ends the process ("symbol lookup error", no panic). So every method that calls one begins with
 //
 //	if !l.has("nvmlDeviceGetName") { return …, functionNotFound }
 //
-// naming every C symbol that go-nvml may choose for it. A test parses this file and go-nvml and compares.
+// naming every C symbol that go-nvml may choose for it. A test parses these files and go-nvml and compares.
 // Results are our own status, because formatting go-nvml's calls into the library too.
 
 // library is one loaded libnvidia-ml. Methods are safe for several goroutines, and hold no lock while NVML works.
 type library struct {
-	api nvml.Interface
-	own *dl.DynamicLibrary // keeps the library mapped whatever go-nvml closes: calls that hang may still be inside
+	api  nvml.Interface
+	own  *dl.DynamicLibrary // keeps the library mapped whatever go-nvml closes: calls that hang may still be inside
+	left chan struct{}      // capacity 1: a visit has ended
 
 	mu      sync.Mutex
-	symbols map[string]bool // present; replaced by each init
-	calls   int             // entered and not left
-	closed  bool            // init is working
-	epoch   int             // counts inits: handles of an older one are void
+	symbols map[string]bool     // present; replaced by each init
+	visits  map[visit]time.Time // series of calls under way, with when they began
+	last    visit
+	open    bool      // initialised
+	closed  time.Time // since when nobody is let in, because the connection is made anew or ended; zero when it is not
+	epoch   int       // counts inits: handles and event sets of an older one are void
+
+	set        nvml.EventSet     // nil without connection, or where there are no events
+	registered map[handle]string // devices whose events arrive in set, with their Device.ID
 }
+
+// visit is a series of calls; 0 is none.
+type visit uint64
 
 // handle names a device to NVML, until the next init.
 type handle struct{ device nvml.Device }
@@ -45,7 +55,7 @@ func load(path string) *library {
 	for _, path := range paths {
 		own := dl.New(path, dl.RTLD_LAZY|dl.RTLD_GLOBAL)
 		if own.Open() == nil {
-			return &library{api: nvml.New(nvml.WithLibraryPath(path)), own: own}
+			return &library{api: nvml.New(nvml.WithLibraryPath(path)), own: own, left: make(chan struct{}, 1), visits: map[visit]time.Time{}}
 		}
 	}
 	return nil
@@ -71,15 +81,26 @@ func (l *library) has(names ...string) bool {
 	return false
 }
 
-// enter begins a series of calls; false while init works. leave ends it.
-func (l *library) enter() bool {
+// enter begins a series of calls; 0 while there is no connection, or it is being made anew. leave ends it.
+func (l *library) enter() visit {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return false
+	if !l.open || !l.closed.IsZero() {
+		return 0
 	}
-	l.calls++
-	return true
+	l.last++
+	l.visits[l.last] = time.Now()
+	return l.last
+}
+
+func (l *library) leave(v visit) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.visits, v)
+	select {
+	case l.left <- struct{}{}:
+	default:
+	}
 }
 
 // current gives the epoch; it doesn't change between enter and leave.
@@ -89,32 +110,100 @@ func (l *library) current() int {
 	return l.epoch
 }
 
-func (l *library) leave() {
+// connected says whether init has succeeded and nothing has ended the connection since.
+func (l *library) connected() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.calls--
+	return l.open
 }
 
-// init connects to the driver, anew when again is true. It gives inUse, and does nothing, while calls are inside the library:
-// closing it under a call that hangs could hang the GPU too.
-func (l *library) init(again bool) status {
+// busy says for how long the connection has been in the making or ending; 0 when it is not.
+func (l *library) busy(now time.Time) time.Duration {
 	l.mu.Lock()
-	if l.calls > 0 || l.closed {
+	defer l.mu.Unlock()
+	if l.closed.IsZero() {
+		return 0
+	}
+	return max(1, now.Sub(l.closed))
+}
+
+// longest gives how long the oldest visit has lasted.
+func (l *library) longest(now time.Time) (d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, began := range l.visits {
+		d = max(d, now.Sub(began))
+	}
+	return d
+}
+
+// shut lets nobody in any more and waits for the visits to end: closing the library under a call that hangs could hang the GPU
+// too. False when it took longer than patience; then everything is as before. reopen must follow.
+func (l *library) shut(patience time.Duration) bool {
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed.IsZero() {
+		return false
+	}
+	l.closed = time.Now()
+	for len(l.visits) > 0 {
 		l.mu.Unlock()
+		select {
+		case <-l.left:
+			l.mu.Lock()
+		case <-timeout.C:
+			l.mu.Lock()
+			l.closed = time.Time{}
+			return false
+		}
+	}
+	return true
+}
+
+// reopen ends shut.
+func (l *library) reopen(open bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open, l.closed = open, time.Time{}
+}
+
+// init connects to the driver, anew when there is a connection. It gives inUse, and has done nothing, when calls stay inside the
+// library for longer than patience.
+func (l *library) init(patience time.Duration) status {
+	if !l.shut(patience) {
 		return inUse
 	}
-	l.closed, l.symbols = true, nil
+	l.mu.Lock()
+	again := l.open
+	l.symbols = nil
 	l.epoch++
 	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.closed = false
-	}()
 	if again {
+		l.closeEvents()
 		l.shutdown()
 	}
-	return l.initialise()
+	s := l.initialise()
+	if s == success {
+		l.openEvents() // without it there are no faults
+	}
+	l.reopen(s == success)
+	return s
+}
+
+// end closes the connection, or gives inUse as init does.
+func (l *library) end(patience time.Duration) status {
+	if !l.shut(patience) {
+		return inUse
+	}
+	s := success
+	if l.connected() {
+		l.closeEvents()
+		s = l.shutdown()
+	}
+	l.reopen(false)
+	return s
 }
 
 func (l *library) initialise() status {
@@ -129,252 +218,4 @@ func (l *library) shutdown() status {
 		return functionNotFound
 	}
 	return status(l.api.Shutdown())
-}
-
-func (l *library) driverVersion() (string, status) {
-	if !l.has("nvmlSystemGetDriverVersion") {
-		return "", functionNotFound
-	}
-	v, ret := l.api.SystemGetDriverVersion()
-	return v, status(ret)
-}
-
-func (l *library) nvmlVersion() (string, status) {
-	if !l.has("nvmlSystemGetNVMLVersion") {
-		return "", functionNotFound
-	}
-	v, ret := l.api.SystemGetNVMLVersion()
-	return v, status(ret)
-}
-
-// cudaVersion uses the getter without suffix: _v2 asks libcuda, which containers with utilities only don't have.
-func (l *library) cudaVersion() (int, status) {
-	if !l.has("nvmlSystemGetCudaDriverVersion") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.SystemGetCudaDriverVersion()
-	return v, status(ret)
-}
-
-func (l *library) count() (int, status) {
-	if !l.has("nvmlDeviceGetCount", "nvmlDeviceGetCount_v2") {
-		return 0, functionNotFound
-	}
-	n, ret := l.api.DeviceGetCount()
-	return n, status(ret)
-}
-
-func (l *library) byIndex(i int) (handle, status) {
-	if !l.has("nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByIndex_v2") {
-		return handle{}, functionNotFound
-	}
-	d, ret := l.api.DeviceGetHandleByIndex(i)
-	return handle{d}, status(ret)
-}
-
-func (l *library) uuid(h handle) (string, status) {
-	if !l.has("nvmlDeviceGetUUID") {
-		return "", functionNotFound
-	}
-	v, ret := l.api.DeviceGetUUID(h.device)
-	return v, status(ret)
-}
-
-func (l *library) name(h handle) (string, status) {
-	if !l.has("nvmlDeviceGetName") {
-		return "", functionNotFound
-	}
-	v, ret := l.api.DeviceGetName(h.device)
-	return v, status(ret)
-}
-
-// busID gives the address as NVML writes it: "00000000:1A:00.0".
-func (l *library) busID(h handle) (string, status) {
-	if !l.has("nvmlDeviceGetPciInfo", "nvmlDeviceGetPciInfo_v2", "nvmlDeviceGetPciInfo_v3") {
-		return "", functionNotFound
-	}
-	info, ret := l.api.DeviceGetPciInfo(h.device)
-	if text := cString(info.BusId[:]); text != "" {
-		return text, status(ret)
-	}
-	return cString(info.BusIdLegacy[:]), status(ret)
-}
-
-func cString(b []int8) string {
-	text := make([]byte, 0, len(b))
-	for _, c := range b {
-		if c == 0 {
-			break
-		}
-		text = append(text, byte(c))
-	}
-	return string(text)
-}
-
-// computeCapability gives major, minor.
-func (l *library) computeCapability(h handle) (capability, status) {
-	if !l.has("nvmlDeviceGetCudaComputeCapability") {
-		return capability{}, functionNotFound
-	}
-	major, minor, ret := l.api.DeviceGetCudaComputeCapability(h.device)
-	return capability{major, minor}, status(ret)
-}
-
-func (l *library) cores(h handle) (int, status) {
-	if !l.has("nvmlDeviceGetNumGpuCores") {
-		return 0, functionNotFound
-	}
-	n, ret := l.api.DeviceGetNumGpuCores(h.device)
-	return n, status(ret)
-}
-
-func (l *library) memory(h handle) (memory, status) {
-	if !l.has("nvmlDeviceGetMemoryInfo") {
-		return memory{}, functionNotFound
-	}
-	m, ret := l.api.DeviceGetMemoryInfo(h.device)
-	return memory{total: m.Total, used: m.Used}, status(ret)
-}
-
-// memoryV2 counts what the driver reserves apart from what is used.
-func (l *library) memoryV2(h handle) (memory, status) {
-	if !l.has("nvmlDeviceGetMemoryInfo_v2") {
-		return memory{}, functionNotFound
-	}
-	m, ret := l.api.DeviceGetMemoryInfo_v2(h.device)
-	return memory{total: m.Total, used: m.Used, reserved: m.Reserved, hasReserved: true}, status(ret)
-}
-
-// utilization gives percent of time: of the device, of its memory.
-func (l *library) utilization(h handle) (device, memory uint32, s status) {
-	if !l.has("nvmlDeviceGetUtilizationRates") {
-		return 0, 0, functionNotFound
-	}
-	u, ret := l.api.DeviceGetUtilizationRates(h.device)
-	return u.Gpu, u.Memory, status(ret)
-}
-
-// celsius reads the sensor of the GPU itself.
-func (l *library) celsius(h handle) (uint32, status) {
-	if !l.has("nvmlDeviceGetTemperature") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetTemperature(h.device, nvml.TEMPERATURE_GPU)
-	return v, status(ret)
-}
-
-func (l *library) milliwatts(h handle) (uint32, status) {
-	if !l.has("nvmlDeviceGetPowerUsage") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetPowerUsage(h.device)
-	return v, status(ret)
-}
-
-func (l *library) enforcedLimit(h handle) (uint32, status) {
-	if !l.has("nvmlDeviceGetEnforcedPowerLimit") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetEnforcedPowerLimit(h.device)
-	return v, status(ret)
-}
-
-func (l *library) managementLimit(h handle) (uint32, status) {
-	if !l.has("nvmlDeviceGetPowerManagementLimit") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetPowerManagementLimit(h.device)
-	return v, status(ret)
-}
-
-func (l *library) coreMHz(h handle) (uint32, status) {
-	if !l.has("nvmlDeviceGetClockInfo") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetClockInfo(h.device, nvml.CLOCK_SM)
-	return v, status(ret)
-}
-
-func (l *library) memoryMHz(h handle) (uint32, status) {
-	if !l.has("nvmlDeviceGetClockInfo") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetClockInfo(h.device, nvml.CLOCK_MEM)
-	return v, status(ret)
-}
-
-func (l *library) fanPercent(h handle) (uint32, status) {
-	if !l.has("nvmlDeviceGetFanSpeed") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetFanSpeed(h.device)
-	return v, status(ret)
-}
-
-func (l *library) linkGeneration(h handle) (uint32, status) {
-	if !l.has("nvmlDeviceGetCurrPcieLinkGeneration") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetCurrPcieLinkGeneration(h.device)
-	return uint32(v), status(ret)
-}
-
-func (l *library) linkWidth(h handle) (uint32, status) {
-	if !l.has("nvmlDeviceGetCurrPcieLinkWidth") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetCurrPcieLinkWidth(h.device)
-	return uint32(v), status(ret)
-}
-
-// eventReasons is what drivers since 535 call throttleReasons.
-func (l *library) eventReasons(h handle) (uint64, status) {
-	if !l.has("nvmlDeviceGetCurrentClocksEventReasons") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetCurrentClocksEventReasons(h.device)
-	return v, status(ret)
-}
-
-func (l *library) throttleReasons(h handle) (uint64, status) {
-	if !l.has("nvmlDeviceGetCurrentClocksThrottleReasons") {
-		return 0, functionNotFound
-	}
-	v, ret := l.api.DeviceGetCurrentClocksThrottleReasons(h.device)
-	return v, status(ret)
-}
-
-// split says whether the device is divided into MIG instances now.
-func (l *library) split(h handle) (bool, status) {
-	if !l.has("nvmlDeviceGetMigMode") {
-		return false, functionNotFound
-	}
-	current, _, ret := l.api.DeviceGetMigMode(h.device)
-	return current == nvml.DEVICE_MIG_ENABLE, status(ret)
-}
-
-// maxInstances bounds the index of instance.
-func (l *library) maxInstances(h handle) (int, status) {
-	if !l.has("nvmlDeviceGetMaxMigDeviceCount") {
-		return 0, functionNotFound
-	}
-	n, ret := l.api.DeviceGetMaxMigDeviceCount(h.device)
-	return n, status(ret)
-}
-
-func (l *library) instance(h handle, i int) (handle, status) {
-	if !l.has("nvmlDeviceGetMigDeviceHandleByIndex") {
-		return handle{}, functionNotFound
-	}
-	d, ret := l.api.DeviceGetMigDeviceHandleByIndex(h.device, i)
-	return handle{d}, status(ret)
-}
-
-// attributes gives an instance's multiprocessors and memory in bytes.
-func (l *library) attributes(h handle) (multiprocessors int, bytes uint64, s status) {
-	if !l.has("nvmlDeviceGetAttributes", "nvmlDeviceGetAttributes_v2") {
-		return 0, 0, functionNotFound
-	}
-	a, ret := l.api.DeviceGetAttributes(h.device)
-	return int(a.MultiprocessorCount), a.MemorySizeMB << 20, status(ret)
 }

@@ -6,8 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
-	"path/filepath"
 
 	"muster/agent/telemetry"
 	"muster/shared/gpu"
@@ -15,60 +15,93 @@ import (
 
 var errReconnecting = errors.New("the NVIDIA driver is being connected anew: this ends by itself")
 
-// read measures one device: a dozen getters, each of which may be missing, unsupported or wrong by itself.
+// read measures one device by the steps that it has.
 func (d *driver) read(ctx context.Context, r *Reader, id string) (gpu.Reading, error) {
-	d.mu.Lock()
-	lib, dev, refused := d.lib, d.devices[id], d.refused[id]
-	d.mu.Unlock()
-	if dev == nil {
-		if refused == nil {
-			refused = telemetry.ErrLost
+	lib, dev, v, err := d.visit(r, id)
+	if errors.Is(err, errReconnecting) {
+		if last, ok := d.whileAway(id); ok {
+			return last, nil
 		}
-		return gpu.Reading{}, refused
 	}
-	if asleep(r.root, dev.address) {
-		return gpu.Reading{MemoryTotalBytes: dev.total}, telemetry.ErrSuspended
+	if err != nil {
+		return gpu.Reading{MemoryTotalBytes: dev.totalBytes()}, err
 	}
-	if !lib.enter() {
-		return gpu.Reading{}, errReconnecting
-	}
-	defer lib.leave()
-	s := &sample{lib: lib, dev: dev}
-	for _, step := range []func(*Reader){s.memory, s.utilization, s.temperature, s.power, s.clocks, s.fan, s.link, s.throttle} {
-		if step(r); s.fatal != success {
+	defer lib.leave(v)
+	s := &sample{reader: r, lib: lib, dev: dev}
+	for _, step := range dev.steps {
+		if s.measure(step); s.fatal != success {
 			break
 		}
 		if err := ctx.Err(); err != nil {
 			return gpu.Reading{}, err
 		}
 	}
-	return s.reading, s.err(d)
+	if err := s.err(d); err != nil {
+		return gpu.Reading{}, err
+	}
+	d.measured(id, s)
+	return s.reading, nil
 }
 
-// sample is one Read under way.
+// visit enters the library for a device that may be asked now. With an error there is nothing to leave, and the device may be nil.
+func (d *driver) visit(r *Reader, id string) (*library, *device, visit, error) {
+	d.mu.Lock()
+	lib, dev, refused := d.lib, d.devices[id], d.refused[id]
+	d.mu.Unlock()
+	switch {
+	case dev == nil && refused == nil:
+		return nil, nil, 0, telemetry.ErrLost
+	case dev == nil:
+		return nil, nil, 0, refused
+	case r.asleep(dev.statusFile):
+		return nil, dev, 0, telemetry.ErrSuspended
+	}
+	v := lib.enter()
+	if v != 0 && dev.epoch != lib.current() {
+		lib.leave(v)
+		v = 0
+	}
+	if v == 0 {
+		return nil, dev, 0, errReconnecting
+	}
+	return lib, dev, v, nil
+}
+
+// sample is one Read or Details under way.
 type sample struct {
+	reader   *Reader
 	lib      *library
 	dev      *device
 	reading  gpu.Reading
+	details  gpu.Details
 	answered bool
 	failed   status // the last getter's that neither gave a value nor said that there is none
 	fatal    status // the device's or driver's, not a getter's
+	absent   map[string]gpu.Absence
 }
 
-// got notes how a getter went, and says whether it gave a value.
-func (s *sample) got(result status) bool {
-	switch result {
-	case success:
+// measure takes one step, and notes how it went and why fields have no value.
+func (s *sample) measure(step *step) status {
+	result := step.take(s)
+	if result == success {
 		s.answered = true
-		return true
-	case gpuIsLost, resetRequired, uninitialized, driverNotLoaded, versionMismatch:
-		s.fatal = result
-	default:
-		if !result.absent() {
-			s.failed = result
-		}
+		return result
 	}
-	return false
+	switch {
+	case result.fatal():
+		s.fatal = result
+	case result == nonsense:
+		s.answered = true
+	case !result.absent():
+		s.failed = result
+	}
+	if s.absent == nil {
+		s.absent = map[string]gpu.Absence{}
+	}
+	for _, field := range step.fields {
+		s.absent[field] = result.why()
+	}
+	return result
 }
 
 func (s *sample) err(d *driver) error {
@@ -95,10 +128,27 @@ func (s *sample) err(d *driver) error {
 	}
 }
 
+// measured remembers what a Read gave.
+func (d *driver) measured(id string, s *sample) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := d.track(id)
+	t.last, t.measured = s.reading, true
+	t.idle = s.reading.UtilizationPercent != nil && *s.reading.UtilizationPercent == 0
+	t.absent = s.absent
+}
+
+// absences gives why fields of the last Reading had no value.
+func (d *driver) absences(id string) map[string]gpu.Absence {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.track(id).absent)
+}
+
 // memory asks for what suits the part: a card's own memory, or the machine's.
 func (r *Reader) memory(lib *library, dev *device) (memory, status) {
 	if dev.integrated {
-		if m, ok := mainMemory(small(filepath.Join(r.root, "proc/meminfo"))); ok {
+		if m, ok := mainMemory(r.tree.Word(r.tree.Path("proc"), "meminfo")); ok {
 			return m, success
 		}
 		return memory{}, notSupported
@@ -113,106 +163,149 @@ func cardMemory(lib *library, h handle) (memory, status) {
 		return m, s
 	}
 	if m, s = lib.memory(h); s == success && !m.believable() {
-		return m, notSupported
+		return m, nonsense
 	}
 	return m, s
 }
 
-func (s *sample) memory(r *Reader) {
+func (s *sample) memory() status {
 	s.reading.MemoryTotalBytes = s.dev.total
-	m, result := r.memory(s.lib, s.dev)
-	if !s.got(result) {
-		return
+	m, result := s.reader.memory(s.lib, s.dev)
+	if result != success {
+		return result
 	}
 	s.reading.MemoryTotalBytes, s.reading.MemoryUsedBytes = &m.total, &m.used
 	if m.hasReserved {
 		s.reading.MemoryReservedBytes = &m.reserved
 	}
+	return success
 }
 
-func (s *sample) utilization(*Reader) {
+func (s *sample) utilization() status {
 	device, memory, result := s.lib.utilization(s.dev.handle)
-	if s.got(result) {
-		s.reading.UtilizationPercent = between(device, result, 0, 100, 1)
-		s.reading.MemoryUtilizationPercent = between(memory, result, 0, 100, 1)
+	if result = set(&s.reading.UtilizationPercent, device, result, 0, 100, 1); result == success {
+		set(&s.reading.MemoryUtilizationPercent, memory, result, 0, 100, 1)
 	}
+	return result
 }
 
-func (s *sample) temperature(*Reader) {
+func (s *sample) temperature() status {
 	v, result := s.lib.celsius(s.dev.handle)
-	if s.got(result) {
-		if celsius := between(v, result, 1, 150, 1); celsius != nil {
-			s.reading.Temperatures = []gpu.Temperature{{Sensor: gpu.SensorEdge, Celsius: *celsius}}
-		}
+	var celsius *float64
+	if result = set(&celsius, v, result, 1, 150, 1); celsius != nil {
+		s.reading.Temperatures = append(s.reading.Temperatures, gpu.Temperature{Sensor: gpu.SensorEdge, Celsius: *celsius})
 	}
+	return result
+}
+
+func (s *sample) memoryTemperature() status {
+	v, result := s.lib.memoryCelsius(s.dev.handle)
+	switch {
+	case result != success:
+		return result
+	case v == 0: // what cards without the sensor say
+		return notSupported
+	case v < 0 || v > 150:
+		return nonsense
+	}
+	s.reading.Temperatures = append(s.reading.Temperatures, gpu.Temperature{Sensor: gpu.SensorMemory, Celsius: v})
+	return success
 }
 
 const (
 	maxMilliwatts = 10_000_000
 	maxMHz        = 20_000
+	maxRPM        = 50_000
 )
 
-func (s *sample) power(*Reader) {
-	v, result := s.lib.milliwatts(s.dev.handle)
-	if s.got(result) {
-		s.reading.PowerWatts = between(v, result, 0, maxMilliwatts, 1000)
-	}
-	if s.fatal != success {
-		return
-	}
-	v, result = s.lib.enforcedLimit(s.dev.handle)
-	if !s.got(result) && s.fatal == success {
+func (s *sample) powerLimit() status {
+	v, result := s.lib.enforcedLimit(s.dev.handle)
+	if result.absent() {
 		v, result = s.lib.managementLimit(s.dev.handle)
-		s.got(result)
 	}
-	s.reading.PowerLimitWatts = between(v, result, 1, maxMilliwatts, 1000)
+	return set(&s.reading.PowerLimitWatts, v, result, 1, maxMilliwatts, 1000)
 }
 
-func (s *sample) clocks(*Reader) {
-	v, result := s.lib.coreMHz(s.dev.handle)
-	if s.got(result) {
-		s.reading.CoreClockMHz = between(v, result, 0, maxMHz, 1)
-	}
-	if s.fatal != success {
-		return
-	}
-	v, result = s.lib.memoryMHz(s.dev.handle)
-	if s.got(result) {
-		s.reading.MemoryClockMHz = between(v, result, 0, maxMHz, 1)
-	}
-}
-
-func (s *sample) fan(*Reader) {
-	v, result := s.lib.fanPercent(s.dev.handle)
-	if s.got(result) {
-		s.reading.FanPercent = between(min(v, 100), result, 0, 100, 1) // some fans are allowed more than 100
-		if v > 200 {
-			s.reading.FanPercent = nil
+// fan gives the fastest of the fans: the one that a person hears.
+func (s *sample) fan() status {
+	result := notSupported
+	for i := range s.dev.fans {
+		v, one := s.lib.oneFanPercent(s.dev.handle, i)
+		if one != success {
+			if i == 0 {
+				result = one
+			}
+			continue
 		}
+		result = s.fanPercent(v)
 	}
+	if s.dev.fans == 0 || result.absent() {
+		v, one := s.lib.fanPercent(s.dev.handle)
+		if one != success {
+			return one
+		}
+		return s.fanPercent(v)
+	}
+	return result
 }
 
-func (s *sample) link(*Reader) {
-	if v, result := s.lib.linkGeneration(s.dev.handle); s.got(result) && v >= 1 && v <= 8 {
-		generation := int(v)
-		s.reading.PCIeGeneration = &generation
+func (s *sample) fanPercent(v uint32) status {
+	if v > 200 {
+		return nonsense
 	}
-	if s.fatal != success {
-		return
+	percent := float64(min(v, 100)) // some fans are allowed more than 100
+	if old := s.reading.FanPercent; old == nil || *old < percent {
+		s.reading.FanPercent = &percent
 	}
-	if v, result := s.lib.linkWidth(s.dev.handle); s.got(result) && v >= 1 && v <= 32 {
-		width := int(v)
-		s.reading.PCIeWidth = &width
-	}
+	return success
 }
 
-func (s *sample) throttle(*Reader) {
+func (s *sample) performanceState() status {
+	v, result := s.lib.performanceState(s.dev.handle)
+	if result == success && v == 32 { // NVML_PSTATE_UNKNOWN
+		return notSupported
+	}
+	return setInt(&s.reading.PerformanceState, v, result, 0, 15)
+}
+
+func (s *sample) throttle() status {
 	bits, result := s.lib.eventReasons(s.dev.handle)
 	if result == functionNotFound {
 		bits, result = s.lib.throttleReasons(s.dev.handle)
 	}
-	if s.got(result) && bits != math.MaxUint64 {
-		t := throttle(bits)
-		s.reading.Throttle = &t
+	switch {
+	case result != success:
+		return result
+	case bits == math.MaxUint64:
+		return nonsense
 	}
+	t := throttle(bits)
+	s.reading.Throttle = &t
+	return success
+}
+
+// set puts v, in other units, where it belongs when the getter gave one within the bounds, which leave out 0xFFFFFFFF, "not
+// available".
+func set(to **float64, v uint32, s status, low, high uint32, unit float64) status {
+	if s != success {
+		return s
+	}
+	if v < low || v > high {
+		return nonsense
+	}
+	f := float64(v) / unit
+	*to = &f
+	return success
+}
+
+func setInt(to **int, v uint32, s status, low, high uint32) status {
+	if s != success {
+		return s
+	}
+	if v < low || v > high {
+		return nonsense
+	}
+	n := int(v)
+	*to = &n
+	return success
 }

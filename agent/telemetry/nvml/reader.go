@@ -10,40 +10,42 @@ import (
 	"time"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
-// Reader reads the devices that NVML lists. It implements telemetry.Reader.
+// Reader reads the devices that NVML lists. It implements telemetry.DetailReader, PCIeReader and Examiner.
 type Reader struct {
 	path         string        // of the library; "" searches
-	root         string        // "/", or a test's: for the PCI bus, /proc/driver/nvidia and /proc/meminfo
+	tree         kernel.Tree   // for the PCI bus, /proc and /dev
+	names        kernel.Names  // of Inventory, which never runs twice at once
 	describeWait time.Duration // how long Inventory waits for a device that doesn't answer
+	patience     time.Duration // how long a new connection waits for calls inside the library
 	driver       driver        // what is connected
 }
 
 // New loads nothing yet: the library is opened by the first Inventory. libraryPath "" searches libnvidia-ml.so.1 where the
 // dynamic linker and the drivers of WSL and containers put it.
 func New(libraryPath string) *Reader {
-	return &Reader{path: libraryPath, root: "/", describeWait: 4 * time.Second}
+	tree, err := kernel.Open("/")
+	if err != nil {
+		panic(err) // a process without a root folder
+	}
+	return newReader(libraryPath, tree)
+}
+
+func newReader(libraryPath string, tree kernel.Tree) *Reader {
+	return &Reader{path: libraryPath, tree: tree, describeWait: 4 * time.Second, patience: 2 * time.Second}
 }
 
 // Name gives "nvml".
 func (r *Reader) Name() string { return "nvml" }
 
 // Inventory lists the devices in NVML's order. Without a library or driver it lists the cards on the PCI bus, each with an
-// Error; without those it is empty. A device whose driver call doesn't return is listed as it was last known.
+// Error; without those it is empty. A device whose driver call doesn't return is listed as it was last known, and so is one that
+// sleeps.
 func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
-	bus := scanBus(r.root)
-	found := r.driver.inventory(ctx, r, bus)
-	for _, card := range bus {
-		if card.foreign() {
-			found.Adapters = append(found.Adapters, card.adapter())
-		}
-		if card.driver == "nouveau" || card.driver == "nova" {
-			found.Problems = append(found.Problems, fmt.Sprintf("NVIDIA card %s is driven by %s, which can't compute: install NVIDIA's driver to use it", card.address, card.driver))
-		}
-	}
-	return found, ctx.Err()
+	return r.driver.inventory(ctx, r, r.scanBus()), ctx.Err()
 }
 
 // Read measures one device of the last Inventory.
@@ -55,44 +57,28 @@ func (r *Reader) Read(ctx context.Context, id string) (gpu.Reading, error) {
 	return reading, nil
 }
 
-// unread describes the cards of the bus that are NVIDIA's to serve, when NVML can't. known are earlier descriptions by PCI
-// address: a device keeps its ID, name and size while its driver is away.
-func unread(bus []busCard, s status, known map[string]gpu.Device) (found telemetry.Found, refused map[string]error) {
-	refused = map[string]error{}
-	why := whyNot(s)
-	for _, card := range bus {
-		if card.foreign() {
-			continue
-		}
-		d := card.device(why)
-		if old, ok := known[card.address]; ok {
-			d = old
-			d.Error = why
-		}
-		found.Devices = append(found.Devices, d)
-		refused[d.ID] = fmt.Errorf("%s: %w", why, s.state())
+// Details asks one device of the last Inventory for what is dear.
+func (r *Reader) Details(ctx context.Context, id string) (gpu.Details, error) {
+	details, err := r.driver.details(ctx, r, id)
+	if err != nil {
+		return details, fmt.Errorf("NVIDIA device %s: %w", id, err)
 	}
-	quiet := s == libraryNotFound || s == driverNotLoaded // as on every machine without NVIDIA hardware
-	if len(found.Devices) > 0 || !quiet {
-		found.Problems = []string{why}
-	}
-	return found, refused
+	return details, nil
 }
 
-// state gives the error of package telemetry for a failing connection or device.
-func (s status) state() error {
-	switch s {
-	case gpuIsLost, resetRequired:
-		return telemetry.ErrLost
-	case versionMismatch:
-		return telemetry.ErrDriverMismatch
-	case noPermission:
-		return telemetry.ErrNoPermission
-	case libraryNotFound, driverNotLoaded, uninitialized, functionNotFound:
-		return telemetry.ErrNoDriver
-	case inUse:
-		return context.DeadlineExceeded
-	default:
-		return telemetry.ErrUnsupported
+// PCIeThroughput measures the bus of one device, for 20 ms in each direction.
+func (r *Reader) PCIeThroughput(ctx context.Context, id string) (gpu.PCIeThroughput, error) {
+	throughput, err := r.driver.throughput(ctx, r, id)
+	if err != nil {
+		return throughput, fmt.Errorf("NVIDIA device %s: %w", id, err)
 	}
+	return throughput, nil
 }
+
+// Wedged says that this process can't read NVIDIA's devices any more and should be replaced by a new one: the library must be
+// connected anew but a call has been inside it for over 10 s, or the driver was updated and the old library is still loaded.
+func (r *Reader) Wedged() bool { return r.driver.wedged(r, time.Now()) }
+
+// Close waits for the calls inside the library, however long they take, and ends the connection. The Reader can't be used
+// afterwards.
+func (r *Reader) Close() { r.driver.close() }

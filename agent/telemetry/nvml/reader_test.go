@@ -18,11 +18,14 @@ import (
 
 // Numbers of traps are those of section 4 of the facts about telemetry.
 
-var ignoreSources = cmpopts.IgnoreFields(gpu.Device{}, "Sources")
+var ignoreSources = cmpopts.IgnoreFields(gpu.Device{}, "Sources", "Absent")
 
 func h100(i int) gpu.Device {
 	return gpu.Device{ID: uuid(i), VendorIndex: &i, Vendor: gpu.NVIDIA, Name: "NVIDIA H100 80GB HBM3", PCIAddress: fmt.Sprintf("0000:%02x:00.0", 0x1a+i),
-		Arch: "sm_90", ComputeCapability: "9.0", MultiprocessorCount: ptr(132), MemoryBytes: ptr[uint64](85520809984), DriverVersion: "535.104.05"}
+		Arch: "sm_90", ComputeCapability: "9.0", MultiprocessorCount: ptr(132), MemoryBytes: ptr[uint64](85520809984), DriverVersion: "535.104.05",
+		FirmwareVersion: "96.00.61.00.01", SerialNumber: "1650522003820",
+		Limits: &gpu.Limits{SlowdownCelsius: ptr(89.), ShutdownCelsius: ptr(92.), MemoryCelsius: ptr(95.), PowerMinWatts: ptr(200.), PowerMaxWatts: ptr(700.),
+			PowerDefaultWatts: ptr(700.), CoreClockMHz: ptr(1980.), MemoryClockMHz: ptr(2619.), PCIeGeneration: ptr(5), PCIeWidth: ptr(16)}}
 }
 
 func TestEightH100(t *testing.T) {
@@ -42,8 +45,9 @@ func TestEightH100(t *testing.T) {
 		want := gpu.Reading{
 			UtilizationPercent: ptr(float64(10 * i)), MemoryUtilizationPercent: ptr(float64(5 * i)),
 			MemoryTotalBytes: ptr[uint64](85520809984), MemoryUsedBytes: ptr(uint64(i+1) << 30), MemoryReservedBytes: ptr[uint64](614 << 20),
-			Temperatures: []gpu.Temperature{{Sensor: gpu.SensorEdge, Celsius: float64(40 + i)}},
-			PowerWatts:   ptr(70 + float64(i)), PowerLimitWatts: ptr(700.), CoreClockMHz: ptr(1980.), MemoryClockMHz: ptr(2619.),
+			Temperatures:   []gpu.Temperature{{Sensor: gpu.SensorEdge, Celsius: float64(40 + i)}, {Sensor: gpu.SensorMemory, Celsius: float64(45 + i)}},
+			EncoderPercent: ptr(0.), DecoderPercent: ptr(0.), PerformanceState: ptr(0),
+			PowerWatts: ptr(70 + float64(i)), PowerLimitWatts: ptr(700.), CoreClockMHz: ptr(1980.), MemoryClockMHz: ptr(2619.),
 			PCIeGeneration: ptr(5), PCIeWidth: ptr(16), Throttle: ptr(gpu.ThrottleIdle),
 		}
 		if diff := cmp.Diff(want, c.read(d.ID), cmpopts.EquateApprox(0, 1e-9)); diff != "" {
@@ -69,7 +73,12 @@ func TestMissingSymbols(t *testing.T) {
 		}},
 		{[]string{"nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetMemoryInfo"}, func(d gpu.Device, r gpu.Reading) bool { return d.MemoryBytes == nil && r.MemoryUsedBytes == nil }},
 		{[]string{"nvmlDeviceGetUtilizationRates", "nvmlDeviceGetFanSpeed"}, func(_ gpu.Device, r gpu.Reading) bool { return r.UtilizationPercent == nil }},
-		{[]string{"nvmlDeviceGetTemperature", "nvmlErrorString"}, func(_ gpu.Device, r gpu.Reading) bool { return r.Temperatures == nil }},
+		{[]string{"nvmlDeviceGetTemperature", "nvmlErrorString"}, func(_ gpu.Device, r gpu.Reading) bool {
+			return len(r.Temperatures) == 1 && r.Temperatures[0].Sensor == gpu.SensorMemory
+		}},
+		{[]string{"nvmlDeviceGetFieldValues"}, func(_ gpu.Device, r gpu.Reading) bool {
+			return len(r.Temperatures) == 1 && r.Temperatures[0].Sensor == gpu.SensorEdge
+		}},
 		{[]string{"nvmlDeviceGetPowerUsage"}, func(_ gpu.Device, r gpu.Reading) bool { return r.PowerWatts == nil }},
 		{[]string{"nvmlDeviceGetEnforcedPowerLimit"}, func(_ gpu.Device, r gpu.Reading) bool { return *r.PowerLimitWatts == 650 }},
 		{[]string{"nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementLimit"}, func(_ gpu.Device, r gpu.Reading) bool { return r.PowerLimitWatts == nil }},
@@ -128,7 +137,7 @@ func TestNonsenseValues(t *testing.T) { // 13
 	t.Parallel()
 	c := start(t)
 	c.Set("util=4294967295", "memutil=101", "temperature=4294967295", "power=4294967295", "limit=4294967295", "clock=4294967295",
-		"memclock=4294967295", "fan=4294967295", "generation=4294967295", "width=0", "cores=16897", "used=18446744073709551615",
+		"memclock=4294967295", "fan=4294967295", "fanrpm=4294967295", "encoder=4294967295", "decoder=101", "pstate=33", "memtemp=4294967295", "generation=4294967295", "width=0", "cores=16897", "used=18446744073709551615",
 		"reserved=0", "reasons=18446744073709551615")
 	d := c.inventory().Devices[0]
 	if d.MultiprocessorCount != nil || d.MemoryBytes != nil {
@@ -373,7 +382,7 @@ func TestNoLibrary(t *testing.T) { // 3
 	if len(found.Devices) != 1 || found.Devices[0].ID != "pci-0000:41:00.0" || !strings.Contains(found.Devices[0].Error, "install the NVIDIA driver") {
 		t.Errorf("got devices %+v", found.Devices)
 	}
-	if len(found.Adapters) != 2 || len(found.Problems) != 2 {
+	if len(found.Adapters) != 0 || len(found.Problems) != 1 {
 		t.Errorf("got adapters %+v, problems %q", found.Adapters, found.Problems)
 	}
 	if state := c.state("pci-0000:41:00.0"); state != gpu.StateNoDriver {
@@ -384,12 +393,24 @@ func TestNoLibrary(t *testing.T) { // 3
 func TestSuspended(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	put(t, root, "sys/bus/pci/devices/0000:1b:00.0/power/runtime_status", "suspended\n")
+	card(t, root, "0000:1a:00.0", "nvidia")
+	card(t, root, "0000:1b:00.0", "nvidia")
+	put(t, root, "sys/bus/pci/devices/0000:1b:00.0/power/runtime_status", "active\n")
 	c := startAt(t, fakenvml.Build(t), root)
+	c.Set("devices=2")
 	c.inventory()
-	c.Set("1.hang=1") // any call would be seen
+	put(t, root, "sys/bus/pci/devices/0000:1b:00.0/power/runtime_status", "suspended\n")
+	c.Set("devices=2", "1.hang=1") // any call would be seen
 	if state := c.state(uuid(1)); state != gpu.StateSuspended {
 		t.Errorf("got state %q", state)
+	}
+	if a := c.ask("details " + uuid(1)); a.State != gpu.StateSuspended {
+		t.Errorf("details: got %+v", a)
+	}
+	c.read(uuid(0))
+	want := h100(1)
+	if diff := cmp.Diff(want, c.inventory().Devices[1], ignoreSources); diff != "" {
+		t.Errorf("asleep (-want +got):\n%s", diff)
 	}
 }
 

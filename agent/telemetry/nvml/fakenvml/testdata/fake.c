@@ -19,7 +19,7 @@
 //   util, memutil, encoder, decoder, temperature, memtemp, power, limit, clock, memclock, reasons, pstate, cores, total, used, reserved
 //   fan=PERCENT          of every fan, fan0=PERCENT of one; fans=N how many (1 when fan is given); fanrpm
 //   generation, width, maxgeneration (of card and slot together), cardgeneration, maxwidth, replays, rx, tx (KB/s)
-//   slowdown, shutdown, memmax (°C); slowdown_tlimit, shutdown_tlimit, memmax_tlimit, margin: the newer way to say it (N/A)
+//   slowdown, shutdown, memmax, margin (°C; margin is N/A, as with drivers before 560)
 //   minlimit, maxlimit, defaultlimit (mW), maxclock, maxmemclock, energy (mJ)
 //   ecc, ecc_corrected_volatile, ecc_uncorrected_volatile, ecc_corrected_aggregate, ecc_uncorrected_aggregate
 //   rows=C,U,P,F         remapped rows: correctable, uncorrectable, pending, failed
@@ -461,7 +461,6 @@ static nvmlReturn_t field(nvmlDevice_t d, nvmlFieldValue_t *v)
 {
 	long long n;
 	nvmlReturn_t r;
-	const char *key = NULL;
 	switch (v->fieldId) {
 	case NVML_FI_DEV_MEMORY_TEMP:
 		r = get(indexOf(d), "memtemp", 45 + indexOf(d), &n);
@@ -473,15 +472,8 @@ static nvmlReturn_t field(nvmlDevice_t d, nvmlFieldValue_t *v)
 		v->valueType = NVML_VALUE_TYPE_UNSIGNED_INT;
 		v->value.uiVal = (unsigned int)n;
 		return r;
-	case NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT: key = "shutdown_tlimit"; break;
-	case NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT: key = "slowdown_tlimit"; break;
-	case NVML_FI_DEV_TEMPERATURE_MEM_MAX_TLIMIT: key = "memmax_tlimit"; break;
 	default: return NVML_ERROR_INVALID_ARGUMENT;
 	}
-	r = get(indexOf(d), key, -1000, &n);
-	v->valueType = NVML_VALUE_TYPE_SIGNED_INT;
-	v->value.siVal = (int)n;
-	return n == -1000 ? NVML_ERROR_NOT_SUPPORTED : r;
 }
 nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t d, int n, nvmlFieldValue_t *v)
 {
@@ -580,7 +572,7 @@ nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t d, unsigned int link, nvmlEna
 nvmlReturn_t nvmlDeviceGetNvLinkVersion(nvmlDevice_t d, unsigned int link, unsigned int *v)
 {
 	nvmlReturn_t r = link_(d, __func__, link);
-	*v = (unsigned int)value(indexOf(d), "linkversion", 7);
+	*v = (unsigned int)value(indexOf(d), "linkversion", NVML_NVLINK_VERSION_4_0);
 	return r;
 }
 static nvmlReturn_t peer(nvmlDevice_t d, const char *function, unsigned int link, nvmlPciInfo_t *v)
