@@ -93,6 +93,9 @@ func take(browser context.Context, s scene, out string) error {
 		return err
 	}
 	defer closePage()
+	if err := still(page, ""); err != nil {
+		return err
+	}
 	end, err := set(page, s)
 	if end != nil {
 		defer end()
@@ -170,15 +173,21 @@ func set(page *harness.Page, s scene) (end func(), err error) {
 	return end, nil
 }
 
+// still lets nothing move, and sets the colours of the reader's system; "" leaves them.
+func still(page *harness.Page, scheme string) error {
+	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-reduced-motion", Value: "reduce"}, {Name: "prefers-color-scheme", Value: scheme}}}
+	_, err := chromedp.Call(page.Context, emulation.SetEmulatedMedia, media)
+	return err
+}
+
 func picture(page *harness.Page, width, height int64, scheme, path string) error {
 	if err := chromedp.Do(page.Context, chromedp.EmulateViewport(width, height)); err != nil {
 		return err
 	}
-	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
-	if _, err := chromedp.Call(page.Context, emulation.SetEmulatedMedia, media); err != nil {
+	if err := still(page, scheme); err != nil {
 		return err
 	}
-	if _, err := harness.Eval[bool](page, `(document.activeElement?.blur(), scrollTo({top: 0, behavior: "instant"}), true)`); err != nil {
+	if _, err := harness.Eval[bool](page, `(document.activeElement?.blur(), scrollTo(0, 0), true)`); err != nil {
 		return err
 	}
 	// Two animation frames, so that the new size and colours are painted.

@@ -155,7 +155,7 @@ func Waves(q url.Values) (status int, body any) {
 	if top == 0 {
 		top = 98
 	}
-	times := []int64{}
+	times := []time.Time{}
 	var least, mean, most wire.Column
 	for at := from; at < to; at += step {
 		share := float64(at-from) / float64(max(1, to-from))
@@ -164,7 +164,7 @@ func Waves(q url.Values) (status int, body any) {
 		if share > 0.45 && share < 0.55 {
 			middle = math.NaN()
 		}
-		times = append(times, at)
+		times = append(times, time.Unix(at, 0).UTC())
 		least, mean, most = append(least, middle-spread), append(mean, middle), append(most, middle+spread)
 	}
 	return 200, map[string]any{"metric": q.Get("metric"), "step_s": step, "times": times, "min": least, "mean": mean, "max": most}

@@ -34,7 +34,7 @@ func (q PastQuery) Path() string {
 // Past is the answer: one value of each column for each of Times, NaN where nothing was recorded.
 type Past struct {
 	StepSeconds float64     `json:"step_s"` // between two of Times
-	Times       []int64     `json:"times"`  // seconds since 1970, ascending
+	Times       []time.Time `json:"times"`  // when each step begins, ascending
 	Min         wire.Column `json:"min"`    // in the metric's unit, as the next two
 	Mean        wire.Column `json:"mean"`
 	Max         wire.Column `json:"max"`
@@ -53,7 +53,7 @@ func DecodePast(status int, body []byte) (Past, error) {
 		return Past{}, fmt.Errorf("the agent's answer can't be read: %w", err)
 	}
 	n := len(past.Times)
-	if len(past.Min) != n || len(past.Mean) != n || len(past.Max) != n || !slices.IsSorted(past.Times) || past.StepSeconds < 0 {
+	if len(past.Min) != n || len(past.Mean) != n || len(past.Max) != n || !slices.IsSortedFunc(past.Times, time.Time.Compare) || past.StepSeconds < 0 {
 		return Past{}, errors.New("the agent's answer contradicts itself")
 	}
 	return past, nil

@@ -33,7 +33,7 @@ func (p *Page) renderCard(d *gpu.Device) app.UI {
 	return el("article", "card", at{"id", "card-" + d.Index.String(), "data-device", d.Index.String(), "data-state", tone, "aria-labelledby", ids.title},
 		el("div", "card-head", nil,
 			el("h3", "", at{"id", ids.title}, text(d.Index.Label())),
-			el("div", "badges", nil, simulatedBadge(d.Simulated), faultBadge(&details, p.now()), el("span", "badge state", nil, text(badge))),
+			el("div", "badges", nil, faultBadge(&details, p.now()), simulatedBadge(d.Simulated), el("span", "badge state", nil, text(badge))),
 			el("p", "card-name", at{"title", d.Name}, text(cardName(d))),
 			p.renderOpener(d)),
 		renderHint(d, r, ids),

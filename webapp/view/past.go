@@ -161,7 +161,7 @@ func (h *past) renderAxis() app.UI {
 func (h *past) renderDrawing() app.UI {
 	line, band := "M0 0", "M0 0"
 	if s, ok := h.scale(); ok {
-		line, band = plot(h.answer, h.query.From.Unix(), h.query.To.Unix(), s)
+		line, band = plot(h.answer, h.query.From, h.query.To, s)
 	}
 	rules := ""
 	for i := range plotLines + 1 {

@@ -17,8 +17,17 @@ import (
 var nan = math.NaN()
 
 // flat is a past in which least, mean and most are the same.
-func flat(step float64, times []int64, values ...float64) live.Past {
+func flat(step float64, times []time.Time, values ...float64) live.Past {
 	return live.Past{StepSeconds: step, Times: times, Min: values, Mean: values, Max: values}
+}
+
+// after gives times so many seconds after noon.
+func after(seconds ...int) []time.Time {
+	times := make([]time.Time, len(seconds))
+	for i, s := range seconds {
+		times[i] = noon.Add(time.Duration(s) * time.Second)
+	}
+	return times
 }
 
 func TestPlot(t *testing.T) {
@@ -29,16 +38,16 @@ func TestPlot(t *testing.T) {
 		line, band string
 	}{
 		{"nothing", live.Past{}, "M0 0", "M0 0"},
-		{"only absent", flat(10, []int64{0, 10}, nan, nan), "M0 0", "M0 0"},
-		{"band from most to least", live.Past{StepSeconds: 50, Times: []int64{0, 50}, Min: wire.Column{0, 0}, Mean: wire.Column{50, 50}, Max: wire.Column{100, 100}},
+		{"only absent", flat(10, after(0, 10), nan, nan), "M0 0", "M0 0"},
+		{"band from most to least", live.Past{StepSeconds: 50, Times: after(0, 50), Min: wire.Column{0, 0}, Mean: wire.Column{50, 50}, Max: wire.Column{100, 100}},
 			"M0.0 80.0L300.0 80.0L600.0 80.0", "M0.0 0.0L300.0 0.0L600.0 0.0L600.0 160.0L300.0 160.0L0.0 160.0Z"},
-		{"an absent value is a gap", flat(25, []int64{0, 25, 50, 75}, 0, nan, nan, 100), "M0.0 160.0L150.0 160.0M450.0 0.0L600.0 0.0", "M0.0 160.0L150.0 160.0L150.0 160.0L0.0 160.0ZM450.0 0.0L600.0 0.0L600.0 0.0L450.0 0.0Z"},
-		{"left out steps are a gap", flat(10, []int64{0, 90}, 0, 0), "M0.0 160.0L60.0 160.0M540.0 160.0L600.0 160.0", "M0.0 160.0L60.0 160.0L60.0 160.0L0.0 160.0ZM540.0 160.0L600.0 160.0L600.0 160.0L540.0 160.0Z"},
-		{"out of range stays in the box", flat(200, []int64{-50}, 250), "M0.0 0.0L600.0 0.0", "M0.0 0.0L600.0 0.0L600.0 0.0L0.0 0.0Z"},
+		{"an absent value is a gap", flat(25, after(0, 25, 50, 75), 0, nan, nan, 100), "M0.0 160.0L150.0 160.0M450.0 0.0L600.0 0.0", "M0.0 160.0L150.0 160.0L150.0 160.0L0.0 160.0ZM450.0 0.0L600.0 0.0L600.0 0.0L450.0 0.0Z"},
+		{"left out steps are a gap", flat(10, after(0, 90), 0, 0), "M0.0 160.0L60.0 160.0M540.0 160.0L600.0 160.0", "M0.0 160.0L60.0 160.0L60.0 160.0L0.0 160.0ZM540.0 160.0L600.0 160.0L600.0 160.0L540.0 160.0Z"},
+		{"out of range stays in the box", flat(200, after(-50), 250), "M0.0 0.0L600.0 0.0", "M0.0 0.0L600.0 0.0L600.0 0.0L0.0 0.0Z"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			line, band := plot(test.in, 0, 100, scale{0, 100})
+			line, band := plot(test.in, noon, noon.Add(100*time.Second), scale{0, 100})
 			if line != test.line || band != test.band {
 				t.Errorf("line %s\nband %s\nwant %s\nand  %s", line, band, test.line, test.band)
 			}
@@ -82,7 +91,7 @@ func TestPastAsksWhenItIsDue(t *testing.T) {
 	if h.due(noon.Add(time.Hour), true) {
 		t.Error("due while an answer is on its way")
 	}
-	h.take(ticket, query, flat(10, []int64{0}, 1), nil)
+	h.take(ticket, query, flat(10, after(0), 1), nil)
 	if h.due(noon.Add(9*time.Second), true) || !h.due(noon.Add(10*time.Second), true) {
 		t.Error("ten minutes are not renewed every ten seconds")
 	}
@@ -103,8 +112,8 @@ func TestLateAnswersAreDropped(t *testing.T) {
 	first, one := h.ask(0, noon, noon)
 	h.choose(pastChoice{span: 1})
 	second, two := h.ask(0, noon, noon)
-	h.take(two, second, flat(60, []int64{0}, 2), nil)
-	h.take(one, first, flat(10, []int64{0}, 1), nil)
+	h.take(two, second, flat(60, after(0), 2), nil)
+	h.take(one, first, flat(10, after(0), 1), nil)
 	if !h.current() || h.answer.Mean[0] != 2 || h.query.To.Sub(h.query.From) != 24*time.Hour {
 		t.Errorf("shows %+v", h.answer)
 	}
@@ -123,7 +132,7 @@ func TestPastWords(t *testing.T) {
 		h.take(ticket, live.PastQuery{}, live.Past{}, err)
 		return h
 	}
-	values := flat(10, []int64{noon.Unix() - 60, noon.Unix() - 50}, 20, 40)
+	values := flat(10, after(-60, -50), 20, 40)
 	for _, test := range []struct {
 		name   string
 		in     *past
@@ -155,7 +164,7 @@ func TestPastAxes(t *testing.T) {
 	t.Parallel()
 	h := &past{choice: pastChoice{metric: 3, span: 0}}
 	query, ticket := h.ask(0, noon, noon)
-	h.take(ticket, query, flat(10, []int64{noon.Unix() - 60}, 390), nil)
+	h.take(ticket, query, flat(10, after(-60), 390), nil)
 	_, words := render(h.render(state.Connected))
 	want := "400 W 300 200 100 0 "
 	for i := -10; i <= 0; i += 2 {

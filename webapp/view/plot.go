@@ -3,6 +3,7 @@ package view
 import (
 	"math"
 	"strconv"
+	"time"
 
 	"muster/shared/gpu"
 	"muster/webapp/live"
@@ -17,9 +18,9 @@ const (
 // plotLines is how many parts the scale of a plot has.
 const plotLines = 4
 
-// plot gives the paths of the mean and of the band from least to most, over a stretch of time in seconds since 1970. Where
+// plot gives the paths of the mean and of the band from least to most, over a stretch of time. Where
 // nothing was recorded, or a step is left out, both have a gap. Both are "M0 0" when there is nothing to draw.
-func plot(past live.Past, from, to int64, s scale) (line, band string) {
+func plot(past live.Past, from, to time.Time, s scale) (line, band string) {
 	l, b := []byte{}, []byte{}
 	for start := 0; start < len(past.Times); {
 		end := start
@@ -43,28 +44,28 @@ func recorded(past live.Past, i int) bool {
 
 // apart says whether steps are missing before a point.
 func apart(past live.Past, i int) bool {
-	return past.StepSeconds > 0 && float64(past.Times[i]-past.Times[i-1]) > 1.5*past.StepSeconds
+	return past.StepSeconds > 0 && past.Times[i].Sub(past.Times[i-1]).Seconds() > 1.5*past.StepSeconds
 }
 
 // appendStretch draws points that belong together. One alone is drawn as long as a step is, so that it can be seen.
-func appendStretch(l, b []byte, past live.Past, start, end int, from, to int64, s scale) (line, band []byte) {
-	x := func(seconds float64) float64 {
-		return plotWidth * max(0, min(1, (seconds-float64(from))/max(1, float64(to-from))))
+func appendStretch(l, b []byte, past live.Past, start, end int, from, to time.Time, s scale) (line, band []byte) {
+	x := func(at time.Time, later float64) float64 {
+		return plotWidth * max(0, min(1, (at.Sub(from).Seconds()+later)/max(1, to.Sub(from).Seconds())))
 	}
 	y := func(v float64) float64 {
 		return plotHeight - max(0, min(1, (v-s.low)/(s.high-s.low)))*plotHeight
 	}
-	last := x(float64(past.Times[end-1]) + past.StepSeconds)
+	last := x(past.Times[end-1], past.StepSeconds)
 	command := byte('M')
 	for i := start; i < end; i++ {
-		at := x(float64(past.Times[i]))
+		at := x(past.Times[i], 0)
 		l, b = vertex(l, command, at, y(past.Mean[i])), vertex(b, command, at, y(past.Max[i]))
 		command = 'L'
 	}
 	l, b = vertex(l, 'L', last, y(past.Mean[end-1])), vertex(b, 'L', last, y(past.Max[end-1]))
 	b = vertex(b, 'L', last, y(past.Min[end-1]))
 	for i := end - 1; i >= start; i-- {
-		b = vertex(b, 'L', x(float64(past.Times[i])), y(past.Min[i]))
+		b = vertex(b, 'L', x(past.Times[i], 0), y(past.Min[i]))
 	}
 	return l, append(b, 'Z')
 }

@@ -42,7 +42,7 @@ func (w *whence) renderProcesses() app.UI {
 func (w *whence) processTable(list []gpu.Process) app.UI {
 	columns := []string{"Program", "PID#", "User", "Type", "Memory#"}
 	if len(w.device.Partitions) > 0 {
-		columns = append(columns, "Partition")
+		columns = append(columns, "Parti\u00adtion")
 	}
 	var rows []app.UI
 	for i := range list {
@@ -95,7 +95,7 @@ func (w *whence) renderPartitions() app.UI {
 	if w.device.PartitionMode != "" {
 		name += " (" + w.device.PartitionMode + ")"
 	}
-	return table("partition-table", name, []string{"#", "Name", "Memory in use#", "Multi\u00adprocessors#", "Utilisation#"}, rows)
+	return table("partition-table", name, []string{"#", "Name", "Memory in use#", "Multi\u00adprocessors#", "Utili\u00adsation#"}, rows)
 }
 
 func (w *whence) partitionRow(i int) app.UI {
