@@ -479,6 +479,9 @@ func TestFolderThatIsAFile(t *testing.T) {
 		if n := r.journal.count("can't be written"); n != 1 {
 			t.Errorf("told %d times: want once", n)
 		}
+		if n := measured(r.ask("a", recentWindow, 5000)); n != 180 {
+			t.Errorf("%d measurements of the last 10 minutes: want 180, those since the start", n)
+		}
 	})
 }
 

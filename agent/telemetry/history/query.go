@@ -58,18 +58,26 @@ func (s *Store) Query(q Query) (Series, error) {
 		q.To = now
 	}
 	if chosen := s.choose(q, now); chosen >= 0 {
-		return s.askDisk(q, chosen)
+		series, err := s.askDisk(q, chosen)
+		if err == nil || now.Sub(q.From) > recentWindow+recentSlack || !s.knows(q.ID) {
+			return series, err
+		}
+		// A disk that can't be used takes the time before this start with it, not what was measured since.
 	}
 	return s.askMemory(q)
 }
 
+// knows says whether the device is in memory.
+func (s *Store) knows(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.devices[id] != nil
+}
+
 // choose gives the finest tier that reaches back far enough; -1 is memory.
 func (s *Store) choose(q Query, now time.Time) int {
-	s.mu.Lock()
-	known := s.devices[q.ID] != nil
-	s.mu.Unlock()
 	age := now.Sub(q.From)
-	if s.disk == nil || known && age <= recentWindow+recentSlack && !q.From.Before(s.began) {
+	if s.disk == nil || s.knows(q.ID) && age <= recentWindow+recentSlack && !q.From.Before(s.began) {
 		return -1
 	}
 	for i, t := range tiers {
