@@ -31,7 +31,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect takes inventory, snapshot and report once, so that a scrape never shows two of them.
 func (c collector) Collect(to chan<- prometheus.Metric) {
-	out := sink{to: to, now: time.Now(), sent: map[string]bool{}}
+	out := sink{to: to, now: time.Now(), sent: map[sampleKey]bool{}}
 	inventory, snapshot, report := c.latest()
 	out.put(metricBuildInfo, 1, c.server.config.Build)
 	c.work(out)
@@ -88,7 +88,13 @@ type sink struct {
 	to     chan<- prometheus.Metric
 	now    time.Time
 	labels []string // before those of each sample
-	sent   map[string]bool
+	sent   map[sampleKey]bool
+}
+
+// sampleKey is what may be there once in a scrape.
+type sampleKey struct {
+	of     *family
+	labels string
 }
 
 func (s sink) put(f *family, value float64, labels ...string) {
@@ -99,7 +105,7 @@ func (s sink) put(f *family, value float64, labels ...string) {
 	for i := range labels {
 		labels[i] = strings.ToValidUTF8(labels[i], "\ufffd")
 	}
-	key := f.desc.String() + "\xff" + strings.Join(labels, "\xff")
+	key := sampleKey{f, strings.Join(labels, "\xff")} // no label holds this byte
 	if s.sent[key] {
 		return
 	}
