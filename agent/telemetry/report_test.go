@@ -3,8 +3,10 @@ package telemetry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -352,4 +354,76 @@ func TestPanicInDescriptionCostsNamesAlone(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// Minutes in which everything goes wrong now and then: what must always hold, does.
+func TestTrouble(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(2) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			ids := lettered(6)
+			first, second := newDetailed(ids...), newDetailed(ids...)
+			var mu sync.Mutex // of random
+			trouble := func() error {
+				mu.Lock()
+				dice, wait := random.IntN(200), time.Duration(random.IntN(4000))*time.Millisecond
+				mu.Unlock()
+				switch {
+				case dice < 3:
+					time.Sleep(wait)
+				case dice < 6:
+					return []error{ErrLost, ErrSuspended, errors.New("EBUSY")}[dice-3]
+				case dice == 6:
+					panic("index out of range")
+				}
+				return nil
+			}
+			for _, d := range []*detailed{first, second} {
+				for _, id := range ids {
+					d.answerBy(id, func(context.Context) (gpu.Reading, error) { r, _ := answer(); return r, trouble() })
+					d.tell(id, func(context.Context) (gpu.Details, error) {
+						return gpu.Details{Processes: []gpu.Process{{PID: 1}}}, trouble()
+					})
+				}
+				d.measureBy(func(context.Context) (gpu.PCIeThroughput, error) { return gpu.PCIeThroughput{}, trouble() })
+			}
+			r, s, stop := runReports(t, Config{Readers: []Reader{first, second}, DescribeProcesses: func([]gpu.Process) { _ = trouble() }})
+			for minute := range 20 {
+				after(time.Minute)
+				mu.Lock()
+				from, ref := random.IntN(len(ids)), gpu.Ref(random.IntN(len(ids)))
+				mu.Unlock()
+				first.list(ids[from:]...)
+				second.list(ids[from/2:]...)
+				if _, err := s.PCIeThroughput(t.Context(), ref); err != nil && minute == 0 && errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+				if age := time.Since(s.Snapshot().Time); age > time.Second+2*collectWindow {
+					t.Fatalf("minute %d: the snapshot is %v old", minute, age)
+				}
+			}
+			for _, d := range []*detailed{first, second} {
+				for _, id := range ids {
+					d.answerBy(id, nil)
+					d.tell(id, nil)
+				}
+				d.measureBy(nil)
+				d.list(ids...)
+			}
+			after(2 * time.Minute)
+			stop()
+			if n := r.count(); n < 170 || n > 1400 {
+				t.Errorf("%d reports in 22 minutes", n)
+			}
+			for i, reading := range s.Snapshot().GPUs {
+				if reading.State != gpu.StateOK || s.Report().Devices[i].EnergyJoules == nil {
+					t.Errorf("after it all: device %d %s, %+v", i, reading.State, s.Report().Devices[i])
+				}
+			}
+			if first.overlap || second.overlap {
+				t.Error("two calls for one device at once")
+			}
+		})
+	}
 }
