@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -28,7 +29,12 @@ func main() {
 	failed := false
 	table := tabwriter.NewWriter(os.Stdout, 2, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "FIGURE\tMEASURED\tGOAL\tBESIDE (SAME RUN)")
-	for _, p := range []part{{"agent", agentFigures}, {"feed", feedFigures}, {"page", pageFigures}, {"store", storeFigures}} {
+	only := flag.String("only", "", "measure that part alone: agent, collector, feed, page or store")
+	flag.Parse()
+	for _, p := range []part{{"agent", agentFigures}, {"collector", collectorFigures}, {"feed", feedFigures}, {"page", pageFigures}, {"store", storeFigures}} {
+		if *only != "" && *only != p.name {
+			continue
+		}
 		fmt.Fprintf(os.Stderr, "measuring: %s\n", p.name)
 		figures, err := p.run(ctx)
 		for _, f := range figures {

@@ -25,6 +25,7 @@ import (
 	"muster/agent/telemetry/child"
 	"muster/agent/telemetry/host"
 	"muster/agent/telemetry/intel"
+	"muster/agent/telemetry/nvml"
 	"muster/agent/telemetry/sim"
 	"muster/shared/gpu"
 )
@@ -91,7 +92,7 @@ func collectors(config *agent.Config, log *slog.Logger) []*child.Reader {
 			Build: build, Worth: worth, Kill: config.KillCollectors, Log: log,
 		}))
 	}
-	add("nvml", "NVML", config.NVML, nil)
+	add("nvml", "NVML", config.NVML, func() bool { return nvml.Worth(config.SysRoot, config.NVML) })
 	add("amdsmi", "AMD SMI", config.AMDSMI, func() bool { return amdsmi.Worth(config.SysRoot, config.AMDSMI) }, "--root", config.SysRoot)
 	return list
 }
