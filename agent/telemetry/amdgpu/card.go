@@ -29,6 +29,7 @@ type card struct {
 	sensors     atomic.Pointer[sensors] // nil until the card was seen awake
 	fromMetrics atomic.Uint32           // bit by bit, which of metricsFields gpu_metrics ever filled
 	track       *track
+	awake       bool // when it was listed
 }
 
 // part is a KFD node of a card: the whole card, or one of its partitions.
@@ -41,52 +42,21 @@ type part struct {
 	links  []gpu.Link
 }
 
-// track is what the Reads and Details of a card remember from one to the next, over inventories too. They never run at once.
+// track is what the Reads and Details of a card remember from one to the next, over inventories too. They never run at once; only the
+// last two fields are for others too.
 type track struct {
 	absent    map[string]gpu.Absence // why the last Read had no value, by field
 	residency residency              // of the last Read's gpu_metrics
 	throttle  *gpu.Throttle          // what its counters told; nil before they told anything
 	lively    [3]bool                // sensors of gpu.Sensors that ever said something else than 0 °C
 	suspicion suspicion
+
+	surveying, examining atomic.Bool // a goroutine is at it, and may never return
 }
 
 // asleep says whether reading the card would wake it, or be refused.
 func (c *card) asleep(p *probe) bool {
 	return p.Asleep(c.status, p.buf[:])
-}
-
-// carryOver surveys the card, or keeps what was known of it while it sleeps.
-func (c *card) carryOver(old *card) {
-	p := newProbe(c.tree)
-	defer p.release()
-	c.track = &track{}
-	if old != nil {
-		c.fromMetrics.Store(old.fromMetrics.Load())
-		c.track = old.track
-	}
-	switch {
-	case c.dir == "":
-	case !c.asleep(p):
-		c.sensors.Store(survey(c.tree, c.dir, c.internalLink, c.device.Unified))
-	case old != nil && old.dir == c.dir:
-		c.sensors.Store(old.sensors.Load())
-	}
-	c.describeFacts()
-}
-
-// describeFacts fills what the driver tells of the device only while it is awake.
-func (c *card) describeFacts() {
-	s := c.sensors.Load()
-	if s == nil {
-		if c.dir != "" {
-			c.absent("limits", gpu.AbsentAsleep)
-			c.absent("firmware_version", gpu.AbsentAsleep)
-			c.absent("serial_number", gpu.AbsentAsleep)
-		}
-		return
-	}
-	d := &c.device
-	d.Limits, d.FirmwareVersion, d.SerialNumber, d.PartitionMode = s.limits, s.firmware, s.serial, s.partitionMode
 }
 
 // absent says why a static field has no value.

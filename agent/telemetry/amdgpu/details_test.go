@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -331,6 +334,50 @@ func TestTakenOutWhileInUse(t *testing.T) { // trap 38
 	m.plain(mi25, "0")
 	if found := inventory(t, r); len(found.Devices) != 1 || found.Devices[0].ID != mi25ID {
 		t.Errorf("back again: got %+v", found.Devices)
+	}
+}
+
+// A card whose firmware does not answer keeps no other from being listed and examined; nobody asks it twice at once.
+func TestSilentCard(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.plain(mi25, "0")
+	m.plain("0000:1b:00.0", "1")
+	m.file("sys/module/amdgpu/version", "6.8.5\n")
+	r := New(m.root)
+	r.patience = 50 * time.Millisecond
+	var asked atomic.Int32
+	released := make(chan struct{})
+	watch(r, func(path string) error {
+		if strings.Contains(path, mi25) && strings.HasSuffix(path, "pp_dpm_sclk") {
+			asked.Add(1)
+			<-released
+		}
+		return nil
+	})
+	for range 3 {
+		found := inventory(t, r)
+		if len(found.Devices) != 2 || found.Devices[0].Absent["limits"] != gpu.AbsentTimedOut || found.Devices[1].Limits == nil {
+			t.Fatalf("got %+v", found.Devices)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times, want once", n)
+	}
+	read(t, r, "pci-0000:1b:00.0")
+	c := r.known()[mi25ID]
+	c.track.examining.Store(true) // an earlier doctor's question still waits
+	if got := findingsWith(r.Examine(context.Background()), "does not answer"); len(got) != 1 || !strings.Contains(got[0], mi25) {
+		t.Errorf("got %v", got)
+	}
+	c.track.examining.Store(false)
+	close(released)
+	for c.track.surveying.Load() { // it has the answer now
+		runtime.Gosched()
+	}
+	r.patience = patience
+	if d := inventory(t, r).Devices[0]; d.Limits == nil || d.Absent != nil {
+		t.Errorf("answers again: got %+v", d)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"muster/agent/telemetry"
 	"muster/agent/telemetry/kernel"
@@ -39,11 +40,9 @@ func (r *Reader) Examine(ctx context.Context) []telemetry.Finding {
 	if _, err := os.Lstat(t.Path("dev")); err == nil {
 		findings = append(findings, examineNodes(t, cards)...)
 	}
-	for _, c := range cards {
-		for _, f := range c.examine(ctx) {
-			if !slices.Contains(findings, f) { // what /proc hides, it hides of every card
-				findings = append(findings, f)
-			}
+	for _, f := range examineAll(ctx, cards, r.patience) {
+		if !slices.Contains(findings, f) { // what /proc hides, it hides of every card
+			findings = append(findings, f)
 		}
 	}
 	return findings
@@ -57,6 +56,35 @@ func (r *Reader) sorted() []*card {
 	}
 	slices.SortFunc(cards, func(a, b *card) int { return strings.Compare(a.device.PCIAddress, b.device.PCIAddress) })
 	return cards
+}
+
+// examineAll looks at all cards at once, and says which don't answer in time: those are why many ask a doctor.
+func examineAll(ctx context.Context, cards []*card, patience time.Duration) []telemetry.Finding {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	answers := make([]chan []telemetry.Finding, len(cards))
+	for i, c := range cards {
+		answers[i] = make(chan []telemetry.Finding, 1)
+		if !c.track.examining.CompareAndSwap(false, true) {
+			continue // the last one is still at it
+		}
+		go func() {
+			defer c.track.examining.Store(false)
+			answers[i] <- c.examine(ctx)
+		}()
+	}
+	var findings []telemetry.Finding
+	for i, c := range cards {
+		select {
+		case found := <-answers[i]:
+			findings = append(findings, found...)
+		case <-ctx.Done():
+			findings = append(findings, telemetry.Finding{Level: telemetry.LevelFault, Subject: c.device.Name + " " + c.device.PCIAddress,
+				Text: "its driver does not answer", Costs: "its values stand still, and programs that use it may hang",
+				Mend: "see the kernel log (sudo dmesg) for amdgpu; if it stays so, reboot"})
+		}
+	}
+	return findings
 }
 
 func examineModule(t kernel.Tree) telemetry.Finding {

@@ -12,7 +12,8 @@ import (
 	"muster/shared/gpu"
 )
 
-// Inventory lists the cards that amdgpu serves by PCI address. It reads nothing that could wake a card or wait for its firmware.
+// Inventory lists the cards that amdgpu serves by PCI address. It reads nothing that could wake a card, and waits for the firmware of
+// none longer than for all.
 func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
 	t, err := kernel.OpenWith(r.root, r.read)
 	if err != nil {
@@ -27,6 +28,7 @@ func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
 	}
 	topology := readTopology(t)
 	r.hidden.Store(int32(topology.hidden))
+	var listed []*card
 	for _, p := range join(devices, topology.nodes) {
 		if err := ctx.Err(); err != nil {
 			return telemetry.Found{}, fmt.Errorf("inventory of AMD devices: %w", err)
@@ -36,6 +38,12 @@ func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
 		}
 		c := r.newCard(t, p, topology, driver, before, cards)
 		cards[c.device.ID] = c
+		listed = append(listed, c)
+	}
+	surveyAll(ctx, listed, before, r.patience)
+	for _, c := range listed {
+		c.describeFacts()
+		c.describeReadings()
 		found.Devices = append(found.Devices, c.device)
 	}
 	if len(found.Devices) > 0 {
@@ -102,8 +110,6 @@ func (r *Reader) newCard(t kernel.Tree, p physical, all topology, driver string,
 		c.absent("multi_processor_count", gpu.AbsentNoPermission)
 	}
 	describeSources(d, sources, p, g)
-	c.carryOver(before[d.ID])
-	c.describeReadings(sources)
 	d.Sources = sources
 	return c
 }

@@ -18,22 +18,26 @@ import (
 
 // Reader reads the cards that the amdgpu driver serves. It implements telemetry.Reader.
 type Reader struct {
-	root  string
-	read  func(path string, buf []byte) (int, error)
-	names names                   // of Inventory, which never runs twice at once
-	onBus map[kernel.Address]bool // cards that the bus ever showed; of Inventory too
+	root     string
+	read     func(path string, buf []byte) (int, error)
+	patience time.Duration           // how long Inventory and Examine wait for cards that don't answer
+	names    names                   // of Inventory, which never runs twice at once
+	onBus    map[kernel.Address]bool // cards that the bus ever showed; of Inventory too
 
 	scanner *fdinfo.Scanner                  // of Inventory, which hands it to the cards
 	cards   atomic.Pointer[map[string]*card] // by Device.ID; a new map with each Inventory
 	hidden  atomic.Int32                     // KFD nodes that the last Inventory was not allowed to read
 }
 
+// patience is what a card whose firmware is slow needs at most: one that hangs must not keep the others from being listed.
+const patience = 2 * time.Second
+
 // walkEvery is how often the processes of the machine are searched for new openings of a card.
 const walkEvery = 10 * time.Second
 
 // New reads below sysroot: "/" is this machine, another folder a capture of one. Nothing outside it is ever opened.
 func New(sysroot string) *Reader {
-	return &Reader{root: sysroot, read: kernel.ReadFile, names: names{found: map[model]string{}}, onBus: map[kernel.Address]bool{}}
+	return &Reader{root: sysroot, read: kernel.ReadFile, patience: patience, names: names{found: map[model]string{}}, onBus: map[kernel.Address]bool{}}
 }
 
 // Name gives "amdgpu".

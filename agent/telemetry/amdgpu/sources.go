@@ -7,7 +7,8 @@ import (
 
 // describeReadings says from which file each measured value comes: the first that the card has, in sample's order, or
 // gpu_metrics where earlier Reads had to take it from there.
-func (c *card) describeReadings(sources map[string]string) {
+func (c *card) describeReadings() {
+	sources := c.device.Sources
 	put := func(field, source string, there bool) {
 		if _, have := sources[field]; there && !have {
 			sources[field] = source
