@@ -98,7 +98,7 @@ func newPast(ask HistoryQuery, device gpu.Device, listed bool, series HistorySer
 		p.DeviceID = &device.Index
 	}
 	for i := range p.Times {
-		p.Times[i] = series.Start.UTC().Add(time.Duration(i) * series.Step)
+		p.Times[i] = series.Start.UTC().Add(time.Duration(i) * series.Step).Truncate(time.Millisecond)
 	}
 	return p
 }
