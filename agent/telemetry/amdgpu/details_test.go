@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -340,17 +339,27 @@ func TestTakenOutWhileInUse(t *testing.T) { // trap 38
 // A card whose firmware does not answer keeps no other from being listed and examined; nobody asks it twice at once.
 func TestSilentCard(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, testSilentCard)
+}
+
+func testSilentCard(t *testing.T) {
 	m := newMachine(t)
-	m.plain(mi25, "0")
+	dir := m.plain(mi25, "0")
+	m.file(dir+"/gpu_metrics", string(blob(1, 3, 120, nil)))
 	m.plain("0000:1b:00.0", "1")
-	m.file("sys/module/amdgpu/version", "6.8.5\n")
 	r := New(m.root)
-	r.patience = 50 * time.Millisecond
-	var asked atomic.Int32
+	var surveyed, examined atomic.Int32
 	released := make(chan struct{})
 	watch(r, func(path string) error {
-		if strings.Contains(path, mi25) && strings.HasSuffix(path, "pp_dpm_sclk") {
-			asked.Add(1)
+		if !strings.Contains(path, mi25) {
+			return nil
+		}
+		switch filepath.Base(path) {
+		case "pp_dpm_sclk":
+			surveyed.Add(1)
+			<-released
+		case "gpu_metrics":
+			examined.Add(1)
 			<-released
 		}
 		return nil
@@ -361,23 +370,23 @@ func TestSilentCard(t *testing.T) {
 			t.Fatalf("got %+v", found.Devices)
 		}
 	}
-	if n := asked.Load(); n != 1 {
-		t.Errorf("asked %d times, want once", n)
-	}
 	read(t, r, "pci-0000:1b:00.0")
-	c := r.known()[mi25ID]
-	c.track.examining.Store(true) // an earlier doctor's question still waits
-	if got := findingsWith(r.Examine(context.Background()), "does not answer"); len(got) != 1 || !strings.Contains(got[0], mi25) {
-		t.Errorf("got %v", got)
+	r.known()[mi25ID].sensors.Store(&sensors{metrics: m.path(dir + "/gpu_metrics")}) // as if it had fallen silent after a survey
+	for range 2 {
+		if got := findingsWith(r.Examine(context.Background()), "does not answer"); len(got) != 1 || !strings.Contains(got[0], mi25) {
+			t.Errorf("got %v", got)
+		}
 	}
-	c.track.examining.Store(false)
+	if s, e := surveyed.Load(), examined.Load(); s != 1 || e != 1 {
+		t.Errorf("asked %d and %d times, want once each", s, e)
+	}
 	close(released)
-	for c.track.surveying.Load() { // it has the answer now
-		runtime.Gosched()
-	}
-	r.patience = patience
+	synctest.Wait()
 	if d := inventory(t, r).Devices[0]; d.Limits == nil || d.Absent != nil {
 		t.Errorf("answers again: got %+v", d)
+	}
+	if got := findingsWith(r.Examine(context.Background()), "does not answer"); got != nil {
+		t.Errorf("answers again: got %v", got)
 	}
 }
 

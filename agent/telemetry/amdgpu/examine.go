@@ -78,7 +78,13 @@ func examineAll(ctx context.Context, cards []*card, patience time.Duration) []te
 		select {
 		case found := <-answers[i]:
 			findings = append(findings, found...)
+			continue
 		case <-ctx.Done():
+		}
+		select { // the time may have been spent on another card
+		case found := <-answers[i]:
+			findings = append(findings, found...)
+		default:
 			findings = append(findings, telemetry.Finding{Level: telemetry.LevelFault, Subject: c.device.Name + " " + c.device.PCIAddress,
 				Text: "its driver does not answer", Costs: "its values stand still, and programs that use it may hang",
 				Mend: "see the kernel log (sudo dmesg) for amdgpu; if it stays so, reboot"})
