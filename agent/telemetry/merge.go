@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 
 	"muster/shared/gpu"
 )
@@ -32,7 +31,8 @@ type joined struct {
 
 // merge joins what the readers list. Devices of different readers are one when their PCI address is equal, or their ID where
 // there is no address; within one reader all are different. Each field is the first valid one in the order of the listings
-// (of the ID, the first that is more than an address). The result is sorted by PCI address, devices without one last by ID,
+// (a name that is but a number gives way to any other; the ID is the first reader's, so that it does not change when a slower
+// reader answers). The result is sorted by PCI address, devices without one last by ID,
 // and numbered. Revision is left to the caller.
 func merge(host gpu.Host, listings []listing) (gpu.Inventory, [][]origin) {
 	var all []joined
@@ -138,8 +138,8 @@ func mergeDevice(a, b gpu.Device) gpu.Device {
 	maps.Copy(sources, a.Sources)
 	d := a
 	d.Sources, d.Absent = sources, lackedByBoth(mergeAbsent(a.Absent, b.Absent), sources)
-	if strings.HasPrefix(a.ID, "pci-") && !strings.HasPrefix(b.ID, "pci-") {
-		d.ID = b.ID
+	if a.Sources["name"] == SourceDeviceNumber && b.Name != "" && b.Sources["name"] != SourceDeviceNumber {
+		d.Name, d.Sources["name"] = b.Name, b.Sources["name"]
 	}
 	fill(&d.PCIAddress, b.PCIAddress)
 	fill(&d.VendorIndex, b.VendorIndex)

@@ -73,7 +73,7 @@ func TestMergeJoins(t *testing.T) {
 		}}},
 	})
 	want := gpu.Device{
-		ID: "GPU-7", PCIAddress: "0000:1a:00.0", Vendor: gpu.AMD, Name: "MI25", MemoryBytes: ptr(uint64(16)), MultiprocessorCount: ptr(64),
+		ID: "pci-0000:1a:00.0", PCIAddress: "0000:1a:00.0", Vendor: gpu.AMD, Name: "MI25", MemoryBytes: ptr(uint64(16)), MultiprocessorCount: ptr(64),
 		Sources:    map[string]string{"memory_bytes": "sysfs vram", "name": "second", "multi_processor_count": "second", "power_watts": "hwmon", "fan_rpm": "amdsmi"},
 		Partitions: []gpu.Device{{ID: "p0"}, {ID: "p1"}},
 	}
@@ -88,6 +88,28 @@ func TestMergeJoins(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"first: p", "second: p"}, inv.Problems); diff != "" {
 		t.Errorf("problems: %s", diff)
+	}
+}
+
+// A number says less than a name, whoever tells it; a device's ID must not change when a slower reader comes.
+func TestMergeNames(t *testing.T) {
+	t.Parallel()
+	number := gpu.Device{ID: "pci-0000:1a:00.0", PCIAddress: "0000:1a:00.0", Name: "AMD GPU 0x6860", Sources: map[string]string{"name": SourceDeviceNumber}}
+	market := gpu.Device{ID: "GPU-7", PCIAddress: "0000:1a:00.0", Name: "MI25", Sources: map[string]string{"name": "library"}}
+	other := gpu.Device{ID: "pci-0000:1a:00.0", PCIAddress: "0000:1a:00.0", Name: "Vega", Sources: map[string]string{"name": "pci.ids"}}
+	for _, tt := range []struct {
+		first, second    gpu.Device
+		id, name, source string
+	}{
+		{number, market, number.ID, "MI25", "library"},
+		{market, number, market.ID, "MI25", "library"},
+		{other, market, other.ID, "Vega", "pci.ids"},
+		{number, number, number.ID, number.Name, SourceDeviceNumber},
+	} {
+		inv, _ := merge(gpu.Host{}, []listing{{reader: "a", devices: []gpu.Device{tt.first}}, {reader: "b", devices: []gpu.Device{tt.second}}})
+		if d := inv.Devices[0]; len(inv.Devices) != 1 || d.ID != tt.id || d.Name != tt.name || d.Sources["name"] != tt.source {
+			t.Errorf("%s and %s: %s %q from %q", tt.first.Name, tt.second.Name, d.ID, d.Name, d.Sources["name"])
+		}
 	}
 }
 

@@ -23,6 +23,9 @@ type Found struct {
 	Problems []string
 }
 
+// SourceDeviceNumber is the source of a Device.Name that says no more than maker and PCI device id ("AMD GPU 0x6860").
+const SourceDeviceNumber = "PCI device id"
+
 // Reader reads the devices of one driver. Methods are called from several goroutines at once: never two calls of Read for one
 // id, nor two of Inventory, but Inventory beside Reads of any device. The context has a deadline; a method that can't be
 // interrupted may outlive it: the sampler stops waiting, and makes no further call of that kind until it has returned.
