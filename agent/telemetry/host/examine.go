@@ -50,7 +50,7 @@ func (r *Reader) examineProcesses() telemetry.Finding {
 	}
 	if able, known := capable(string(data), capSysPtrace); known && !able {
 		return hidden("processes of other users can be counted, but not looked into (CAP_SYS_PTRACE is missing)",
-			"sudo setcap cap_sys_ptrace+ep \"$(command -v muster)\", or AmbientCapabilities=CAP_SYS_PTRACE in its systemd unit")
+			"sudo setcap cap_sys_ptrace,cap_perfmon+ep \"$(command -v muster)\", or AmbientCapabilities=CAP_SYS_PTRACE CAP_PERFMON in its systemd unit")
 	}
 	return telemetry.Finding{Level: telemetry.LevelOK, Subject: "processes", Text: "those of every user can be seen"}
 }
