@@ -248,3 +248,21 @@ func TestDetailsOfCapturedCards(t *testing.T) {
 	says(t, tab, "#details-4 .groups", "gpu_busy_percent")
 	says(t, tab, "#details-4 .groups", "not supported by this card or its driver")
 }
+
+func TestDetailsWithoutTheAgent(t *testing.T) {
+	agent := start(t, "--simulate", "1x H100", "--interval", "200ms")
+	tab := open(t, agent.Link, "net::ERR_CONNECTION_REFUSED", "WebSocket", "Failed to load resource", "Failed to fetch")
+	until(t, tab, `navigator.serviceWorker.ready.then(r => r.active != null && r.active.state == "activated")`)
+	until(t, tab, `(localStorage.getItem("muster.state") ?? "").includes('"details"')`)
+	if err := agent.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tab.Navigate(agent.URL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, tab, `document.querySelector("#connection")?.dataset.state == "offline" && document.querySelector("#open-0") != null`)
+	click(t, tab, "#open-0")
+	says(t, tab, "#details-0", "Asked at ")
+	says(t, tab, "#details-0", "Performance state P")
+	says(t, tab, "#details-0 .past-words", "The history is kept by the agent, which can't be reached.")
+}

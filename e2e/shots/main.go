@@ -118,6 +118,10 @@ func take(browser context.Context, s scene, out string) error {
 		name          string
 		width, height int64
 	}{{"desktop", 1440, 900}, {"phone", 390, 844}} {
+		// The first picture of a size comes before cards that were out of sight are laid out.
+		if err := picture(page, size.width, size.height, "", os.DevNull); err != nil {
+			return err
+		}
 		for _, scheme := range []string{"light", "dark"} {
 			name := fmt.Sprintf("%s-%s-%s.png", s.name, size.name, scheme)
 			if err := picture(page, size.width, size.height, scheme, filepath.Join(out, name)); err != nil {

@@ -15,7 +15,7 @@ import (
 func TestPastQueryPath(t *testing.T) {
 	t.Parallel()
 	q := PastQuery{Device: 3, Metric: gpu.MetricPower, From: time.Unix(1000, 0), To: time.Unix(1600, 0), Points: 240}
-	if got, want := q.Path(), "/api/v1/history?device=3&from=1000&metric=power_watts&points=240&to=1600"; got != want {
+	if got, want := q.Path(), "/api/v1/history?device=3&metric=power_watts&points=240&from=1000&to=1600"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

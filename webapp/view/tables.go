@@ -95,7 +95,7 @@ func (w *whence) renderPartitions() app.UI {
 	if w.device.PartitionMode != "" {
 		name += " (" + w.device.PartitionMode + ")"
 	}
-	return table("partition-table", name, []string{"#", "Name", "Memory in use#", "Multi\u00adprocessors#", "Utili\u00adsation#"}, rows)
+	return table("partition-table", name, []string{"No.#", "Name", "Memory in use#", "Multi\u00adprocessors#", "Utili\u00adsation#"}, rows)
 }
 
 func (w *whence) partitionRow(i int) app.UI {
