@@ -96,7 +96,7 @@ func TestProcesses(t *testing.T) {
 		{PID: 300, Type: gpu.ProcessCompute, MemoryBytes: ptr[uint64](5242880)}, {PID: 100, Type: gpu.ProcessBoth, MemoryBytes: ptr[uint64](2097152)},
 		{PID: 400, Type: gpu.ProcessGraphics, MemoryBytes: ptr[uint64](1048576)}, {PID: 700, Type: gpu.ProcessCompute, MemoryBytes: ptr[uint64](3)},
 		{PID: 600, Type: gpu.ProcessCompute, MemoryBytes: ptr[uint64](2)}, {PID: 500, Type: gpu.ProcessCompute, MemoryBytes: ptr[uint64](1)},
-		{PID: 200, Type: gpu.ProcessCompute}, // not available: not 2⁶⁴ − 1, and not 0 (trap 13)
+		{PID: 200, Type: gpu.ProcessCompute}, // not available: not 2⁶⁴ − 1, and not 0: trap 13
 	}
 	got := c.details(uuid(0))
 	if diff := cmp.Diff(want, got.Processes); diff != "" || got.ProcessesHidden != "" {

@@ -8,7 +8,7 @@ import (
 	"muster/shared/gpu"
 )
 
-func TestMultiprocessors(t *testing.T) { // 11
+func TestMultiprocessors(t *testing.T) { // trap 11
 	t.Parallel()
 	for _, c := range []struct {
 		cores int
@@ -25,7 +25,7 @@ func TestMultiprocessors(t *testing.T) { // 11
 	}
 }
 
-func TestTexts(t *testing.T) { // 8, 9
+func TestTexts(t *testing.T) { // traps 8, 9
 	t.Parallel()
 	for v, want := range map[int]string{12040: "12.4", 13010: "13.1", 11080: "11.8", 0: "", -1: ""} {
 		if got := cudaText(v); got != want {
@@ -46,7 +46,7 @@ func TestTexts(t *testing.T) { // 8, 9
 	}
 }
 
-func TestIntegrated(t *testing.T) { // 10
+func TestIntegrated(t *testing.T) { // trap 10
 	t.Parallel()
 	for _, c := range []struct {
 		name string
@@ -65,7 +65,7 @@ func TestIntegrated(t *testing.T) { // 10
 func TestThrottle(t *testing.T) {
 	t.Parallel()
 	for bits, want := range map[uint64]gpu.Throttle{0: 0, 0x1: gpu.ThrottleIdle, 0x2: gpu.ThrottleUser, 0x4: gpu.ThrottlePower, 0x8: gpu.ThrottleHardware,
-		0x10: gpu.ThrottleSync, 0x20: gpu.ThrottleThermal, 0x40: gpu.ThrottleThermal, 0x80: gpu.ThrottleHardware, 0x100: gpu.ThrottleOther, 1 << 40: gpu.ThrottleOther,
+		0x10: gpu.ThrottleSync, 0x20: gpu.ThrottleThermal, 0x40: gpu.ThrottleThermal, 0x80: gpu.ThrottleHardware, 0x100: gpu.ThrottleOther, 0x200: gpu.ThrottlePower, 0x400: gpu.ThrottleOther, 1 << 40: gpu.ThrottleOther,
 		0x44: gpu.ThrottlePower | gpu.ThrottleThermal} {
 		if got := throttle(bits); got != want {
 			t.Errorf("%#x: got %v, want %v", bits, got.Reasons(), want.Reasons())

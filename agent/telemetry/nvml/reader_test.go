@@ -4,7 +4,6 @@ package nvml
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,8 +14,6 @@ import (
 	"muster/agent/telemetry/nvml/fakenvml"
 	"muster/shared/gpu"
 )
-
-// Numbers of traps are those of section 4 of the facts about telemetry.
 
 var ignoreSources = cmpopts.IgnoreFields(gpu.Device{}, "Sources", "Absent")
 
@@ -60,7 +57,9 @@ func TestEightH100(t *testing.T) {
 	}
 }
 
-// Each symbol taken out alone: the process lives, the device stays, its other values too (trap 1).
+// Each symbol taken out alone: the process lives, the device stays, its other values too.
+//
+// trap 1
 func TestMissingSymbols(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -120,7 +119,7 @@ func TestNotNVMLAtAll(t *testing.T) {
 	}
 }
 
-func TestNotSupportedEverywhere(t *testing.T) { // 12, and the fourth outcome of 10
+func TestNotSupportedEverywhere(t *testing.T) { // traps 10, 12
 	t.Parallel()
 	c := start(t)
 	c.Set("unsupported=1")
@@ -133,7 +132,7 @@ func TestNotSupportedEverywhere(t *testing.T) { // 12, and the fourth outcome of
 	}
 }
 
-func TestNonsenseValues(t *testing.T) { // 13
+func TestNonsenseValues(t *testing.T) { // trap 13
 	t.Parallel()
 	c := start(t)
 	c.Set("util=4294967295", "memutil=101", "temperature=4294967295", "power=4294967295", "limit=4294967295", "clock=4294967295",
@@ -152,7 +151,7 @@ func TestNonsenseValues(t *testing.T) { // 13
 	}
 }
 
-func TestParts(t *testing.T) { // 10, 11
+func TestParts(t *testing.T) { // traps 10, 11
 	t.Parallel()
 	root := t.TempDir()
 	put(t, root, "proc/meminfo", "MemTotal:       125000000 kB\nMemFree: 1 kB\nMemAvailable:   100000000 kB\n")
@@ -179,7 +178,7 @@ func TestParts(t *testing.T) { // 10, 11
 	}
 }
 
-func TestMIG(t *testing.T) { // 11, 14
+func TestMIG(t *testing.T) { // traps 11, 14
 	t.Parallel()
 	c := start(t)
 	c.Set("0.mig=1")
@@ -198,7 +197,7 @@ func TestMIG(t *testing.T) { // 11, 14
 	}
 }
 
-func TestLostMidSample(t *testing.T) { // 5
+func TestLostMidSample(t *testing.T) { // trap 5
 	t.Parallel()
 	c := start(t)
 	c.inventory()
@@ -248,7 +247,9 @@ func TestLostFromTheStart(t *testing.T) {
 	}
 }
 
-// One device hangs: the others are listed and read, and a hundred inventories cost no more than the one stuck call (trap 6).
+// One device hangs: the others are listed and read, and a hundred inventories cost no more than the one stuck call.
+//
+// trap 6
 func TestHang(t *testing.T) {
 	t.Parallel()
 	c := start(t)
@@ -365,7 +366,7 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-func TestNoLibrary(t *testing.T) { // 3
+func TestNoLibrary(t *testing.T) { // trap 3
 	t.Parallel()
 	root := t.TempDir()
 	c := startAt(t, filepath.Join(root, "none.so"), root)
@@ -425,11 +426,5 @@ func card(t *testing.T, root, address, driver string) {
 
 func put(t *testing.T, root, path, text string) {
 	t.Helper()
-	path = filepath.Join(root, path)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	write(t, filepath.Join(root, path), text)
 }
