@@ -681,3 +681,36 @@ func TestBudget(t *testing.T) {
 		t.Errorf("%d bytes, %d on disk: want at most %d", size, blocks, budget)
 	}
 }
+
+// A row that a power cut tore is a gap of its own length, and the next one that is written there heals it.
+func TestTornRow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		folder := t.TempDir()
+		r := start(t, folder)
+		r.feed(3*time.Minute, second, "a")
+		minutes := tiers[1]
+		middle := minutes.slot(time.Now().Add(-90 * time.Second))
+		ring, _, err := openRing(openFile, r.disk.path(ringKey{"a", 1}), "a", minutes, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ring.file.WriteAt(bytes.Repeat([]byte{0xa5}, 40), ring.at(middle)+30); err != nil {
+			t.Fatal(err)
+		}
+		if n := measured(r.ask("a", 25*time.Hour, 5000)); n != 2 {
+			t.Errorf("%d minutes: want those beside the torn one", n)
+		}
+		healed := someRow(middle)
+		if err := ring.write(healed); err != nil {
+			t.Fatal(err)
+		}
+		if err := ring.file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := measured(r.ask("a", 25*time.Hour, 5000)); n != 3 {
+			t.Errorf("%d minutes: want all", n)
+		}
+		r.stop()
+	})
+}
