@@ -85,7 +85,7 @@ func collectors(config *agent.Config, log *slog.Logger) []*child.Reader {
 			return
 		}
 		if library != "" {
-			args = append(args, "--library", library)
+			args = append(args, "--library", libraryFromHere(library))
 		}
 		list = append(list, child.New(child.Config{
 			Name: name, Title: title, Path: ownProgram, Args: append([]string{collector, name}, args...), Env: withoutSettings(os.Environ()),
@@ -93,8 +93,24 @@ func collectors(config *agent.Config, log *slog.Logger) []*child.Reader {
 		}))
 	}
 	add("nvml", "NVML", config.NVML, func() bool { return nvml.Worth(config.SysRoot, config.NVML) })
-	add("amdsmi", "AMD SMI", config.AMDSMI, func() bool { return amdsmi.Worth(config.SysRoot, config.AMDSMI) }, "--root", config.SysRoot)
+	add("amdsmi", "AMD SMI", config.AMDSMI, func() bool { return amdsmi.Worth(config.SysRoot, config.AMDSMI) }, "--root", fromHere(config.SysRoot))
 	return list
+}
+
+// fromHere makes a path absolute, for collectors work in another folder.
+func fromHere(path string) string {
+	if absolute, err := filepath.Abs(path); err == nil {
+		return absolute
+	}
+	return path
+}
+
+// libraryFromHere leaves a bare name to the dynamic linker to find.
+func libraryFromHere(path string) string {
+	if !strings.ContainsRune(path, filepath.Separator) {
+		return path
+	}
+	return fromHere(path)
 }
 
 // ownProgram starts this program as it runs: after an upgrade the path it was started by leads to another one, or to none. Its

@@ -136,3 +136,67 @@ func TestExcerpt(t *testing.T) {
 		}
 	}
 }
+
+func TestCollectorsGetPathsThatHoldAnywhere(t *testing.T) {
+	t.Parallel()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{
+		"libnvidia-ml.so.1": "libnvidia-ml.so.1", "/usr/lib/libnvidia-ml.so.1": "/usr/lib/libnvidia-ml.so.1",
+		"./libnvidia-ml.so.1": here + "/libnvidia-ml.so.1", "lib/libamd_smi.so": here + "/lib/libamd_smi.so",
+	} {
+		if got := libraryFromHere(in); got != want {
+			t.Errorf("%q becomes %q; want %q", in, got, want)
+		}
+	}
+	if got := fromHere("captured"); got != here+"/captured" {
+		t.Errorf("a root becomes %q", got)
+	}
+}
+
+func TestCollectorsOfAMachine(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name         string
+		root         string
+		nvml, amdsmi string
+		want         []string
+	}{
+		{"this machine", "/", "", "", []string{"nvml", "amdsmi"}},
+		{"switched off", "/", "off", "off", nil},
+		{"another root has no library of ours", "/captured", "", "", nil},
+		{"unless it is named", "/captured", "/fake/libnvidia-ml.so.1", "", []string{"nvml"}},
+	} {
+		config := agent.Default()
+		config.SysRoot, config.NVML, config.AMDSMI = tt.root, tt.nvml, tt.amdsmi
+		var got []string
+		for _, reader := range collectors(&config, slog.New(slog.DiscardHandler)) {
+			got = append(got, reader.Name())
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: %s", tt.name, diff)
+		}
+	}
+}
+
+func TestCollectorsDoNotGetTheToken(t *testing.T) {
+	t.Parallel()
+	got := withoutSettings([]string{"MUSTER_TOKEN=secret", "LD_LIBRARY_PATH=/opt", "MUSTER_DATA=/x", "AMDSMI_LIB=/y"})
+	if diff := cmp.Diff([]string{"LD_LIBRARY_PATH=/opt", "AMDSMI_LIB=/y"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUnknownCollectorIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{nil, {"voodoo"}, {"nvml", "--frobnicate"}} {
+		if reader, err := collected(args); err == nil {
+			t.Errorf("%q gave %s", args, reader.Name())
+		}
+	}
+	if reader, err := collected([]string{"amdsmi", "--library", "/x", "--root", "/y"}); err != nil || reader.Name() != "amdsmi" {
+		t.Errorf("amdsmi: %v", err)
+	}
+}

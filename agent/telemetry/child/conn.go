@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,8 +29,11 @@ type conn struct {
 
 	mu      sync.Mutex
 	last    uint64 // number given
+	sent    uint64 // the last number that was written
 	pending map[uint64]*call
-	ended   bool
+	unsent  []byte // requests
+	sending bool   // send runs
+	deaf    bool   // it takes no requests any more: it has ended, or its stdin was closed
 }
 
 // call is a request that has not been answered.
@@ -61,31 +65,14 @@ func launch(c Config, crashed func(inside []*turn) (explained bool)) (*conn, err
 
 // environment adds what keeps the collector small. Of what is given twice the last counts.
 func environment(env []string) []string {
-	return append(append([]string{}, env...), "GOMAXPROCS=2", "GOGC=50", "GOMEMLIMIT=64MiB", "GOTRACEBACK=single")
+	return append(append([]string{}, env...), "GOMAXPROCS=1", "GOGC=50", "GOMEMLIMIT=64MiB", "GOTRACEBACK=single")
 }
 
 // ask sends a request and waits until it is answered, however long that takes, or the collector has ended.
 func (c *conn) ask(r request, t *turn) (answer, error) {
 	waiting := &call{t, make(chan answer, 1)}
-	c.mu.Lock()
-	if c.ended {
-		c.mu.Unlock()
-		return answer{}, errEnded
-	}
-	c.last++
-	r.Number = c.last
-	c.pending[r.Number] = waiting
-	c.mu.Unlock()
-	line, err := json.Marshal(r)
-	if err == nil && len(line) >= maxRequest {
-		err = fmt.Errorf("a request of %d bytes is too long", len(line))
-	}
-	if err == nil {
-		_, err = c.child.Write(append(line, '\n'))
-	}
-	if err != nil {
-		c.forget(r.Number)
-		return answer{}, fmt.Errorf("ask the collector: %w: %w", err, context.DeadlineExceeded)
+	if err := c.enqueue(r, waiting); err != nil {
+		return answer{}, err
 	}
 	a, ok := <-waiting.answer
 	if !ok {
@@ -95,6 +82,62 @@ func (c *conn) ask(r request, t *turn) (answer, error) {
 }
 
 var errEnded = fmt.Errorf("the process that makes the call has ended: %w", context.DeadlineExceeded)
+
+// enqueue numbers a request and has it sent.
+func (c *conn) enqueue(r request, waiting *call) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.deaf {
+		return errEnded
+	}
+	r.Number = c.last + 1
+	line, err := json.Marshal(r)
+	if err == nil && len(line) >= maxRequest {
+		err = fmt.Errorf("a request of %d bytes is too long", len(line))
+	}
+	if err != nil {
+		return fmt.Errorf("ask the collector: %w", err)
+	}
+	c.last++
+	c.pending[r.Number] = waiting
+	c.unsent = append(append(c.unsent, line...), '\n')
+	if !c.sending {
+		c.sending = true
+		go c.send()
+	}
+	return nil
+}
+
+// send writes requests until there are none. Those of one tick go as one: each write would wake the collector.
+func (c *conn) send() {
+	runtime.Gosched()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.unsent) > 0 {
+		lines, last := c.unsent, c.last
+		c.unsent = nil
+		c.mu.Unlock()
+		_, err := c.child.Write(lines)
+		c.mu.Lock()
+		if err != nil {
+			c.refuse()
+			return
+		}
+		c.sent = last
+	}
+	c.sending = false
+}
+
+// refuse fails the calls that did not reach the collector. c.mu is held.
+func (c *conn) refuse() {
+	c.deaf = true
+	for number, waiting := range c.pending {
+		if number > c.sent {
+			delete(c.pending, number)
+			close(waiting.answer)
+		}
+	}
+}
 
 // forget gives the call of that number, which is no longer pending; nil when it is not.
 func (c *conn) forget(number uint64) *call {
@@ -128,7 +171,7 @@ func (c *conn) take(line string) {
 // end lets everybody know who waits.
 func (c *conn) end(crashed func([]*turn) bool) {
 	c.mu.Lock()
-	c.ended = true
+	c.deaf = true
 	pending := c.pending
 	c.pending = nil
 	c.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -30,13 +31,14 @@ type Closer interface {
 // when in ends or ctx does: after every call has returned and the reader was closed. So a call that never returns keeps the
 // process, and that is meant: ending it could hang the device for good. The error is of in or out; the end of in is none.
 func Serve(ctx context.Context, build string, reader telemetry.Reader, in io.ReadCloser, out io.Writer) error {
-	s := &server{reader: reader, out: out, inside: map[string]bool{}}
+	s := &server{reader: reader, inside: map[string]bool{}, out: out}
 	s.say(answer{Hello: &hello{Version, build}})
 	ctx, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(ctx, func() { _ = in.Close() })()
 	err := s.take(ctx, in)
 	cancel()
 	s.calls.Wait()
+	s.senders.Wait()
 	if closer, ok := reader.(Closer); ok {
 		closer.Close()
 	}
@@ -53,9 +55,12 @@ type server struct {
 	mu     sync.Mutex
 	inside map[string]bool // what a call is inside for: a device's ID, or a kind without device
 
-	saying sync.Mutex // held while a line is written
-	out    io.Writer
-	failed error // of the first line that could not be written
+	senders sync.WaitGroup // is zero when nothing is left to write
+	out     io.Writer
+	saying  sync.Mutex
+	unsent  []byte // answers
+	sending bool   // send runs
+	failed  error  // of the first line that could not be written
 }
 
 // take starts a call for each request until in ends.
@@ -175,12 +180,32 @@ func (s *server) without(r request) *failure {
 	return newFailure(fmt.Errorf("%s has no %q: %w", s.reader.Name(), r.Kind, telemetry.ErrUnsupported))
 }
 
-// say writes one line, as a whole.
+// say has a line written.
 func (s *server) say(a answer) {
 	line := a.line()
 	s.saying.Lock()
 	defer s.saying.Unlock()
-	if _, err := s.out.Write(line); err != nil && s.failed == nil {
-		s.failed = fmt.Errorf("answers: %w", err)
+	s.unsent = append(s.unsent, line...)
+	if !s.sending {
+		s.sending = true
+		s.senders.Go(s.send)
 	}
+}
+
+// send writes lines until there are none. Answers of one tick go as one: each write would wake the agent.
+func (s *server) send() {
+	runtime.Gosched()
+	s.saying.Lock()
+	defer s.saying.Unlock()
+	for len(s.unsent) > 0 {
+		lines := s.unsent
+		s.unsent = nil
+		s.saying.Unlock()
+		_, err := s.out.Write(lines)
+		s.saying.Lock()
+		if err != nil && s.failed == nil {
+			s.failed = fmt.Errorf("answers: %w", err)
+		}
+	}
+	s.sending = false
 }
