@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode"
 
+	"muster/agent/telemetry"
 	"muster/agent/telemetry/kernel"
 )
 
@@ -42,7 +43,7 @@ func (n *names) card(t kernel.Tree, d kernel.PCIDevice) name {
 		}
 		return name{text, "pci.ids"}
 	}
-	return name{fmt.Sprintf("AMD GPU 0x%04X", d.Product), "PCI device id"}
+	return name{fmt.Sprintf("AMD GPU 0x%04X", d.Product), telemetry.SourceDeviceNumber}
 }
 
 // libdrm gives the name in amdgpu.ids; "" when it has none.
