@@ -3,6 +3,8 @@
 package nvml
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"muster/agent/telemetry"
@@ -85,14 +87,19 @@ func (d *driver) used(r *Reader) bool {
 		ids = append(ids, id)
 	}
 	d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), r.patience)
+	defer cancel()
 	for _, id := range ids {
-		lib, dev, v, err := d.visit(r, id)
+		lib, dev, leave, err := d.visit(ctx, r, id)
+		if errors.Is(err, telemetry.ErrSuspended) {
+			continue
+		}
 		if err != nil {
-			continue // asleep: nobody uses it
+			return true
 		}
 		s := &sample{reader: r, lib: lib, dev: dev}
 		result := s.processes()
-		lib.leave(v)
+		leave()
 		if result != success || len(s.details.Processes) > 0 {
 			return true
 		}

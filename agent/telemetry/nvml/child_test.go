@@ -39,6 +39,7 @@ type answer struct {
 	Err        string
 	State      gpu.State // that the error stands for; "" for none
 	Goroutines int
+	Inside     int // calls that have not returned: each holds a thread
 	Details    gpu.Details
 	Throughput gpu.PCIeThroughput
 	Findings   []telemetry.Finding
@@ -64,6 +65,10 @@ func serve(library string) {
 			a.Found, err = r.Inventory(context.Background())
 		case "read":
 			a.Reading, err = r.Read(context.Background(), id)
+		case "glance": // a Read with a deadline
+			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+			a.Reading, err = r.Read(ctx, id)
+			cancel()
 		case "details":
 			a.Details, err = r.Details(context.Background(), id)
 		case "throughput":
@@ -102,6 +107,9 @@ func serve(library string) {
 			a.Err, a.State = err.Error(), stateOf(err)
 		}
 		a.Goroutines = runtime.NumGoroutine()
+		if lib := r.driver.library(); lib != nil {
+			a.Inside = lib.inside()
+		}
 		if out.Encode(a) != nil {
 			return
 		}

@@ -41,7 +41,16 @@ func (d *driver) describeAll(ctx context.Context, r *Reader, lib *library, n int
 			continue
 		}
 		d.pending[i] = true
-		go func() { d.late <- r.describe(lib, i, bus) }()
+		turn := d.turn(i)
+		go func() {
+			turn <- struct{}{}
+			got := r.describe(lib, i, bus)
+			<-turn
+			if got.readable != nil {
+				got.readable.turn = turn
+			}
+			d.late <- got
+		}()
 	}
 	wanted += len(results)
 	timeout := time.NewTimer(r.describeWait)
@@ -62,6 +71,14 @@ func (d *driver) describeAll(ctx context.Context, r *Reader, lib *library, n int
 		}
 	}
 	return results
+}
+
+// turn is what is held while the device of that index is asked.
+func (d *driver) turn(i int) chan struct{} {
+	for len(d.turns) <= i {
+		d.turns = append(d.turns, make(chan struct{}, 1))
+	}
+	return d.turns[i]
 }
 
 // sleeper describes a card that sleeps from the bus alone. NVML lists the cards in the bus's order, as long as it has them all.

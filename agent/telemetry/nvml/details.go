@@ -14,11 +14,11 @@ import (
 
 // details asks one device for what is dear, by the steps that it has.
 func (d *driver) details(ctx context.Context, r *Reader, id string) (gpu.Details, error) {
-	lib, dev, v, err := d.visit(r, id)
+	lib, dev, leave, err := d.visit(ctx, r, id)
 	if err != nil {
 		return gpu.Details{}, err
 	}
-	defer lib.leave(v)
+	defer leave()
 	s := &sample{reader: r, lib: lib, dev: dev}
 	for _, step := range dev.detailSteps {
 		if s.measure(step); s.fatal != success {
@@ -152,11 +152,11 @@ func (s *sample) partitions() {
 
 // throughput measures for 20 ms in each direction.
 func (d *driver) throughput(ctx context.Context, r *Reader, id string) (gpu.PCIeThroughput, error) {
-	lib, dev, v, err := d.visit(r, id)
+	lib, dev, leave, err := d.visit(ctx, r, id)
 	if err != nil {
 		return gpu.PCIeThroughput{}, err
 	}
-	defer lib.leave(v)
+	defer leave()
 	s := &sample{reader: r, lib: lib, dev: dev}
 	var t gpu.PCIeThroughput
 	for _, step := range []*step{

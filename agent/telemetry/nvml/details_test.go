@@ -110,6 +110,10 @@ func TestProcesses(t *testing.T) {
 	if got := c.details(uuid(1)).ProcessesHidden; !strings.Contains(got, "--pid=host") {
 		t.Errorf("in a container, none to be seen: got %q", got)
 	}
+	c.Set("0.compute=100:1", "0.says=1000")
+	if got := c.details(uuid(0)); got.Processes != nil || got.Absent["processes"] != gpu.AbsentFailed {
+		t.Errorf("a list with more elements than room: got %+v, %v", got.Processes, got.Absent)
+	}
 	c.Set(lists, "0.nvmlDeviceGetMPSComputeRunningProcesses_v3=3", "0.nvmlDeviceGetGraphicsRunningProcesses_v3=4")
 	if got := c.details(uuid(0)).Processes; len(got) != 6 {
 		t.Errorf("one list alone: got %+v", got)

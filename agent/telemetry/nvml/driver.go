@@ -17,6 +17,7 @@ type driver struct {
 	known   map[string]gpu.Device // descriptions by PCI address
 	pending map[int]bool          // indices whose describe hasn't returned; its goroutine reports to late
 	late    chan description
+	turns   []chan struct{} // by index
 
 	connecting sync.Mutex // held while the connection is made, by Inventory or by watch
 
@@ -39,7 +40,8 @@ type driver struct {
 // device is one that can be read.
 type device struct {
 	handle
-	epoch       int // of the library that gave the handle
+	epoch       int           // of the library that gave the handle
+	turn        chan struct{} // of capacity 1: held while the device is asked
 	address     string
 	statusFile  string // its runtime_status; "" when it never sleeps
 	maySleep    bool

@@ -160,15 +160,6 @@ func throttle(bits uint64) gpu.Throttle {
 	return t
 }
 
-// between gives v in other units when it lies in the bounds, which leave out 0xFFFFFFFF, "not available".
-func between(v uint32, s status, low, high uint32, unit float64) *float64 {
-	if s != success || v < low || v > high || v == math.MaxUint32 {
-		return nil
-	}
-	f := float64(v) / unit
-	return &f
-}
-
 // decodeField reads the value of a field; its bytes are those of a C union on this machine, all of which are little-endian.
 // Source: nvmlValueType_t in nvml.h.
 func decodeField(kind uint32, raw [8]byte) (float64, status) {

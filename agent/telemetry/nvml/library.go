@@ -96,7 +96,7 @@ func (l *library) enter() visit {
 func (l *library) leave(v visit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.visits, v)
+	delete(l.visits, v) // 0 is never there
 	select {
 	case l.left <- struct{}{}:
 	default:

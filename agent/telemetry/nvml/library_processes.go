@@ -18,6 +18,13 @@ func (l *library) longProcesses() bool {
 	return l.has("nvmlDeviceGetComputeRunningProcesses_v3") && l.has("nvmlDeviceGetConfComputeMemSizeInfo") && !l.has("nvmlDeviceGetRunningProcessDetailList")
 }
 
+// refuse makes nonsense of a panic: go-nvml believes the count that the library gives, even beyond the room that it was given.
+func refuse(s *status) {
+	if recover() != nil {
+		*s = nonsense
+	}
+}
+
 func processes(list []nvml.ProcessInfo) []process {
 	own := make([]process, len(list))
 	for i, p := range list {
@@ -26,36 +33,39 @@ func processes(list []nvml.ProcessInfo) []process {
 	return own
 }
 
-func (l *library) computing(h handle) ([]process, status) {
+func (l *library) computing(h handle) (own []process, s status) {
 	if !l.has("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetComputeRunningProcesses_v2", "nvmlDeviceGetComputeRunningProcesses_v3") {
 		return nil, functionNotFound
 	}
 	if l.longProcesses() {
 		return nil, functionNotFound
 	}
+	defer refuse(&s)
 	list, ret := l.api.DeviceGetComputeRunningProcesses(h.device)
 	return processes(list), status(ret)
 }
 
-func (l *library) drawing(h handle) ([]process, status) {
+func (l *library) drawing(h handle) (own []process, s status) {
 	if !l.has("nvmlDeviceGetGraphicsRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses_v2", "nvmlDeviceGetGraphicsRunningProcesses_v3") {
 		return nil, functionNotFound
 	}
 	if l.longProcesses() {
 		return nil, functionNotFound
 	}
+	defer refuse(&s)
 	list, ret := l.api.DeviceGetGraphicsRunningProcesses(h.device)
 	return processes(list), status(ret)
 }
 
 // sharing lists those that compute through the Multi-Process Service.
-func (l *library) sharing(h handle) ([]process, status) {
+func (l *library) sharing(h handle) (own []process, s status) {
 	if !l.has("nvmlDeviceGetMPSComputeRunningProcesses", "nvmlDeviceGetMPSComputeRunningProcesses_v2", "nvmlDeviceGetMPSComputeRunningProcesses_v3") {
 		return nil, functionNotFound
 	}
 	if l.longProcesses() {
 		return nil, functionNotFound
 	}
+	defer refuse(&s)
 	list, ret := l.api.DeviceGetMPSComputeRunningProcesses(h.device)
 	return processes(list), status(ret)
 }

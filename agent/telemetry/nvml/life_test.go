@@ -128,6 +128,21 @@ func TestUpgraded(t *testing.T) {
 	}
 }
 
+// The fake can do what no process survives; what becomes of the collector then is tested where it is supervised.
+func TestAbort(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.Set("slow=1")
+	c.inventory()
+	c.Set("1.abort=1")
+	c.read(uuid(0))
+	fmt.Fprintln(c.in, "read "+uuid(1))
+	var a answer
+	if err := c.out.Decode(&a); err == nil {
+		t.Errorf("the process lives: got %+v", a)
+	}
+}
+
 func TestInstalledLater(t *testing.T) {
 	t.Parallel()
 	later := filepath.Join(t.TempDir(), "libnvidia-ml.so.1")

@@ -16,7 +16,7 @@ var errReconnecting = errors.New("the NVIDIA driver is being connected anew: thi
 
 // read measures one device by the steps that it has.
 func (d *driver) read(ctx context.Context, r *Reader, id string) (gpu.Reading, error) {
-	lib, dev, v, err := d.visit(r, id)
+	lib, dev, leave, err := d.visit(ctx, r, id)
 	if errors.Is(err, errReconnecting) {
 		if last, ok := d.whileAway(id); ok {
 			return last, nil
@@ -25,7 +25,7 @@ func (d *driver) read(ctx context.Context, r *Reader, id string) (gpu.Reading, e
 	if err != nil {
 		return gpu.Reading{MemoryTotalBytes: dev.totalBytes()}, err
 	}
-	defer lib.leave(v)
+	defer leave()
 	s := &sample{reader: r, lib: lib, dev: dev}
 	for _, step := range dev.steps {
 		if s.measure(step); s.fatal != success {
@@ -42,28 +42,37 @@ func (d *driver) read(ctx context.Context, r *Reader, id string) (gpu.Reading, e
 	return s.reading, nil
 }
 
-// visit enters the library for a device that may be asked now. With an error there is nothing to leave, and the device may be nil.
-func (d *driver) visit(r *Reader, id string) (*library, *device, visit, error) {
+// visit enters the library for a device that may be asked now, alone: so a device that hangs holds one thread, and the others
+// who want something of it wait for their deadline without one. With an error there is nothing to leave, and the device may be
+// nil.
+func (d *driver) visit(ctx context.Context, r *Reader, id string) (lib *library, dev *device, leave func(), err error) {
 	d.mu.Lock()
-	lib, dev, refused := d.lib, d.devices[id], d.refused[id]
+	lib, dev = d.lib, d.devices[id]
+	refused := d.refused[id]
 	d.mu.Unlock()
 	switch {
 	case dev == nil && refused == nil:
-		return nil, nil, 0, telemetry.ErrLost
+		return nil, nil, nil, telemetry.ErrLost
 	case dev == nil:
-		return nil, nil, 0, refused
+		return nil, nil, nil, refused
 	case r.asleep(dev.statusFile):
-		return nil, dev, 0, telemetry.ErrSuspended
+		return nil, dev, nil, telemetry.ErrSuspended
+	}
+	select {
+	case dev.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, dev, nil, fmt.Errorf("a driver call for it has not returned: %w", ctx.Err())
 	}
 	v := lib.enter()
-	if v != 0 && dev.epoch != lib.current() {
+	leave = func() {
 		lib.leave(v)
-		v = 0
+		<-dev.turn
 	}
-	if v == 0 {
-		return nil, dev, 0, errReconnecting
+	if v == 0 || dev.epoch != lib.current() {
+		leave()
+		return nil, dev, nil, errReconnecting
 	}
-	return lib, dev, v, nil
+	return lib, dev, leave, nil
 }
 
 // sample is one Read or Details under way.

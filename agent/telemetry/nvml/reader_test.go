@@ -266,8 +266,11 @@ func TestHang(t *testing.T) {
 		c.read(uuid(0))
 		c.read(uuid(7))
 	}
-	if after := c.ask("inventory").Goroutines; after > before+2 {
-		t.Errorf("got %d goroutines, %d before", after, before)
+	if a := c.ask("glance " + uuid(1)); a.State != gpu.StateStuck {
+		t.Errorf("who asks while a call hangs: got %+v", a)
+	}
+	if after := c.ask("inventory"); after.Goroutines > before+2 || after.Inside != 1 {
+		t.Errorf("got %d goroutines, %d before, %d calls inside", after.Goroutines, before, after.Inside)
 	}
 	c.Set()
 	c.ask("settle")

@@ -25,7 +25,7 @@
 //   rows=C,U,P,F         remapped rows: correctable, uncorrectable, pending, failed
 //   links=N (18)         NVLinks; link3=0 one that is down; linkversion, linkspeed (MB/s), peer
 //   compute, graphics, mps  processes: "PID:BYTES,PID:BYTES:INSTANCE:COMPUTEINSTANCE"; BYTES may be N/A. Not enough room gives
-//                        INSUFFICIENT_SIZE
+//                        INSUFFICIENT_SIZE; says=N claims that there were N
 //   drift=1              a driver whose third version of the process lists has longer elements: asking for them aborts
 //   mig=1                the device is divided; instances=N (3); i0.sm, i0.memory, i0.used, i0.reserved, i0.gi, i0.ci, i0.uuid of each
 //   xid=CODE             an event, delivered once to a set that the device was registered with; "79.2" is another of the same code
@@ -623,7 +623,7 @@ static nvmlReturn_t processes(nvmlDevice_t d, const char *function, const char *
 			v1[i] = (nvmlProcessInfo_v1_t){one.pid, one.usedGpuMemory};
 	}
 	r = i > *n ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
-	*n = i;
+	*n = (unsigned int)value(indexOf(d), "says", i);
 	return r;
 }
 static nvmlReturn_t drifted(nvmlDevice_t d, const char *function, const char *key, unsigned int *n, nvmlProcessInfo_v2_t *v)
