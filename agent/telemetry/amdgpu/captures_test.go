@@ -244,8 +244,10 @@ func TestRootMI25x8(t *testing.T) { // traps 20, 21
 			t.Errorf("device %d (-want +got):\n%s", i, diff)
 		}
 		reading := read(t, r, found.Devices[i].ID)
-		if *reading.MemoryUsedBytes != w.used || *reading.UtilizationPercent != w.busy {
-			t.Errorf("device %d: got %d bytes and %v %%, want %d and %v", i, *reading.MemoryUsedBytes, *reading.UtilizationPercent, w.used, w.busy)
+		wantReading := captured("vega56")
+		wantReading.MemoryTotalBytes, wantReading.MemoryUsedBytes, wantReading.UtilizationPercent = device.MemoryBytes, &w.used, &w.busy
+		if diff := cmp.Diff(wantReading, reading, cmpopts.EquateApprox(0, 0.001)); diff != "" {
+			t.Errorf("device %d (-want +got):\n%s", i, diff)
 		}
 	}
 	if found.Host != (gpu.Host{AMDGPUDriver: "6.8.5"}) || len(found.Problems) != 0 {
@@ -255,7 +257,8 @@ func TestRootMI25x8(t *testing.T) { // traps 20, 21
 
 func TestRootMix3(t *testing.T) {
 	t.Parallel()
-	_, found := New(fixture.Root(t, "amd-mix3")), inventory(t, New(fixture.Root(t, "amd-mix3")))
+	r := New(fixture.Root(t, "amd-mix3"))
+	found := inventory(t, r)
 	want := []gpu.Device{
 		{ID: "pci-0000:0b:00.0", VendorIndex: ptr(1), Name: "AMD Radeon RX Vega", PCIAddress: "0000:0b:00.0", Arch: "gfx900",
 			ComputeCapability: "9.0", MultiprocessorCount: ptr(56), MemoryBytes: ptr[uint64](8573157376)},
@@ -272,4 +275,19 @@ func TestRootMix3(t *testing.T) {
 	if diff := cmp.Diff(want, found.Devices, cmpopts.IgnoreFields(gpu.Device{}, "Sources")); diff != "" {
 		t.Errorf("devices (-want +got):\n%s", diff)
 	}
+	for i, name := range []string{"vega56", "rx6900xt", "strixpoint"} {
+		if diff := cmp.Diff(captured(name), read(t, r, found.Devices[i].ID), cmpopts.EquateApprox(0, 0.001)); diff != "" {
+			t.Errorf("%s in the root (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// captured is the reading of a single card's capture.
+func captured(name string) gpu.Reading {
+	for _, c := range captures {
+		if c.name == name {
+			return c.reading
+		}
+	}
+	panic("no capture " + name)
 }
