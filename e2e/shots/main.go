@@ -58,7 +58,10 @@ func scenes(sysroot string) []scene {
 	}
 	list = append(list, details()...)
 	if sysroot != "" {
-		list = append(list, scene{name: "captured", flags: []string{"--sysroot", sysroot}, paired: true, ready: connected + ` && document.querySelectorAll("[data-device]").length > 1`})
+		captured := scene{name: "captured", flags: []string{"--sysroot", sysroot}, paired: true, ready: connected + ` && document.querySelectorAll("[data-device]").length > 1`}
+		list = append(list, captured)
+		captured.name, captured.act, captured.done = "details-captured", open(1), drawn
+		list = append(list, captured)
 	}
 	return list
 }

@@ -27,6 +27,8 @@ func span(d time.Duration) string {
 		return strconv.FormatInt(max(0, s), 10) + " s"
 	case s < 5400:
 		return strconv.FormatInt((s+30)/60, 10) + " min"
+	case s < 48*3600 && s%3600 < 60:
+		return strconv.FormatInt(s/3600, 10) + " h"
 	case s < 48*3600:
 		return strconv.FormatInt(s/3600, 10) + " h " + strconv.FormatInt(s%3600/60, 10) + " min"
 	default:

@@ -46,7 +46,7 @@ func TestFormats(t *testing.T) {
 	for got, want := range map[string]string{
 		gib(17163091968): "15.98", gib(5097 << 30): "5,097.00", grouped(1240.4): "1,240", grouped(999): "999", grouped(1234567): "1,234,567",
 		span(0): "0 s", span(8400 * time.Millisecond): "8 s", span(-time.Second): "0 s", span(12*time.Minute + 34*time.Second): "13 min",
-		span(2*time.Hour + 5*time.Minute): "2 h 5 min", span(96 * time.Hour): "4 d",
+		span(2*time.Hour + 5*time.Minute): "2 h 5 min", span(3 * time.Hour): "3 h", span(96 * time.Hour): "4 d",
 		shorten("heron", 5): "heron", shorten("heröns", 5): "herön…", plural(1, "image", "images"): "1 image", plural(0, "image", "images"): "0 images",
 	} {
 		if got != want {
