@@ -27,81 +27,13 @@ type panel struct {
 // panelInterval is how long an open panel shows the same values where no reports come.
 const panelInterval = 6 * time.Second
 
-// renderOpener is the button that opens a card's details. It covers the head of the card.
-func (p *Page) renderOpener(d *gpu.Device) app.UI {
-	n := d.Index.String()
-	open := p.open[d.ID]
-	controls := ""
-	if open {
-		controls = panelID(d.Index)
-	}
-	return el("button", "opener", at{"type", "button", "id", "open-" + n, "data-panel", n, "aria-expanded", strconv.FormatBool(open), "aria-controls", controls, "aria-label", "Details of " + d.Index.Label()},
-		icon(iconDown), on("click", p.togglePanel))
-}
-
-func panelID(ref gpu.Ref) string { return "details-" + ref.String() }
-
-// renderPanel gives the open details of a device, or keeps their place.
-func (p *Page) renderPanel(d *gpu.Device) app.UI {
-	if !p.open[d.ID] {
-		return nothing()
-	}
-	return &panel{Page: p, Device: d.Index, ID: d.ID, Version: p.version.devices, past: past{choice: p.choice}, of: d.ID}
-}
-
-// togglePanel opens or closes the details that the button names.
-func (p *Page) togglePanel(ctx app.Context, _ app.Event) {
-	n, err := strconv.Atoi(data(ctx, "panel"))
-	if err != nil || p.state.Inventory == nil {
-		return
-	}
-	d, ok := p.state.Inventory.Device(gpu.Ref(n))
-	if !ok {
-		return
-	}
-	p.setOpen(d.ID, !p.open[d.ID])
-	p.settle(p.around) // the button that was clicked may be gone by then
-	focus("open-" + d.Index.String())
-	if p.open[d.ID] {
-		ctx.Defer(func(app.Context) { reveal(panelID(d.Index), "card-"+d.Index.String()) })
-	}
-}
-
-func (p *Page) setOpen(id string, open bool) {
-	if p.open == nil {
-		p.open = map[string]bool{}
-	}
-	if p.open[id] = open; !open {
-		delete(p.open, id)
-	}
-	p.version.devices++
-}
-
-// reveal scrolls to a card whose details opened where hardly any of them can be seen.
-func reveal(panel, card string) {
-	opened, above := app.Window().GetElementByID(panel), app.Window().GetElementByID(card)
-	if opened.Truthy() && above.Truthy() && opened.Call("getBoundingClientRect").Get("top").Float() > 0.6*app.Window().Get("innerHeight").Float() {
-		above.Call("scrollIntoView")
-	}
-}
-
-// refreshPanels lets the open panels render again, and nothing around them.
-func (p *Page) refreshPanels() {
-	p.paneled, p.behind = p.now(), false
-	for panel, ctx := range p.panels {
-		ctx.Dispatch(func(ctx app.Context) {
-			p.around.PreventUpdate()
-			panel.follow(ctx)
-		})
-	}
-}
-
 // OnMount registers the panel for new reports and asks for the history.
 func (d *panel) OnMount(ctx app.Context) {
 	if d.Page.panels == nil {
 		d.Page.panels = map[*panel]app.Context{}
 	}
 	d.Page.panels[d] = ctx
+	d.Page.onlyPanels()
 	d.follow(ctx)
 }
 
@@ -131,7 +63,7 @@ func (d *panel) follow(ctx app.Context) {
 	ctx.Async(func() {
 		answer, err := ask(context.Background(), query)
 		ctx.Dispatch(func(app.Context) {
-			d.Page.around.PreventUpdate()
+			d.Page.onlyPanels()
 			d.past.take(ticket, query, answer, err)
 		})
 	})
@@ -183,7 +115,10 @@ func asked(w *whence) string {
 	}
 }
 
-func (d *panel) toggleOrigins(app.Context, app.Event) { d.origins = !d.origins }
+func (d *panel) toggleOrigins(app.Context, app.Event) {
+	d.Page.onlyPanels()
+	d.origins = !d.origins
+}
 
 func (d *panel) renderPast() app.UI {
 	if d.Page.agent.Past == nil {
@@ -221,6 +156,7 @@ func (d *panel) pickSpan(ctx app.Context, _ app.Event) {
 
 // pick changes what this panel shows of the past; the next one to open begins with the same.
 func (d *panel) pick(ctx app.Context, c pastChoice) {
+	d.Page.onlyPanels()
 	d.past.choose(c)
 	d.Page.choice = c
 	d.follow(ctx)
