@@ -9,7 +9,7 @@ APP_FILES = $(shell find webapp shared -type f -not -name '*_test.go' -not -path
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check unit e2e bench fuzz fmt clean
+.PHONY: help build run test check unit e2e bench soak fuzz fmt clean
 
 help: ## print this help
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ e2e: build ## tests of the real binary in a real browser
 bench: build ## measure, and print one table
 	build/chromium.sh
 	MUSTER_BIN=$(CURDIR)/bin/muster go run ./e2e/bench
+
+soak: build ## let a GPU of a fake driver hang for 10 minutes (MUSTER_SOAK=1h: longer), and print what grew
+	MUSTER_BIN=$(CURDIR)/bin/muster MUSTER_SOAK=$${MUSTER_SOAK:-10m} go run ./e2e/bench -only collector
 
 fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)
 	build/fuzz.sh

@@ -2,9 +2,7 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,9 +57,7 @@ func startFakeNVIDIAFrom(t *testing.T, binary string, flags ...string) *fakeNVID
 	seen := make(chan struct{})
 	go func() {
 		defer close(seen)
-		if err := f.View(ctx, wire.SubprotocolBinary, f.take); err != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) {
-			t.Logf("the socket: %v", err)
-		}
+		_ = f.View(ctx, wire.SubprotocolBinary, f.take) // it ends with the agent, whose end some tests bring about
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -103,6 +99,15 @@ func (f *fakeNVIDIA) newest() glimpse {
 		return glimpse{}
 	}
 	return f.looks[len(f.looks)-1]
+}
+
+func (f *fakeNVIDIA) problems() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.inventory == nil {
+		return nil
+	}
+	return f.inventory.Problems
 }
 
 // since gives the looks after that moment.
@@ -205,23 +210,35 @@ func TestHungGPUOfEightCostsItselfOnly(t *testing.T) {
 	eventually(t, "GPU 3 is well again", func() bool { return f.are(-1, "") })
 }
 
-// A GPU whose call ends the collector is found out; the others are read, and the AMD cards of the machine never notice.
-func TestGPUThatAbortsTheCollectorIsLeftAlone(t *testing.T) {
+// A driver that aborts takes its collector down and nothing else: once costs its vendor a tick, again and again costs it its
+// freshness, and the AMD cards of the machine never notice.
+func TestDriverThatAbortsCostsItsVendorAlone(t *testing.T) {
 	t.Parallel()
 	f := startFakeNVIDIA(t, "--sysroot", fixture.Root(t, "amd-mix3"))
 	eventually(t, "all GPUs are read", func() bool { return f.are(-1, "") })
 	began := time.Now()
 	f.Set("3.abort=1")
-	eventually(t, "GPU 3 is stuck and the others are read", func() bool { return f.are(3, gpu.StateStuck) })
-	if r := f.newest().states[nvidia(3)]; r.UtilizationPercent == nil || r.AgeMilliseconds == 0 {
-		t.Errorf("the last values of GPU 3: %+v", r)
-	}
-	f.undisturbed(began)
+	eventually(t, "the collector has aborted", func() bool { return strings.Contains(f.Stderr(), "SIGABRT: abort") })
 	f.Set()
-	eventually(t, "GPU 3 is read again", func() bool { return f.are(-1, "") })
+	eventually(t, "some ticks have passed", func() bool { return len(f.since(began)) > 4 && f.are(-1, "") })
+	f.undisturbed(began)
+
+	f.Set("3.abort=1")
+	eventually(t, "GPUs are stuck with values", func() bool { return f.newest().states[nvidia(0)].State == gpu.StateStuck })
+	loop := time.Now()
+	eventually(t, "some ticks have passed", func() bool { return len(f.since(loop)) > 2 })
+	for _, l := range f.since(loop) {
+		for id, r := range l.states {
+			if r.UtilizationPercent == nil || l.names[id].Vendor == gpu.AMD && (r.State != gpu.StateOK || r.AgeMilliseconds > 1500) {
+				t.Errorf("%s is %s, %d ms, with %v", l.names[id].Name, r.State, r.AgeMilliseconds, r.UtilizationPercent)
+			}
+		}
+	}
+	f.Set()
+	eventually(t, "all GPUs are read again", func() bool { return f.are(-1, "") })
 }
 
-// undisturbed fails the test unless every AMD card was ok in every look, and every GPU had values.
+// undisturbed fails the test unless every AMD card was ok in every look, and every GPU had values that were not very old.
 func (f *fakeNVIDIA) undisturbed(since time.Time) {
 	f.t.Helper()
 	looks := f.since(since)
@@ -243,6 +260,9 @@ func (f *fakeNVIDIA) undisturbed(since time.Time) {
 		}
 	}
 	f.t.Logf("%d looks; the oldest value was %d ms old", len(looks), oldest)
+	if oldest > 3000 {
+		f.t.Errorf("the vendor was away for %d ms", oldest)
+	}
 }
 
 func TestKilledCollectorCostsItsVendorSeconds(t *testing.T) {
@@ -258,18 +278,6 @@ func TestKilledCollectorCostsItsVendorSeconds(t *testing.T) {
 		now := f.collectors()
 		return len(now) == 1 && now[0] != old[0] && f.newest().at.After(began.Add(time.Second)) && f.are(-1, "")
 	})
-	back := began
-	for _, l := range f.since(began) {
-		for i := range 8 {
-			if r := l.states[nvidia(i)]; r.State != gpu.StateOK || r.AgeMilliseconds > 1000 {
-				back = l.at
-			}
-		}
-	}
-	t.Logf("back after %s", back.Sub(began))
-	if back.Sub(began) > 3*time.Second {
-		t.Errorf("GPUs were away for %s", back.Sub(began))
-	}
 	f.undisturbed(began)
 }
 
@@ -354,7 +362,7 @@ func TestDriverReloadedWhileRunning(t *testing.T) {
 		return len(l.states) == 8
 	})
 	f.Set("init=18")
-	eventually(t, "library and module differ", func() bool { return f.newest().states[nvidia(0)].State == gpu.StateDriverMismatch })
+	eventually(t, "a person is told to reboot", func() bool { return strings.Contains(strings.Join(f.problems(), "\n"), "reboot") })
 	f.Set("driver=999.1")
 	eventually(t, "the new driver serves them", func() bool {
 		return f.are(-1, "") && f.newest().names[nvidia(0)].DriverVersion == "999.1"

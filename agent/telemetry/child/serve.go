@@ -42,7 +42,7 @@ func Serve(ctx context.Context, build string, reader telemetry.Reader, in io.Rea
 	if closer, ok := reader.(Closer); ok {
 		closer.Close()
 	}
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) {
 		return fmt.Errorf("requests: %w", err)
 	}
 	return s.failed
@@ -63,7 +63,7 @@ type server struct {
 	failed  error  // of the first line that could not be written
 }
 
-// take starts a call for each request until in ends.
+// take starts a call for each request until in ends, which is an error too.
 func (s *server) take(ctx context.Context, in io.Reader) error {
 	lines := bufio.NewReaderSize(in, maxRequest)
 	for {
