@@ -22,7 +22,7 @@ func (d *driver) stayAway(r *Reader, bus []busCard) (telemetry.Found, bool) {
 }
 
 func (d *driver) leaveAsleep(r *Reader, cards []busCard) (telemetry.Found, bool) {
-	sleeping := all(r.powerOf(cards), func(c power) bool { return c.maySleep && c.sleeps })
+	sleeping := all(r.powerOf(cards), func(c power) bool { return c.sleeps })
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.manners.phase == open {
@@ -41,15 +41,17 @@ func (d *driver) leaveAsleep(r *Reader, cards []busCard) (telemetry.Found, bool)
 
 func (r *Reader) powerOf(cards []busCard) (list []power) {
 	for _, card := range cards {
-		list = append(list, power{maySleep: card.maySleep, sleeps: r.asleep(card.statusFile)})
+		list = append(list, power{maySleep: card.maySleep, sleeps: card.maySleep && r.asleep(card.statusFile), idle: card.idle})
 	}
 	return list
 }
 
 // mind does what the manners ask for.
 func (d *driver) mind(r *Reader, now time.Time) {
+	cards := d.minded()
+	powers := r.powerOf(cards)
 	d.mu.Lock()
-	deed := d.manners.step(now, d.powers(r), func() bool {
+	deed := d.manners.step(now, powers, func() bool {
 		d.mu.Unlock()
 		defer d.mu.Lock()
 		return d.used(r)
@@ -57,26 +59,27 @@ func (d *driver) mind(r *Reader, now time.Time) {
 	d.mu.Unlock()
 	switch deed {
 	case disconnect:
-		d.disconnect(r)
+		d.disconnect(r, cards)
 	case reconnect:
 		d.comeBack(r)
 	}
 }
 
-// powers tells of each card, under mu; none when a listed device can't be read, for then the driver has something to mend.
-func (d *driver) powers(r *Reader) (list []power) {
-	if d.manners.phase != open {
-		return r.powerOf(d.away)
-	}
-	if len(d.refused) > 0 || d.broken {
+// minded gives the cards for which there are manners; none when a listed device can't be read, for then the driver has something
+// to mend.
+func (d *driver) minded() (cards []busCard) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.manners.phase != open:
+		return d.away
+	case len(d.refused) > 0 || d.broken:
 		return nil
 	}
 	for id, dev := range d.devices {
-		p := power{maySleep: dev.maySleep, idle: d.track(id).idle}
-		p.sleeps = p.maySleep && r.asleep(dev.statusFile)
-		list = append(list, p)
+		cards = append(cards, busCard{address: dev.address, statusFile: dev.statusFile, maySleep: dev.maySleep, idle: d.track(id).idle})
 	}
-	return list
+	return cards
 }
 
 // used says whether a process is on any device, or may be.
@@ -108,13 +111,10 @@ func (d *driver) used(r *Reader) bool {
 }
 
 // disconnect closes NVML so that the cards can sleep.
-func (d *driver) disconnect(r *Reader) {
+func (d *driver) disconnect(r *Reader, away []busCard) {
 	d.mu.Lock()
 	lib := d.lib
-	d.away = nil
-	for _, dev := range d.devices {
-		d.away = append(d.away, busCard{address: dev.address, statusFile: dev.statusFile, maySleep: true})
-	}
+	d.away = away
 	d.mu.Unlock()
 	if lib.end(r.patience) == inUse {
 		d.mu.Lock()

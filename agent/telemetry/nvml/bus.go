@@ -18,10 +18,11 @@ type busCard struct {
 	uuid       string // from /proc/driver/nvidia; "" when its module doesn't say
 	statusFile string // power/runtime_status; "" when it has none, and so never sleeps
 	maySleep   bool   // power/control is auto
+	idle       bool   // its last reading said that it had nothing to do
 }
 
 // scanBus lists the cards by address. It wakes none.
-func (r *Reader) scanBus() []busCard {
+func (r *Reader) scanBus(names *kernel.Names) []busCard {
 	var cards []busCard
 	for _, d := range kernel.ScanPCI(r.tree) {
 		if d.Vendor != kernel.VendorNVIDIA {
@@ -34,7 +35,7 @@ func (r *Reader) scanBus() []busCard {
 		}
 		switch card.model = information["Model"]; {
 		case card.model == "":
-			if card.model = r.names.Lookup(r.tree, d); card.model == "" {
+			if card.model = names.Lookup(r.tree, d); card.model == "" {
 				card.model = fmt.Sprintf("GPU 0x%04X", d.Product)
 			}
 			fallthrough

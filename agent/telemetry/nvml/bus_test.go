@@ -34,7 +34,7 @@ func TestMixedMachine(t *testing.T) {
 	}
 	r := newReader("", tree(t, root))
 	for range 3 {
-		found, refused := unread(r.scanBus(), driverNotLoaded, nil)
+		found, refused := unread(r.scanBus(new(kernel.Names)), driverNotLoaded, nil)
 		var got []string
 		for _, d := range found.Devices {
 			got = append(got, d.ID)

@@ -226,9 +226,7 @@ func (d *driver) close() {
 	if d.ended == nil {
 		d.ended = make(chan struct{})
 	}
-	select {
-	case <-d.ended:
-	default:
+	if !closed(d.ended) {
 		close(d.ended)
 	}
 	lib := d.lib

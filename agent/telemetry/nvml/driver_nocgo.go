@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/kernel"
 	"muster/shared/gpu"
 )
 
@@ -42,7 +43,7 @@ func (*driver) close() {}
 
 // Examine says that this build can't read NVIDIA GPUs, where there are any.
 func (r *Reader) Examine(context.Context) []telemetry.Finding {
-	if len(served(r.scanBus())) == 0 {
+	if len(served(r.scanBus(new(kernel.Names)))) == 0 {
 		return nil
 	}
 	return []telemetry.Finding{{Level: telemetry.LevelFault, Subject: "NVIDIA", Text: withoutCgo, Costs: "every value of NVIDIA GPUs",

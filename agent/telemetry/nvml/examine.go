@@ -14,12 +14,13 @@ import (
 	"syscall"
 
 	"muster/agent/telemetry"
+	"muster/agent/telemetry/kernel"
 )
 
 // Examine says what there is of NVIDIA's driver, what is missing, what that costs and what mends it. It calls only functions that
 // ask no device. On machines without a sign of NVIDIA it says nothing.
 func (r *Reader) Examine(context.Context) []telemetry.Finding {
-	cards := served(r.scanBus())
+	cards := served(r.scanBus(new(kernel.Names)))
 	d := &r.driver
 	d.mu.Lock()
 	lib, devices, problems := d.lib, d.devices, d.found.Problems

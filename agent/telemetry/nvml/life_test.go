@@ -66,7 +66,11 @@ func TestFaults(t *testing.T) {
 		c.Set(fmt.Sprintf("5.xid=13.%d", i))
 		c.until(uuid(5), min(i+1, gpu.MaxFaults))
 	}
+	began := time.Now()
 	c.ask("close") // the fake ends the process if that happens under a wait
+	if took := time.Since(began); took > 1500*time.Millisecond {
+		t.Errorf("closing took %v: who runs this as a child would give it up", took)
+	}
 	if c.state(uuid(1)) == gpu.StateOK {
 		t.Error("a closed reader read")
 	}

@@ -8,8 +8,9 @@ import (
 	"muster/shared/gpu"
 )
 
-// waitMilliseconds is how long one wait for events lasts; so long can a new connection take to begin.
-const waitMilliseconds = 1000
+// waitMilliseconds is how long one wait for events lasts: so long a new connection, or the end of the program, may have to wait
+// for it.
+const waitMilliseconds = 250
 
 // watch starts, once, the goroutine that waits for events and minds the manners. It ends with close.
 func (d *driver) watch(r *Reader) {
@@ -18,12 +19,7 @@ func (d *driver) watch(r *Reader) {
 	if d.ended == nil {
 		d.ended = make(chan struct{})
 	}
-	select {
-	case <-d.ended:
-		return
-	default:
-	}
-	if d.watching {
+	if closed(d.ended) || d.watching {
 		return
 	}
 	d.watching = true
@@ -36,10 +32,22 @@ func (d *driver) watch(r *Reader) {
 				return
 			case <-pause.C:
 			}
+			if closed(d.ended) { // select chooses at random
+				return
+			}
 			d.mind(r, time.Now())
 			pause.Reset(d.hear())
 		}
 	})
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // hear waits for one event, and gives how long to pause before the next wait.
