@@ -10,8 +10,9 @@
 //   driver, nvml, cuda   versions ("535.104.05", "12.535.104.05", 12040)
 //   lost=1               every call for the device gives GPU_IS_LOST
 //   hang=1               every call for the device blocks, as long as the scenario says so
+//   hangs=nvmlAnyFunction  that function blocks, as long as the scenario says so; aborts=nvmlAnyFunction ends the process
 //   slow=MS              every call for the device takes so long
-//   abort=1              the next call for the device ends the process
+//   abort=1              the next call for the device ends the process; abort=nvmlAnyFunction only that one
 //   unsupported=1        every getter that a device may lack gives NOT_SUPPORTED
 //   handle=CODE          what asking for the device's handle gives
 //   part=N               the name and capability: 0 H100, 1 A100, 2 L4, 3 T4, 4 GB10, 5 a part of the future
@@ -150,9 +151,22 @@ static const char *instanceKey(nvmlDevice_t d, const char *name, char *key)
 	return key;
 }
 
+// may is where a function hangs or aborts by its name.
+static void may(int dev, const char *function)
+{
+	char name[64];
+	while (find(dev, "hangs", name, sizeof name) && !strcmp(name, function)) {
+		usleep(1000);
+		refresh();
+	}
+	if (find(dev, "aborts", name, sizeof name) && !strcmp(name, function))
+		abort();
+}
+
 static nvmlReturn_t whole(const char *function)
 {
 	refresh();
+	may(-1, function);
 	if (value(-1, "gone", 0))
 		initialised = 0;
 	if (!initialised)
@@ -160,44 +174,50 @@ static nvmlReturn_t whole(const char *function)
 	return (nvmlReturn_t)value(-1, function, NVML_SUCCESS);
 }
 
-// check is what every device function begins with. may says that a device may lack it.
-static nvmlReturn_t check(nvmlDevice_t d, const char *function, int may)
+// check is what every device function begins with. optional says that a device may lack it.
+static nvmlReturn_t check(nvmlDevice_t d, const char *function, int optional)
 {
 	int dev = indexOf(d);
+	char fatal[64];
 	nvmlReturn_t r = whole("");
 	__sync_fetch_and_add(&inside, 1);
 	while (value(dev, "hang", 0)) {
 		usleep(1000);
 		refresh();
 	}
+	may(dev, function);
 	if (value(dev, "slow", 0))
 		usleep((useconds_t)value(dev, "slow", 0) * 1000);
 	__sync_fetch_and_sub(&inside, 1);
-	if (value(dev, "abort", 0))
+	words(dev, "abort", "", fatal, sizeof fatal);
+	if (!strcmp(fatal, "1") || !strcmp(fatal, function))
 		abort();
 	if (r != NVML_SUCCESS)
 		return r;
 	if (value(dev, "lost", 0))
 		return NVML_ERROR_GPU_IS_LOST;
-	if (may && value(dev, "unsupported", 0))
+	if (optional && value(dev, "unsupported", 0))
 		return NVML_ERROR_NOT_SUPPORTED;
 	return (nvmlReturn_t)value(dev, function, NVML_SUCCESS);
 }
 
-#define CHECK(may) do { nvmlReturn_t r = check(d, __func__, may); if (r != NVML_SUCCESS) return r; } while (0)
+#define CHECK(optional) do { nvmlReturn_t r = check(d, __func__, optional); if (r != NVML_SUCCESS) return r; } while (0)
 
-static nvmlReturn_t start(void)
+static nvmlReturn_t start(const char *function)
 {
 	refresh();
+	may(-1, function);
 	nvmlReturn_t r = (nvmlReturn_t)value(-1, "init", NVML_SUCCESS);
 	initialised = r == NVML_SUCCESS && !value(-1, "gone", 0);
 	connection++;
 	return r;
 }
-nvmlReturn_t nvmlInit(void) { return start(); }
-nvmlReturn_t nvmlInit_v2(void) { return start(); }
+nvmlReturn_t nvmlInit(void) { return start(__func__); }
+nvmlReturn_t nvmlInit_v2(void) { return start(__func__); }
 nvmlReturn_t nvmlShutdown(void)
 {
+	refresh();
+	may(-1, __func__);
 	if (inside)
 		abort();
 	if (!initialised)
@@ -765,7 +785,7 @@ static nvmlReturn_t await(const char *function, nvmlEventSet_t s, nvmlEventData_
 		if ((now.tv_sec - end.tv_sec) * 1000 + (now.tv_nsec - end.tv_nsec) / 1000000 >= (long)milliseconds)
 			break;
 		if (r == NVML_ERROR_TIMEOUT)
-			usleep(50000);
+			usleep(100000);
 	}
 	__sync_fetch_and_sub(&inside, 1);
 	return r;
