@@ -92,8 +92,7 @@ func (d *driver) sleeper(r *Reader, i, n int, bus []busCard) (description, bool)
 	return got, true
 }
 
-// describe asks one device for what doesn't change, and tries every getter once: those that it lacks aren't asked again before
-// the next description.
+// describe asks one device for what doesn't change.
 func (r *Reader) describe(lib *library, i int, bus []busCard) description {
 	got := description{index: i, status: inUse}
 	v := lib.enter()
@@ -115,9 +114,9 @@ func (r *Reader) describe(lib *library, i int, bus []busCard) description {
 	}
 	d.Limits = got.limits(lib)
 	got.divide(lib)
-	got.wire(lib)
-	got.try(r, lib)
 	if got.status == success {
+		d.Absent = map[string]gpu.Absence{}
+		d.Sources = identitySources(lib, d)
 		got.readable.deaf = lib.listen(h, d.ID)
 	}
 	return got

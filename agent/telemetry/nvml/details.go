@@ -20,13 +20,8 @@ func (d *driver) details(ctx context.Context, r *Reader, id string) (gpu.Details
 	}
 	defer leave()
 	s := &sample{reader: r, lib: lib, dev: dev}
-	for _, step := range dev.detailSteps {
-		if s.measure(step); s.fatal != success {
-			return gpu.Details{}, s.err(d)
-		}
-		if err := ctx.Err(); err != nil {
-			return gpu.Details{}, err
-		}
+	if err := s.run(ctx, d, id, &dev.dear, detailSteps); err != nil {
+		return gpu.Details{}, err
 	}
 	s.partitions()
 	s.details.Time = time.Now().UTC()
@@ -36,10 +31,9 @@ func (d *driver) details(ctx context.Context, r *Reader, id string) (gpu.Details
 
 // complete adds what other goroutines learnt of the device.
 func (d *driver) complete(id string, s *sample) {
-	if s.absent == nil {
-		s.absent = map[string]gpu.Absence{}
-	}
-	maps.Copy(s.absent, d.absences(id))
+	absent := d.absences(id)
+	maps.Copy(absent, s.absent)
+	s.absent = absent
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.details.Faults = slices.Clone(d.track(id).faults)
@@ -122,8 +116,42 @@ func (s *sample) remapped() status {
 	return result
 }
 
-// links asks only for the state of each: the rest was asked when the device was described.
+// wire lists the NVLinks, those that are down too, with what doesn't change about them.
+func (s *sample) wire() status {
+	h := s.dev.handle
+	for i := range maxLinks {
+		active, result := s.lib.linkActive(h, i)
+		if result == functionNotFound || result.fatal() {
+			return result
+		}
+		if result != success {
+			continue
+		}
+		link := gpu.Link{Index: i, Kind: "NVLink", Active: active}
+		if version, result := s.lib.linkVersion(h, i); result == success {
+			link.Version = linkGeneration(version)
+		}
+		if peer, result := s.lib.linkPeer(h, i); result == success && active {
+			link.PeerAddress = pciAddress(peer)
+		}
+		if megabytes, result := s.lib.linkMegabytes(h, i); result == success && megabytes > 0 && megabytes < 1e7 {
+			gigabytes := megabytes / 1000
+			link.GigabytesPerSecond = &gigabytes
+		}
+		s.dev.links = append(s.dev.links, link)
+	}
+	s.dev.wired = true
+	return success
+}
+
+// links asks only for the state of each: the rest is asked once for every description of the device.
 func (s *sample) links() status {
+	if !s.dev.wired {
+		s.dev.links = nil
+		if result := s.wire(); result != success {
+			return result
+		}
+	}
 	if len(s.dev.links) == 0 {
 		return notSupported
 	}

@@ -29,6 +29,7 @@ func TestDetails(t *testing.T) {
 	if age := time.Since(got.Time); age < 0 || age > time.Minute || got.Time.Location() != time.UTC {
 		t.Errorf("got time %v", got.Time)
 	}
+	got.Absent = nil
 	want := gpu.Details{
 		EnergyJoules: ptr(1234.567), PCIeReplays: ptr[uint64](9), ThermalMarginCelsius: ptr(24.),
 		ECC:          &gpu.ECC{Enabled: ptr(true), CorrectedVolatile: ptr[uint64](1), UncorrectedVolatile: ptr[uint64](2), CorrectedAggregate: ptr[uint64](3), UncorrectedAggregate: ptr[uint64](4)},
@@ -62,6 +63,10 @@ func TestDetailsThatADeviceLacks(t *testing.T) {
 	d := c.inventory().Devices[0]
 	c.read(d.ID)
 	got := c.details(d.ID)
+	if why := got.Absent["power_watts"]; why != gpu.AbsentUnsupported {
+		t.Errorf("before the next inventory: got %q", why)
+	}
+	d = c.inventory().Devices[0]
 	if got.EnergyJoules != nil || got.PCIeReplays != nil || got.ECC != nil || got.RemappedRows != nil || got.Links != nil || got.Processes != nil {
 		t.Errorf("got %+v", got)
 	}
@@ -176,6 +181,8 @@ func TestMIGDetails(t *testing.T) {
 	c := start(t)
 	c.Set("0.mig=1", "0.i0.used=11629756416", "0.i0.gi=2", "0.i1.gi=3", "0.i2.gi=9", "0.compute=21180:2407530496:2:0,21181:1:9:0,7:5")
 	d := c.inventory().Devices[0]
+	c.read(d.ID)
+	d = c.inventory().Devices[0]
 	if d.PartitionMode != "MIG" || d.Absent["utilization_percent"] != gpu.AbsentUnsupported {
 		t.Errorf("got mode %q, absent %v", d.PartitionMode, d.Absent)
 	}
@@ -222,12 +229,13 @@ func TestFans(t *testing.T) {
 	t.Parallel()
 	c := start(t, "nvmlDeviceGetFanSpeedRPM")
 	c.Set("0.fan=30", "0.fans=3", "0.fan1=55", "0.fan2=40", "1.fan=20", "1.fanrpm=1200", "2.fan=30", "2.nvmlDeviceGetNumFans=3", "3.fan=30", "3.nvmlDeviceGetFanSpeed_v2=3")
-	devices := c.inventory().Devices
+	c.inventory()
 	for i, want := range []*float64{ptr(55.), ptr(20.), ptr(30.), ptr(30.), nil} { // trap 12: of a passive card there is none
 		if r := c.read(uuid(i)); !cmp.Equal(r.FanPercent, want) || r.FanRPM != nil {
 			t.Errorf("device %d: got %v %%, %v rpm, want %v", i, r.FanPercent, r.FanRPM, want)
 		}
 	}
+	devices := c.inventory().Devices
 	if devices[4].Absent["fan_percent"] != gpu.AbsentUnsupported {
 		t.Errorf("got %v", devices[4].Absent)
 	}

@@ -34,27 +34,29 @@ type driver struct {
 	watching bool               // the goroutine watch runs
 	found    telemetry.Found    // the last that was found, for while the connection is given up
 	ended    chan struct{}      // closed by close; made by the first Inventory
-	idle     sync.WaitGroup     // of watch
+	watcher  sync.WaitGroup     // the goroutine watch
 }
 
 // device is one that can be read.
 type device struct {
 	handle
-	epoch       int           // of the library that gave the handle
-	turn        chan struct{} // of capacity 1: held while the device is asked
-	address     string
-	statusFile  string // its runtime_status; "" when it never sleeps
-	maySleep    bool
-	index       int
-	total       *uint64
-	integrated  bool
-	fans        int
-	persistent  *bool // the driver stays loaded without users; nil when not reported
+	epoch      int           // of the library that gave the handle
+	turn       chan struct{} // of capacity 1: held while the device is asked
+	address    string
+	statusFile string // its runtime_status; "" when it never sleeps
+	maySleep   bool
+	index      int
+	total      *uint64
+	integrated bool
+	fans       int
+	persistent *bool  // the driver stays loaded without users; nil when not reported
+	deaf       status // why there are no faults, or success
+	parts      []part
+
+	// Of whoever holds turn.
+	cheap, dear repertoire // of Read, of Details
 	links       []gpu.Link
-	parts       []part
-	steps       []*step // those that it doesn't lack
-	detailSteps []*step
-	deaf        status // why there are no faults, or success
+	wired       bool // links are known
 }
 
 // part is a MIG instance; its numbers are -1 when they are not known.
@@ -67,9 +69,11 @@ type part struct {
 // track is what stays of a device from one description to the next.
 type track struct {
 	last     gpu.Reading
-	measured bool // there is a last
-	idle     bool // the last said that nothing was to do
-	absent   map[string]gpu.Absence
+	measured bool                   // there is a last
+	idle     bool                   // the last said that nothing was to do
+	absent   map[string]gpu.Absence // of the last, beside lacks
+	lacks    map[string]gpu.Absence // what the device has not
+	sources  map[string]string      // where what it has comes from
 	faults   []gpu.Fault
 }
 
@@ -122,6 +126,7 @@ func (d *driver) inventory(ctx context.Context, r *Reader, bus []busCard) teleme
 	found.Host = versions(lib)
 	for i := range found.Devices {
 		found.Devices[i].DriverVersion = found.Host.NVIDIADriver
+		d.tell(&found.Devices[i])
 		if a := found.Devices[i].PCIAddress; a != "" && found.Devices[i].Error == "" && devices[found.Devices[i].ID] != nil {
 			d.remember(found.Devices[i])
 		}
@@ -231,7 +236,7 @@ func (d *driver) close() {
 	}
 	lib := d.lib
 	d.mu.Unlock()
-	d.idle.Wait()
+	d.watcher.Wait()
 	for lib != nil && (lib.connected() || lib.busy(time.Now()) > 0) {
 		if lib.end(time.Minute) == inUse {
 			time.Sleep(50 * time.Millisecond) // somebody else is connecting

@@ -132,13 +132,14 @@ func TestUpgraded(t *testing.T) {
 	}
 }
 
-// The fake can do what no process survives; what becomes of the collector then is tested where it is supervised.
+// A getter that ends the process does so in a call for its device, never in Inventory, which is for all: so whoever supervises
+// the process knows whom to leave alone.
 func TestAbort(t *testing.T) {
 	t.Parallel()
 	c := start(t)
-	c.Set("slow=1")
+	c.Set("slow=1", "1.abort=nvmlDeviceGetPowerUsage")
 	c.inventory()
-	c.Set("1.abort=1")
+	c.details(uuid(1))
 	c.read(uuid(0))
 	fmt.Fprintln(c.in, "read "+uuid(1))
 	var a answer

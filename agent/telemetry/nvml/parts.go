@@ -85,29 +85,3 @@ func describeInstance(lib *library, h handle, parent *gpu.Device) (gpu.Device, p
 	}
 	return d, p, true
 }
-
-// wire lists the NVLinks, those that are down too, with what doesn't change about them.
-func (got *description) wire(lib *library) {
-	h := got.readable.handle
-	for i := range maxLinks {
-		active, s := lib.linkActive(h, i)
-		if s == functionNotFound || !got.keep(s) && s.fatal() {
-			return
-		}
-		if s != success {
-			continue
-		}
-		link := gpu.Link{Index: i, Kind: "NVLink", Active: active}
-		if version, s := lib.linkVersion(h, i); got.keep(s) {
-			link.Version = linkGeneration(version)
-		}
-		if peer, s := lib.linkPeer(h, i); active && got.keep(s) {
-			link.PeerAddress = pciAddress(peer)
-		}
-		if megabytes, s := lib.linkMegabytes(h, i); got.keep(s) && megabytes > 0 && megabytes < 1e7 {
-			gigabytes := megabytes / 1000
-			link.GigabytesPerSecond = &gigabytes
-		}
-		got.readable.links = append(got.readable.links, link)
-	}
-}

@@ -27,13 +27,8 @@ func (d *driver) read(ctx context.Context, r *Reader, id string) (gpu.Reading, e
 	}
 	defer leave()
 	s := &sample{reader: r, lib: lib, dev: dev}
-	for _, step := range dev.steps {
-		if s.measure(step); s.fatal != success {
-			break
-		}
-		if err := ctx.Err(); err != nil {
-			return gpu.Reading{}, err
-		}
+	if err := s.run(ctx, d, id, &dev.cheap, tickSteps); err != nil {
+		return gpu.Reading{}, err
 	}
 	if err := s.err(d); err != nil {
 		return gpu.Reading{}, err
@@ -146,9 +141,13 @@ func (d *driver) measured(id string, s *sample) {
 	t.absent = s.absent
 }
 
-// absences gives why fields of the last Reading had no value.
+// absences gives why fields have no value: for good, or in the last Reading.
 func (d *driver) absences(id string) map[string]gpu.Absence {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return maps.Clone(d.track(id).absent)
+	t := d.track(id)
+	absent := map[string]gpu.Absence{}
+	maps.Copy(absent, t.lacks)
+	maps.Copy(absent, t.absent)
+	return absent
 }

@@ -28,6 +28,10 @@ func h100(i int) gpu.Device {
 func TestEightH100(t *testing.T) {
 	t.Parallel()
 	c := start(t)
+	c.inventory()
+	for i := range 8 {
+		c.read(uuid(i)) // after which the sources are known
+	}
 	found := c.inventory()
 	if len(found.Devices) != 8 || len(found.Problems) != 0 {
 		t.Fatalf("got %d devices, problems %q", len(found.Devices), found.Problems)
@@ -167,6 +171,8 @@ func TestParts(t *testing.T) { // traps 10, 11
 			t.Errorf("%s: got %s with %v multiprocessors, want %v", d.Name, d.ComputeCapability, d.MultiprocessorCount, want)
 		}
 	}
+	c.read(uuid(4))
+	devices = c.inventory().Devices
 	if d := devices[4]; !d.Unified || *d.MemoryBytes != 125000000<<10 || d.Sources["memory_bytes"] != "/proc/meminfo" {
 		t.Errorf("integrated: got %+v", d)
 	}

@@ -3,64 +3,111 @@
 package nvml
 
 import (
+	"context"
+	"maps"
 	"slices"
+	"strings"
 
 	"muster/shared/gpu"
 )
 
-// try takes every step once: what the device lacks becomes its Absent, the rest has its Sources.
-func (got *description) try(r *Reader, lib *library) {
-	if got.status != success {
-		return
-	}
-	d, dev := &got.device, got.readable
-	d.Absent = map[string]gpu.Absence{}
-	d.Sources = identitySources(lib, d)
-	s := &sample{reader: r, lib: lib, dev: dev}
-	worth := func(steps []*step) (kept []*step) {
-		for _, step := range steps {
-			result := s.measure(step)
-			if !got.keep(result) && result.fatal() {
-				return kept
-			}
-			if result.absent() || result == noPermission {
-				for _, field := range step.fields {
-					d.Absent[field] = result.why()
-				}
-			}
-			if !result.absent() {
-				kept = append(kept, step)
-				for _, field := range step.fields {
-					d.Sources[field] = firstOf(lib, step.functions)
-				}
-			}
-		}
-		return kept
-	}
-	dev.steps = worth(tickSteps)
-	if dev.detailSteps = worth(detailSteps); len(dev.links) == 0 {
-		delete(d.Sources, "links")
-	}
-	got.finishSources(lib, s)
+// repertoire is which steps a device has. A getter is never tried in Inventory: one that ends the process would take every
+// device with it, and nobody could tell whose it was.
+type repertoire struct {
+	tried bool
+	kept  []*step
 }
 
-// finishSources says what comes from somewhere else, or not at all.
-func (got *description) finishSources(lib *library, s *sample) {
-	d := &got.device
-	if s.reading.MemoryReservedBytes != nil {
-		d.Sources["memory_reserved_bytes"] = "nvmlDeviceGetMemoryInfo_v2"
-	} else {
-		d.Absent["memory_reserved_bytes"] = gpu.AbsentUnsupported
+// run takes the steps that the device has; the first time every one, to find out which those are.
+func (s *sample) run(ctx context.Context, d *driver, id string, has *repertoire, all []*step) error {
+	steps := has.kept
+	if !has.tried {
+		steps = all
 	}
-	if s.reading.MemoryReservedBytes == nil && d.Sources["memory_used_bytes"] != "" && lib.has("nvmlDeviceGetMemoryInfo") {
-		d.Sources["memory_used_bytes"], d.Sources["memory_total_bytes"], d.Sources["memory_bytes"] = "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo"
+	results := make([]status, len(steps))
+	for i, step := range steps {
+		if results[i] = s.measure(step); s.fatal != success {
+			return s.err(d)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 	}
-	if d.Unified {
-		for _, field := range []string{"memory_bytes", "memory_total_bytes", "memory_used_bytes"} {
-			if _, ok := d.Sources[field]; ok {
-				d.Sources[field] = "/proc/meminfo"
+	if has.tried {
+		return nil
+	}
+	*has = repertoire{tried: true}
+	for i, step := range steps {
+		if !results[i].absent() {
+			has.kept = append(has.kept, step)
+		}
+	}
+	d.learn(id, s, steps, results)
+	return nil
+}
+
+// learn keeps, for the next Inventory, what a device lacks and where the rest comes from.
+func (d *driver) learn(id string, s *sample, steps []*step, results []status) {
+	lacks, sources := map[string]gpu.Absence{}, map[string]string{}
+	for i, step := range steps {
+		for _, field := range step.fields {
+			if results[i].absent() || results[i] == noPermission {
+				lacks[field] = results[i].why()
+			} else {
+				sources[field] = s.source(field, step)
 			}
 		}
+	}
+	if _, measured := sources["memory_used_bytes"]; measured && s.reading.MemoryReservedBytes != nil {
+		sources["memory_reserved_bytes"] = memoryFunctions[0]
+	} else if measured {
+		lacks["memory_reserved_bytes"] = gpu.AbsentUnsupported
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := d.track(id)
+	if t.lacks == nil {
+		t.lacks, t.sources = map[string]gpu.Absence{}, map[string]string{}
+	}
+	for field, why := range lacks {
+		t.lacks[field] = why
+		delete(t.sources, field)
+	}
+	for field, source := range sources {
+		t.sources[field] = source
+		delete(t.lacks, field)
+	}
+}
+
+// source names the function or file that a field came from.
+func (s *sample) source(field string, step *step) string {
+	switch {
+	case !strings.HasPrefix(field, "memory_") || !slices.Equal(step.functions, memoryFunctions):
+		return firstOf(s.lib, step.functions)
+	case s.dev.integrated:
+		return "/proc/meminfo"
+	case s.reading.MemoryReservedBytes != nil:
+		return memoryFunctions[0]
+	default:
+		return memoryFunctions[1]
+	}
+}
+
+// tell adds to a description what was learnt of the device.
+func (d *driver) tell(device *gpu.Device) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := d.track(device.ID)
+	if device.Sources = maps.Clone(device.Sources); device.Sources == nil {
+		device.Sources = map[string]string{}
+	}
+	if device.Absent = maps.Clone(device.Absent); device.Absent == nil {
+		device.Absent = map[string]gpu.Absence{}
+	}
+	maps.Copy(device.Sources, t.sources)
+	maps.Copy(device.Absent, t.lacks)
+	if source := t.sources["memory_total_bytes"]; source != "" && device.MemoryBytes != nil {
+		device.Sources["memory_bytes"] = source
 	}
 }
 

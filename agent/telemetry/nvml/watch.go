@@ -23,7 +23,7 @@ func (d *driver) watch(r *Reader) {
 		return
 	}
 	d.watching = true
-	d.idle.Go(func() {
+	d.watcher.Go(func() {
 		pause := time.NewTimer(0)
 		defer pause.Stop()
 		for {
