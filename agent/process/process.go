@@ -227,6 +227,11 @@ func (c *Child) Close(wait time.Duration) (ended bool) {
 	case <-c.done:
 		return true
 	case <-limit.C:
+	}
+	select {
+	case <-c.done: // when both are, select chooses at random
+		return true
+	default:
 		return false
 	}
 }
