@@ -137,7 +137,7 @@ func TestUpgraded(t *testing.T) {
 func TestAbort(t *testing.T) {
 	t.Parallel()
 	c := start(t)
-	c.Set("slow=1", "1.abort=nvmlDeviceGetPowerUsage")
+	c.Set("slow=1", "1.aborts=nvmlDeviceGetPowerUsage")
 	c.inventory()
 	c.details(uuid(1))
 	c.read(uuid(0))

@@ -12,7 +12,7 @@
 //   hang=1               every call for the device blocks, as long as the scenario says so
 //   hangs=nvmlAnyFunction  that function blocks, as long as the scenario says so; aborts=nvmlAnyFunction ends the process
 //   slow=MS              every call for the device takes so long
-//   abort=1              the next call for the device ends the process; abort=nvmlAnyFunction only that one
+//   abort=1              the next call for the device ends the process
 //   unsupported=1        every getter that a device may lack gives NOT_SUPPORTED
 //   handle=CODE          what asking for the device's handle gives
 //   part=N               the name and capability: 0 H100, 1 A100, 2 L4, 3 T4, 4 GB10, 5 a part of the future
@@ -178,7 +178,6 @@ static nvmlReturn_t whole(const char *function)
 static nvmlReturn_t check(nvmlDevice_t d, const char *function, int optional)
 {
 	int dev = indexOf(d);
-	char fatal[64];
 	nvmlReturn_t r = whole("");
 	__sync_fetch_and_add(&inside, 1);
 	while (value(dev, "hang", 0)) {
@@ -189,8 +188,7 @@ static nvmlReturn_t check(nvmlDevice_t d, const char *function, int optional)
 	if (value(dev, "slow", 0))
 		usleep((useconds_t)value(dev, "slow", 0) * 1000);
 	__sync_fetch_and_sub(&inside, 1);
-	words(dev, "abort", "", fatal, sizeof fatal);
-	if (!strcmp(fatal, "1") || !strcmp(fatal, function))
+	if (value(dev, "abort", 0))
 		abort();
 	if (r != NVML_SUCCESS)
 		return r;
