@@ -1,8 +1,13 @@
 package server
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"strings"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -17,8 +22,21 @@ func newMetrics(s *Server) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{s})
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes, ErrorLog: scrapeLog{s.log},
 	})
+}
+
+// scrapeLog takes what promhttp has to say, without that a client went away in the middle, which it says for every metric left.
+type scrapeLog struct{ log *slog.Logger }
+
+// Println is promhttp's.
+func (l scrapeLog) Println(said ...any) {
+	for _, v := range said {
+		if err, ok := v.(error); ok && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed)) {
+			return
+		}
+	}
+	l.log.Warn("metrics", "error", strings.TrimSpace(fmt.Sprintln(said...)))
 }
 
 // metrics answers GET /metrics.

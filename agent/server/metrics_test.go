@@ -1,14 +1,18 @@
 package server
 
 import (
+	"errors"
 	"flag"
+	"log/slog"
 	"math"
+	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -281,5 +285,18 @@ func BenchmarkMetrics64(b *testing.B) {
 	r := httptest.NewRequest("GET", "/metrics", nil)
 	for b.Loop() {
 		a.server.scrape.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
+
+func TestAScraperThatLeavesIsNoNews(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	log := scrapeLog{slog.New(slog.NewTextHandler(&out, nil))}
+	log.Println("error encoding and sending metric family:", &net.OpError{Op: "write", Err: syscall.ECONNRESET})
+	if out.Len() > 0 {
+		t.Errorf("logged: %s", out.String())
+	}
+	if log.Println("error gathering metrics:", errors.New("two of one name")); !strings.Contains(out.String(), "two of one name") {
+		t.Errorf("not logged: %q", out.String())
 	}
 }
