@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"slices"
+	"time"
 
 	"muster/shared/gpu"
 )
@@ -12,14 +13,24 @@ var precedence = []gpu.State{
 	gpu.StateUnsupported,
 }
 
+// staleAfter is how old the values of a reader that fails may be to fill the holes of one that does not.
+const staleAfter = 5 * time.Second
+
 // combine adds what another reader measured of the same device: values fill holes and replace suspect ones, the state by
-// precedence, and the age goes with the state (of equal states, the smaller).
+// precedence, and the age goes with the state (of equal states, the smaller). What a reader that fails measured long ago is left out beside one that does not.
 func combine(a, b gpu.Reading) gpu.Reading {
+	rankA, rankB := slices.Index(precedence, a.State), slices.Index(precedence, b.State)
+	stale := staleAfter.Milliseconds()
+	switch {
+	case rankA < rankB && b.AgeMilliseconds > max(stale, a.AgeMilliseconds):
+		return a
+	case rankB < rankA && a.AgeMilliseconds > max(stale, b.AgeMilliseconds):
+		return b
+	}
 	r := a
 	if len(a.Suspect)+len(b.Suspect) > 0 {
 		r = unsuspected(a, b)
 	}
-	rankA, rankB := slices.Index(precedence, a.State), slices.Index(precedence, b.State)
 	if rankB < rankA {
 		r.State, r.AgeMilliseconds = b.State, b.AgeMilliseconds
 	}

@@ -62,7 +62,8 @@ func (s *Sampler) takeDetails(w *worker, details gpu.Details, err error) {
 			return
 		}
 	}
-	s.logFailure("details of a device", w.reader, err)
+	_, id := s.identity(w)
+	s.logFailure("details of a device", w.reader, id, err)
 }
 
 // wantsDetails says whether the device is in a state in which it may be asked for more than a Reading: not asleep, and with a

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -349,6 +351,43 @@ func TestFailedDetailsKeepTheLast(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Devices whose details fail in turn are told of once each.
+func TestFailedDetailsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		d := newDetailed("a", "b")
+		_, stop := run(t, Config{Readers: []Reader{d}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		after(500 * time.Millisecond)
+		for _, id := range []string{"a", "b"} {
+			d.tell(id, func(context.Context) (gpu.Details, error) { return gpu.Details{}, errors.New("EIO of " + id) })
+		}
+		after(5 * time.Minute)
+		stop()
+		if n := strings.Count(log.String(), "details of a device"); n != 2 {
+			t.Errorf("told %d times:\n%s", n, log.String())
+		}
+	})
+}
+
+// A device that hangs from one moment to the next never fails: the log says what is the matter all the same.
+func TestHangIsExplainedInTheLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		f := newFake("a")
+		_, stop := run(t, Config{Readers: []Reader{f}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		after(1500 * time.Millisecond)
+		release := f.hang("a")
+		after(5 * time.Second)
+		release()
+		stop()
+		if !strings.Contains(log.String(), "state=stuck error=\""+errNotReturned.Error()) {
+			t.Error(log.String())
+		}
+	})
 }
 
 // Details that hang while their device is unplugged and comes back keep the only call there is.

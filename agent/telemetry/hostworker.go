@@ -23,7 +23,7 @@ func (s *Sampler) newHostWorker(ctx context.Context, reader HostReader) *hostWor
 		return func() {
 			h.due = time.Now().Add(inventoryPeriod)
 			if err != nil {
-				s.logFailure("machine", "host", err)
+				s.logFailure("machine", "host", "", err)
 				return
 			}
 			h.facts, s.relist = facts, true
@@ -35,7 +35,7 @@ func (s *Sampler) newHostWorker(ctx context.Context, reader HostReader) *hostWor
 			h.reading = reading
 			if err != nil {
 				h.reading = gpu.HostReading{}
-				s.logFailure("load of the machine", "host", err)
+				s.logFailure("load of the machine", "host", "", err)
 			}
 		}
 	}}

@@ -194,26 +194,31 @@ func TestSwappedCardTakesTheSlot(t *testing.T) {
 	})
 }
 
-func TestLostDeviceIsLookedForSoon(t *testing.T) {
+func TestDeviceInTroubleIsLookedForSoon(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFake("a", "b")
-		s, stop := run(t, Config{Readers: []Reader{f}})
-		defer stop()
-		after(10500 * time.Millisecond)
-		f.failWith("b", ErrLost)
-		after(5 * time.Second)
-		if n := f.inventories(); n < 2 {
-			t.Errorf("%d inventories 5 s after a loss: want another one", n)
-		}
-		after(10 * time.Minute)
-		if n := f.inventories(); n > 30 {
-			t.Errorf("%d inventories in 10 min of a loss that lasts: want it to slow down", n)
-		}
-		if r := s.Snapshot().GPUs[1]; idsOf(s.Inventory()) != "a b" || r.State != gpu.StateLost {
-			t.Errorf("%s, %s: it is still listed, so it stays as lost", idsOf(s.Inventory()), r.State)
-		}
-	})
+	for state, fail := range map[gpu.State]func(*fake) (release func()){
+		gpu.StateLost:  func(f *fake) func() { f.failWith("b", ErrLost); return func() {} },
+		gpu.StateStuck: func(f *fake) func() { return f.hang("b") },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake("a", "b")
+			s, stop := run(t, Config{Readers: []Reader{f}})
+			defer stop()
+			after(10500 * time.Millisecond)
+			defer fail(f)()
+			after(5 * time.Second)
+			if n := f.inventories(); n < 2 {
+				t.Errorf("%s: %d inventories after 5 s: want another one", state, n)
+			}
+			after(10 * time.Minute)
+			if n := f.inventories(); n > 30 {
+				t.Errorf("%s: %d inventories in 10 min of trouble that lasts: want it to slow down", state, n)
+			}
+			if r := s.Snapshot().GPUs[1]; idsOf(s.Inventory()) != "a b" || r.State != state {
+				t.Errorf("%s, %s: it is still listed, so it stays as %s", idsOf(s.Inventory()), r.State, state)
+			}
+		})
+	}
 }
 
 // A call that hangs while its device vanishes and comes back is still the only one.

@@ -202,6 +202,12 @@ func TestCombine(t *testing.T) {
 	if got := combine(other, ok); *got.MemoryTotalBytes != 10 || *got.MemoryUsedBytes != 1 {
 		t.Errorf("the reader without memory in use won: %+v", got)
 	}
+	old := gpu.Reading{State: gpu.StateUnsupported, AgeMilliseconds: 60_000, UtilizationPercent: ptr(7.0), FanRPM: ptr(900.0)}
+	for _, got := range []gpu.Reading{combine(ok, old), combine(old, ok)} {
+		if got.FanRPM != nil || *got.UtilizationPercent != 0 || got.AgeMilliseconds != 0 {
+			t.Errorf("%+v: want nothing of a reader that failed a minute ago shown as of now", got)
+		}
+	}
 	for _, tt := range []struct{ a, b, want gpu.State }{
 		{gpu.StateOK, gpu.StateStuck, gpu.StateStuck},
 		{gpu.StateLost, gpu.StateOK, gpu.StateLost},

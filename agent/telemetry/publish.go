@@ -45,6 +45,9 @@ func (s *Sampler) view(readers []*worker, now time.Time, d gpu.Device) gpu.Readi
 	return reading
 }
 
+// errNotReturned is why a device is stuck whose driver has not even failed.
+var errNotReturned = errors.New("a driver call has not returned: if this stays, see the kernel log, and reboot")
+
 // logState says once that a device's state changed.
 func (s *Sampler) logState(w *worker, state gpu.State, d gpu.Device) {
 	if w.shown == state || w.state == "" && !w.late(time.Now()) {
@@ -55,16 +58,21 @@ func (s *Sampler) logState(w *worker, state gpu.State, d gpu.Device) {
 		s.log.Info("device state", "device", d.Index, "id", d.ID, "name", d.Name, "state", state)
 		return
 	}
-	s.log.Warn("device state", "device", d.Index, "id", d.ID, "name", d.Name, "state", state, "error", w.err)
-	s.logStack(w.err)
+	err := w.err
+	if state == gpu.StateStuck && err == nil {
+		err = errNotReturned
+	}
+	s.log.Warn("device state", "device", d.Index, "id", d.ID, "name", d.Name, "state", state, "error", err)
+	s.logStack(err)
 }
 
-// logFailure says once that something could not be read.
-func (s *Sampler) logFailure(what, reader string, err error) {
-	if s.complained[what+reader] == err.Error() {
+// logFailure says once that something could not be read. of is a device's ID, or "".
+func (s *Sampler) logFailure(what, reader, of string, err error) {
+	key := what + "\x00" + reader + "\x00" + of
+	if s.complained[key] == err.Error() {
 		return
 	}
-	s.complained[what+reader] = err.Error()
+	s.complained[key] = err.Error()
 	s.log.Warn("can't read the "+what, "reader", reader, "error", err)
 	s.logStack(err)
 }

@@ -152,7 +152,7 @@ func (s *Sampler) describe(now time.Time, report *gpu.Report) bool {
 		_, err := guard(func() (struct{}, error) { s.config.DescribeProcesses(processes); return struct{}{}, nil })
 		return func() {
 			if err != nil {
-				s.logFailure("processes", "host", err)
+				s.logFailure("processes", "host", "", err)
 			}
 			if r.pending == report {
 				s.announce(described)

@@ -50,7 +50,7 @@ func (s *Sampler) newRoster(ctx context.Context, reader Reader) *roster {
 			r.take(found, err, at)
 			s.relist = true
 			if err != nil {
-				s.logFailure("inventory", reader.Name(), err)
+				s.logFailure("inventory", reader.Name(), "", err)
 			}
 		}
 	}}

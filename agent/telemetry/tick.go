@@ -95,7 +95,7 @@ func (s *Sampler) takeExits() {
 
 func (s *Sampler) beginInventories(now time.Time) {
 	for i, r := range s.rosters {
-		if s.inTrouble(i) {
+		if s.inTrouble(i, now) {
 			r.hurry()
 		} else {
 			r.calm()
@@ -113,13 +113,16 @@ func (s *Sampler) beginInventories(now time.Time) {
 }
 
 // inTrouble says whether a new inventory of that reader may help one of its devices.
-func (s *Sampler) inTrouble(reader int) bool {
+func (s *Sampler) inTrouble(reader int, now time.Time) bool {
 	for o, w := range s.workers {
 		if o.listing != reader {
 			continue
 		}
 		switch w.state {
-		case gpu.StateLost, gpu.StateDriverMismatch, gpu.StateNoDriver:
+		case gpu.StateLost, gpu.StateDriverMismatch, gpu.StateNoDriver, gpu.StateStuck:
+			return true
+		}
+		if w.late(now) {
 			return true
 		}
 	}
