@@ -37,8 +37,8 @@ func (b *Backoff) Reset() { b.tries = 0 }
 // zero value opens at 3 failures in 2 minutes and rests 1 minute, doubling up to 16 with each failed try. Its owner alone may
 // use it.
 type Breaker struct {
-	Failures     int
-	Window, Rest time.Duration
+	Failures              int
+	Window, Rest, Longest time.Duration // Longest bounds the doubling of Rest; 0 is 16 × Rest
 
 	failed []time.Time // within Window
 	opened int         // consecutive times; 0 is closed
@@ -75,7 +75,11 @@ func (b *Breaker) Fail(now time.Time) {
 
 // Trip opens it at once, for a failure that trying again can't mend.
 func (b *Breaker) Trip(now time.Time) {
-	b.until = now.Add(b.rest() << min(b.opened, 4))
+	rest := b.rest() << min(b.opened, 4)
+	if b.Longest > 0 {
+		rest = min(rest, b.Longest)
+	}
+	b.until = now.Add(rest)
 	b.opened++
 	b.failed = b.failed[:0]
 }

@@ -69,5 +69,12 @@ func TestBreakerOpensOnACrashLoopAndLetsOneTryThrough(t *testing.T) {
 		if b.Open(time.Now()) != 0 {
 			t.Fatal("a success did not close it")
 		}
+		b.Longest = 90 * time.Second
+		for range 10 {
+			b.Trip(time.Now())
+		}
+		if got := b.Open(time.Now()); got != b.Longest {
+			t.Fatalf("it rests %s: want the longest that it may", got)
+		}
 	})
 }

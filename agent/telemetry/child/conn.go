@@ -24,7 +24,8 @@ type conn struct {
 	retired   bool // behind Reader.mu: it takes no more requests
 	explained bool // once gone: it is known which call ended it
 	wedged    atomic.Bool
-	listing   atomic.Int64 // when the inventory in flight was asked for, in nanoseconds; 0 when none is
+	begun     time.Time
+	listing   atomic.Int64 // how long after begun the inventory in flight was asked for, in nanoseconds; 0 when none is
 	garbage   atomic.Int64 // lines that were no answers
 
 	mu      sync.Mutex
@@ -44,7 +45,7 @@ type call struct {
 
 // launch starts a collector. crashed is told what was inside when it ended without being asked.
 func launch(c Config, crashed func(inside []*turn) (explained bool)) (*conn, error) {
-	conn := &conn{log: c.Log, hello: make(chan hello, 1), gone: make(chan struct{}), pending: map[uint64]*call{}}
+	conn := &conn{log: c.Log, begun: time.Now(), hello: make(chan hello, 1), gone: make(chan struct{}), pending: map[uint64]*call{}}
 	child, err := process.Start(process.Command{
 		Path: c.Path, Name: "muster", Args: c.Args, Env: environment(c.Env), Dir: "/", MaxLine: maxAnswer,
 		Stdin: true, Outlive: true, Stdout: conn.take, Stderr: func(line string) {
@@ -197,8 +198,8 @@ func (c *conn) hopeless(now time.Time) string {
 	if c.wedged.Load() {
 		return "its driver has to be connected anew, and a call that never returned is in the way"
 	}
-	if since := c.listing.Load(); since != 0 && now.UnixNano()-since > int64(listingPatience) {
-		return fmt.Sprintf("it has not listed its devices for %s", listingPatience)
+	if since := c.listing.Load(); since != 0 && now.Sub(c.begun)-time.Duration(since) > listingPatience {
+		return fmt.Sprintf("it has not listed its devices for %s; if this stays, see the kernel log, and reboot", listingPatience)
 	}
 	if c.garbage.Load() == 0 {
 		return ""

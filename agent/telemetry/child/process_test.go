@@ -191,10 +191,14 @@ func (m *machine) hang(device int) (returned <-chan error) {
 		_, err := m.read(device)
 		result <- err
 	}()
-	inside := filepath.Join(m.folder, name+" is inside")
-	eventually(m.t, "the call is inside", func() bool { return os.Remove(inside) == nil })
+	eventually(m.t, "the call is inside", func() bool { return m.isInside(name) })
 	m.give(name, "")
 	return result
+}
+
+// isInside says, once, whether a call that obeys that order hangs.
+func (m *machine) isInside(name string) bool {
+	return os.Remove(filepath.Join(m.folder, name+" is inside")) == nil
 }
 
 // release lets every call return that hangs, and hangs nobody from now on.

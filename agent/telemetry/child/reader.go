@@ -236,19 +236,26 @@ func (r *Reader) why(err error) string {
 	return err.Error()
 }
 
-// ask makes a request of the collector that runs, once its turn has come.
+// ask makes a request of the collector that runs, once its turn has come. When that ends meanwhile, the next one is asked, if it
+// comes in time: what one call did to the collector should cost the others nothing.
 func (r *Reader) ask(ctx context.Context, k kind, id string) (answer, error) {
-	c, err := r.ready(ctx)
-	if err != nil {
-		return answer{}, err
+	var ended *conn
+	for {
+		c, err := r.ready(ctx, ended)
+		if err != nil {
+			return answer{}, err
+		}
+		t, err := r.caution.begin(ctx, place{k, id})
+		if err != nil {
+			return answer{}, err
+		}
+		a, err := c.ask(request{Kind: k, ID: id, Milliseconds: milliseconds(ctx)}, t)
+		r.caution.end(t, err == nil)
+		if !errors.Is(err, errEnded) || t.alone || ctx.Err() != nil {
+			return a, err
+		}
+		ended = c
 	}
-	t, err := r.caution.begin(ctx, place{k, id})
-	if err != nil {
-		return answer{}, err
-	}
-	a, err := c.ask(request{Kind: k, ID: id, Milliseconds: milliseconds(ctx)}, t)
-	r.caution.end(t, err == nil)
-	return a, err
 }
 
 // milliseconds is how long ctx lasts; 0 for ever.
@@ -260,13 +267,14 @@ func milliseconds(ctx context.Context) int64 {
 	return max(1, time.Until(deadline).Milliseconds())
 }
 
-// ready waits for a collector that takes requests, unless that is known to take longer than ctx lasts.
-func (r *Reader) ready(ctx context.Context) (*conn, error) {
+// ready waits for a collector that takes requests, other than the one that has ended, unless that is known to take longer than
+// ctx lasts.
+func (r *Reader) ready(ctx context.Context, ended *conn) (*conn, error) {
 	for {
 		r.mu.Lock()
 		c, changed, trouble, again := r.conn, r.changed, r.trouble, r.again
 		r.mu.Unlock()
-		if c != nil {
+		if c != nil && c != ended {
 			return c, nil
 		}
 		deadline, ok := ctx.Deadline()

@@ -42,7 +42,7 @@ type supervisor struct {
 
 func newSupervisor(r *Reader) *supervisor {
 	return &supervisor{Reader: r, backoff: process.Backoff{First: 250 * time.Millisecond, Longest: 30 * time.Second},
-		breaker: process.Breaker{Failures: 8, Rest: 30 * time.Second}}
+		breaker: process.Breaker{Failures: 8, Rest: 30 * time.Second, Longest: time.Minute}}
 }
 
 // await waits for the pause, and until a collector is wanted. It says whether one is to be started.
@@ -125,7 +125,7 @@ func (s *supervisor) greet(ctx context.Context, c *conn) string {
 
 // refresh asks for an inventory unless one is under way. The collector takes requests once it has given the first. r.mu is held.
 func (r *Reader) refresh(c *conn) {
-	if !c.listing.CompareAndSwap(0, time.Now().UnixNano()) {
+	if !c.listing.CompareAndSwap(0, max(1, int64(time.Since(c.begun)))) {
 		return
 	}
 	go func() {
@@ -261,7 +261,7 @@ func (s *supervisor) failure(trouble string, ran time.Duration) time.Duration {
 	}
 	if rest := s.breaker.Open(now); rest > pause {
 		pause = rest
-		trouble += fmt.Sprintf("; it is tried again after %s", rest.Round(time.Second))
+		trouble += fmt.Sprintf("; it is tried again after %s: update the driver, or report this with the agent's log", rest.Round(time.Second))
 	}
 	s.config.Log.Warn("a collector ended", "collector", s.config.Name, "why", trouble, "again_in", pause)
 	s.mu.Lock()
