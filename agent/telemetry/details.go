@@ -52,7 +52,10 @@ func (s *Sampler) takeDetails(w *worker, details gpu.Details, err error) {
 	s.addFaults(w, details.Faults)
 	if err == nil {
 		// What was not there when the last report was made is not kept back until the next.
-		s.rounds.urgent = s.rounds.urgent || d.last.Time.IsZero()
+		if d.last.Time.IsZero() {
+			s.rounds.urgent = true
+			w.roster.learn()
+		}
 		details.Faults = nil
 		d.last, d.fresh = details, true
 		return

@@ -64,6 +64,13 @@ func (d *detailed) PCIeThroughput(ctx context.Context, id string) (gpu.PCIeThrou
 	return bus(ctx)
 }
 
+// detailed says whether Details of the device were asked for.
+func (d *detailed) detailed(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.times[id]) > 0
+}
+
 func (d *detailed) measureBy(bus func(context.Context) (gpu.PCIeThroughput, error)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -66,6 +66,33 @@ func TestStartWindowWaitsForASlowDriver(t *testing.T) {
 	})
 }
 
+// A reader knows where values come from once it has asked for them: that must not take until the next regular inventory.
+func TestWhatTheFirstDetailsTaughtIsListedAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDetailed("a", "b")
+		listed := 0
+		d.listBy(func(context.Context) (Found, error) {
+			listed++
+			found := Found{Devices: []gpu.Device{device("a", 0), device("b", 1)}}
+			if d.detailed("a") && d.detailed("b") {
+				found.Devices[0].Sources = map[string]string{"power_watts": "learnt"}
+			}
+			return found, nil
+		})
+		s, stop := run(t, Config{Readers: []Reader{d}})
+		defer stop()
+		after(2500 * time.Millisecond)
+		if inv := s.Inventory(); inv.Devices[0].Sources["power_watts"] != "learnt" {
+			t.Errorf("sources after 2.5 s: %v", inv.Devices[0].Sources)
+		}
+		after(25 * time.Second)
+		if listed != 2 {
+			t.Errorf("%d inventories in 27 s, want 2", listed)
+		}
+	})
+}
+
 func TestInventoryThatHangsIsAProblemOfItsReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -154,7 +154,7 @@ func TestReportFollowsANewInventory(t *testing.T) {
 		after(10 * time.Second)
 		d.list("z", "a", "b")
 		d.tell("z", func(context.Context) (gpu.Details, error) { return gpu.Details{EnergyJoules: ptr(26.0)}, nil })
-		after(22 * time.Second)
+		after(24 * time.Second)
 		report := s.Report()
 		if s.Inventory().Revision < 2 || report.Revision != s.Inventory().Revision || len(report.Devices) != len(s.Inventory().Devices) {
 			t.Fatalf("inventory %s of revision %d, report %+v", idsOf(s.Inventory()), s.Inventory().Revision, report)

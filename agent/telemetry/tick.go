@@ -164,7 +164,7 @@ func (s *Sampler) assign(ctx context.Context, origins [][]origin) {
 				w = s.newWorker(ctx, r.reader, o.id)
 				s.workers[o] = w
 			}
-			w.missing, w.position, w.sources = r.isMissing(o.id), i, r.sources(o.id)
+			w.roster, w.missing, w.position, w.sources = r, r.isMissing(o.id), i, r.sources(o.id)
 			used[o] = true
 			s.devices[i] = append(s.devices[i], w)
 		}

@@ -20,6 +20,7 @@ type worker struct {
 	throughput *measurements // nil when the reader can't measure it
 	reader     string        // its name
 	position   int           // of the device, in Sampler.devices
+	roster     *roster       // that lists it
 	sources    map[string]string
 	reading    gpu.Reading // the last one taken
 	measured   time.Time   // when reading was; zero for never
