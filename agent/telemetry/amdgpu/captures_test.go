@@ -3,6 +3,9 @@ package amdgpu
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -179,7 +182,7 @@ func TestCaptures(t *testing.T) {
 			if diff := cmp.Diff(c.reading, reading, exact); diff != "" {
 				t.Errorf("reading (-want +got):\n%s", diff)
 			}
-			checkSources(t, device, reading)
+			checkSources(t, r, device.ID)
 			want := gpu.Details{}
 			if count, ok := captureReplays[c.name]; ok {
 				want.PCIeReplays = &count
@@ -191,16 +194,31 @@ func TestCaptures(t *testing.T) {
 	}
 }
 
-// checkSources wants a source for the measured values that come from files of their own.
-func checkSources(t *testing.T, d gpu.Device, r gpu.Reading) {
+// checkSources wants a source for every value of the card, and none for what has no value, once the card has been read.
+func checkSources(t *testing.T, r *Reader, id string) {
 	t.Helper()
-	for field, there := range map[string]bool{
-		"memory_bytes": d.MemoryBytes != nil, "arch": d.Arch != "", "name": true, "multi_processor_count": d.MultiprocessorCount != nil,
-		"utilization_percent": r.UtilizationPercent != nil, "memory_used_bytes": r.MemoryUsedBytes != nil, "power_watts": r.PowerWatts != nil,
-		"temperatures": r.Temperatures != nil, "fan_rpm": r.FanRPM != nil, "power_limit_watts": r.PowerLimitWatts != nil,
-	} {
-		if (d.Sources[field] != "") != there {
-			t.Errorf("source of %s: got %q, and a value: %v", field, d.Sources[field], there)
+	reading, told := read(t, r, id), details(t, r, id)
+	devices := inventory(t, r).Devices
+	d := devices[slices.IndexFunc(devices, func(d gpu.Device) bool { return d.ID == id })]
+	there := map[string]bool{
+		"name": true, "arch": d.Arch != "", "compute_capability": d.ComputeCapability != "", "multi_processor_count": d.MultiprocessorCount != nil,
+		"memory_bytes": d.MemoryBytes != nil, "driver_version": d.DriverVersion != "", "firmware_version": d.FirmwareVersion != "", "limits": d.Limits != nil,
+		"vendor_index": d.VendorIndex != nil, "serial_number": d.SerialNumber != "", "partition_mode": d.PartitionMode != "", "unified": false,
+	}
+	for _, values := range []reflect.Value{reflect.ValueOf(reading), reflect.ValueOf(told)} {
+		for i := range values.NumField() {
+			name, _, _ := strings.Cut(values.Type().Field(i).Tag.Get("json"), ",")
+			if kind := values.Field(i).Kind(); kind == reflect.Pointer || kind == reflect.Slice {
+				there[name] = !values.Field(i).IsNil()
+			}
+		}
+	}
+	for _, about := range []string{"suspect", "partitions", "disagreements", "faults"} { // these have sources of their own
+		delete(there, about)
+	}
+	for field, is := range there {
+		if (d.Sources[field] != "") != is {
+			t.Errorf("source of %s: got %q, and a value: %v", field, d.Sources[field], is)
 		}
 	}
 }

@@ -26,10 +26,11 @@ type card struct {
 	internalLink        bool // its own current_link_* don't show the slot's link
 	scanner             *fdinfo.Scanner
 
-	sensors     atomic.Pointer[sensors] // nil until the card was seen awake
-	fromMetrics atomic.Uint32           // bit by bit, which of metricsFields gpu_metrics ever filled
-	track       *track
-	awake       bool // when it was listed
+	sensors        atomic.Pointer[sensors] // nil until the card was seen awake
+	fromMetrics    atomic.Uint32           // bit by bit, which of metricsFields gpu_metrics ever filled
+	tellsProcesses atomic.Bool             // KFD or /proc could be asked for them
+	track          *track
+	awake          bool // when it was listed
 }
 
 // part is a KFD node of a card: the whole card, or one of its partitions.

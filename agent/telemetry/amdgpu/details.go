@@ -54,6 +54,7 @@ func (c *card) detailCounters(p *probe, s *sensors, m metrics, metricsCause gpu.
 	} else if e := m.joules(c.graphics); e.known {
 		d.EnergyJoules = &e.value
 		p.filled("energy_joules")
+		c.fromMetrics.Or(energyBit)
 	} else if metricsCause != "" {
 		p.cause = metricsCause
 		p.note("energy_joules")
@@ -65,6 +66,7 @@ func (c *card) detailCounters(p *probe, s *sensors, m metrics, metricsCause gpu.
 		n := uint64(m.replays.value)
 		d.PCIeReplays = &n
 		p.filled("pcie_replays")
+		c.fromMetrics.Or(replaysBit)
 	}
 	d.ECC = readECC(p, s)
 }
@@ -128,6 +130,7 @@ func (c *card) links(m metrics) []gpu.Link {
 			l.GigabytesPerSecond = &speed
 		}
 		links = append(links, l)
+		c.fromMetrics.Or(xgmiBit)
 	}
 	return links
 }

@@ -75,6 +75,7 @@ func (c *card) listProcesses(ctx context.Context, p *probe) ([]gpu.Process, []ob
 	if !askedKFD && !askedProc {
 		return nil, obstacles, nil
 	}
+	c.tellsProcesses.Store(true)
 	list := make([]gpu.Process, 0, len(found))
 	for _, process := range found {
 		list = append(list, *process)

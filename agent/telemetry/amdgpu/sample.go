@@ -131,13 +131,15 @@ func sampleFan(p *probe, s *sensors, v *values, r *gpu.Reading) {
 	}
 }
 
-// metricsFields are the fields that sampleMetrics can fill, as in JSON; the position is the bit in card.fromMetrics.
+// metricsFields are the fields that gpu_metrics can fill, as in JSON; the position is the bit in card.fromMetrics.
 var metricsFields = []string{"utilization_percent", "memory_utilization_percent", "power_watts", "core_clock_mhz",
-	"memory_clock_mhz", "fan_rpm", "media_percent", "temperatures", "throttle_reasons", "pcie_generation", "pcie_width"}
+	"memory_clock_mhz", "fan_rpm", "media_percent", "temperatures", "throttle_reasons", "pcie_generation", "pcie_width", "energy_joules", "pcie_replays", "links"}
 
 const (
 	fanBit, temperaturesBit, throttleBit = 1 << 5, 1 << 7, 1 << 8
 	linkBits                             = 1<<9 | 1<<10
+
+	energyBit, replaysBit, xgmiBit = 1 << 11, 1 << 12, 1 << 13
 )
 
 // sampleMetrics reads gpu_metrics and fills what the other files lack.

@@ -6,7 +6,7 @@ import (
 )
 
 // describeReadings says from which file each measured value comes: the first that the card has, in sample's order, or
-// gpu_metrics where earlier Reads had to take it from there.
+// gpu_metrics where earlier Reads and Details had to take it from there.
 func (c *card) describeReadings() {
 	sources := c.device.Sources
 	put := func(field, source string, there bool) {
@@ -45,12 +45,10 @@ func (c *card) describeReadings() {
 	put("serial_number", "serial_number", s.serial != "")
 	put("partition_mode", "current_compute_partition", s.partitionMode != "")
 	put("energy_joules", "hwmon energy1_input", s.energy != "")
-	put("energy_joules", "gpu_metrics", s.metrics != "")
 	put("pcie_replays", "pcie_replay_count", s.replays != "")
 	put("ecc", "ras/umc_err_count", s.ecc != "")
-	put("links", "gpu_metrics or KFD io_links", slices.ContainsFunc(c.parts, func(p part) bool { return len(p.links) > 0 }))
-	put("links", "gpu_metrics", s.metrics != "")
-	put("processes", "KFD and fdinfo", len(c.parts)+len(c.nodes) > 0)
+	put("links", "KFD io_links", slices.ContainsFunc(c.parts, func(p part) bool { return len(p.links) > 0 }))
+	put("processes", "KFD and fdinfo", c.tellsProcesses.Load())
 	for i, field := range metricsFields {
 		if c.fromMetrics.Load()&(1<<i) != 0 {
 			sources[field] = "gpu_metrics"

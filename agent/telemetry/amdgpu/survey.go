@@ -40,6 +40,7 @@ func (c *card) beginSurvey(old *card, done chan<- any) bool {
 	if old != nil {
 		c.track = old.track
 		c.fromMetrics.Store(old.fromMetrics.Load())
+		c.tellsProcesses.Store(old.tellsProcesses.Load())
 		if old.dir == c.dir {
 			c.sensors.Store(old.sensors.Load())
 		}
