@@ -149,6 +149,13 @@ type PCIeThroughput struct {
 
 // WhyAbsent says why the field of that JSON name has no value, for a device, its last details and its state now.
 func WhyAbsent(d Device, details Details, state State, field string) Absence {
+	known, ok := details.Absent[field]
+	if !ok {
+		known = d.Absent[field]
+	}
+	if known == AbsentUnsupported {
+		return known // that does not change with the state
+	}
 	switch state {
 	case StateSuspended:
 		return AbsentAsleep
@@ -157,11 +164,11 @@ func WhyAbsent(d Device, details Details, state State, field string) Absence {
 	case StateNoPermission:
 		return AbsentNoPermission
 	}
-	if why, ok := details.Absent[field]; ok {
-		return why
-	}
-	if why, ok := d.Absent[field]; ok {
-		return why
+	switch {
+	case known != "":
+		return known
+	case state == StateLost, state == StateDriverMismatch:
+		return AbsentFailed // nobody can ask whether the device has it
 	}
 	return AbsentUnsupported
 }
