@@ -58,9 +58,9 @@ func deviceRows(device gpu.Device, r gpu.Reading, d gpu.Details) []row {
 		{"compute capability", joined(" ", device.ComputeCapability, device.Arch), "compute_capability"},
 		{"multiprocessors", text(device.MultiprocessorCount, "%d"), "multi_processor_count"},
 		{"driver", device.DriverVersion, "driver_version"},
-		{"firmware", device.FirmwareVersion, ""},
-		{"serial number", device.SerialNumber, ""},
-		{"divided", device.PartitionMode, ""},
+		{"firmware", device.FirmwareVersion, "firmware_version"},
+		{"serial number", device.SerialNumber, "serial_number"},
+		{"divided", device.PartitionMode, optional("partition_mode", device.PartitionMode != "")},
 		{"memory", memoryWords(device, r), "memory_used_bytes"},
 		{"shared memory", amount(r.SharedMemoryUsedBytes, r.SharedMemoryTotalBytes), sharedField(r)},
 		{"load", text(r.UtilizationPercent, "%.0f %%"), "utilization_percent"},
@@ -69,8 +69,8 @@ func deviceRows(device gpu.Device, r gpu.Reading, d gpu.Details) []row {
 		{"decoder", text(r.DecoderPercent, "%.0f %%"), optional("decoder_percent", r.MediaPercent == nil)},
 		{"video engines", text(r.MediaPercent, "%.0f %%"), optional("media_percent", r.MediaPercent != nil)},
 		{"temperature", temperatureWords(r, limits), "temperatures"},
-		{"thermal margin", text(d.ThermalMarginCelsius, "%.0f °C until it slows down"), ""},
-		{"power", joined(" ", measured("W", r.PowerWatts, r.PowerLimitWatts), between("W", limits.PowerMinWatts, limits.PowerMaxWatts)), "power_watts"},
+		{"thermal margin", text(d.ThermalMarginCelsius, "%.0f °C until it slows down"), optional("thermal_margin_celsius", d.ThermalMarginCelsius != nil)},
+		{"power", powerWords(r, limits), "power_watts"},
 		{"core clock", measured("MHz", r.CoreClockMHz, limits.CoreClockMHz), "core_clock_mhz"},
 		{"memory clock", measured("MHz", r.MemoryClockMHz, limits.MemoryClockMHz), "memory_clock_mhz"},
 		{"performance state", text(r.PerformanceState, "P%d"), optional("performance_state", device.Vendor == gpu.NVIDIA)},
@@ -82,6 +82,7 @@ func deviceRows(device gpu.Device, r gpu.Reading, d gpu.Details) []row {
 		{"ECC", eccWords(d.ECC), "ecc"},
 		{"remapped rows", remappedWords(d.RemappedRows), optional("remapped_rows", device.Vendor == gpu.NVIDIA)},
 		{"links", linksWords(d.Links), "links"},
+		{"processes", processWords(d.Processes), "processes"},
 	}
 }
 
@@ -208,6 +209,25 @@ func memoryWords(device gpu.Device, r gpu.Reading) string {
 		words += ", unified with main memory"
 	}
 	return words
+}
+
+func powerWords(r gpu.Reading, limits gpu.Limits) string {
+	watts := measured("W", r.PowerWatts, r.PowerLimitWatts)
+	if watts == "" {
+		return ""
+	}
+	return joined(" ", watts, between("W", limits.PowerMinWatts, limits.PowerMaxWatts))
+}
+
+// processWords counts them; "" when the driver can't tell, which is not the same as none.
+func processWords(processes []gpu.Process) string {
+	switch {
+	case processes == nil:
+		return ""
+	case len(processes) == 0:
+		return "none"
+	}
+	return fmt.Sprintf("%d, listed below", len(processes))
 }
 
 func temperatureWords(r gpu.Reading, limits gpu.Limits) string {

@@ -21,11 +21,15 @@ func TestPrintDetails(t *testing.T) {
 		Partitions: []gpu.Device{{ID: "MIG-1", Name: "3g.40gb", MemoryBytes: ptr(uint64(40 << 30)), MultiprocessorCount: ptr(60)}},
 	}
 	l := look{
-		inventory: &gpu.Inventory{Revision: 4, Devices: []gpu.Device{card, {Index: 1, ID: "GPU-2", Name: "asleep"}}},
+		inventory: &gpu.Inventory{Revision: 4, Devices: []gpu.Device{card, {Index: 1, ID: "GPU-2", Name: "asleep"}, {
+			Index: 2, ID: "GPU-3", Name: "terse", FirmwareVersion: "96.00", Sources: map[string]string{"firmware_version": "nvmlDeviceGetVbiosVersion", "processes": "fdinfo"},
+			Limits: &gpu.Limits{PowerMinWatts: ptr(100.0), PowerMaxWatts: ptr(300.0)}, Absent: map[string]gpu.Absence{"power_watts": gpu.AbsentFailed},
+		}}},
 		snapshot: &gpu.Snapshot{Revision: 4, GPUs: []gpu.Reading{
 			{State: gpu.StateOK, MemoryUsedBytes: ptr(uint64(1 << 30)), PowerWatts: ptr(70.4), Temperatures: []gpu.Temperature{{Sensor: gpu.SensorEdge, Celsius: 40}},
 				Throttle: ptr(gpu.ThrottlePower | gpu.ThrottleThermal), PCIeGeneration: ptr(1), PCIeWidth: ptr(16), PerformanceState: ptr(8), Suspect: []string{"power_watts"}},
 			{State: gpu.StateSuspended},
+			{State: gpu.StateOK},
 		}},
 		report: &gpu.Report{Revision: 4, Devices: []gpu.Details{{
 			Links: []gpu.Link{{Kind: "NVLink", Active: true}, {Kind: "NVLink"}}, Faults: []gpu.Fault{{Time: time.Unix(0, 0), Kind: "XID", Code: 79, Text: "fell off the bus"}},
@@ -33,7 +37,7 @@ func TestPrintDetails(t *testing.T) {
 			ProcessesHidden: "others are hidden", EnergyJoules: ptr(7.2e6), RemappedRows: &gpu.RemappedRows{Pending: true},
 			Disagreements: []gpu.Disagreement{{Field: "power_watts", Values: []gpu.Sourced{{Source: "a", Value: 70}, {Source: "b", Value: 130}}}},
 			Partitions:    []gpu.PartitionReading{{ID: "MIG-1", MemoryUsedBytes: ptr(uint64(2 << 30))}},
-		}, {}}},
+		}, {}, {Processes: []gpu.Process{}}}},
 	}
 	var out strings.Builder
 	if err := show(&out, l, false, true, false); err != nil {
@@ -44,6 +48,7 @@ func TestPrintDetails(t *testing.T) {
 		"1.00 of 80.00 GiB nvmlDeviceGetMemoryInfo_v2", "load — not supported", "edge 40 °C (slows down at 87)", "(can be set to 200–700 W)", "power, thermal",
 		"70 W", "suspect: other values contradict it", "generation 1 x16 (at most generation 5 x16)", "P8", "2.000 kWh", "ECC — no permission", "1 of 2 NVLink up", "more at the next reset",
 		"XID 79 fell off the bus", "power_watts: a says 70, b says 130", "4711 ada compute 3.00 python3", "others are hidden", "3g.40gb 2.00 / 40.00 — — 60", "load — asleep",
+		"processes 1, listed below", "processes — asleep", "processes none fdinfo", "firmware 96.00 nvmlDeviceGetVbiosVersion", "power — the driver failed",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("does not say %q:\n%s", want, out.String())
@@ -53,6 +58,31 @@ func TestPrintDetails(t *testing.T) {
 	out.Reset()
 	if err := show(&out, l, false, true, false); err != nil || strings.Contains(out.String(), "4711") {
 		t.Errorf("details of another inventory are shown (%v):\n%s", err, out.String())
+	}
+}
+
+// A command that prints once waits for what takes more than one tick, and no longer.
+func TestALookSettles(t *testing.T) {
+	t.Parallel()
+	some := &gpu.Inventory{Revision: 2, Devices: []gpu.Device{{}}}
+	for _, c := range []struct {
+		name     string
+		look     look
+		tick     int
+		detailed bool
+		want     bool
+	}{
+		{"no device", look{inventory: &gpu.Inventory{}}, 1, true, true},
+		{"before the first report", look{inventory: some}, 3, false, false},
+		{"with the report", look{inventory: some, report: &gpu.Report{Revision: 2}}, 2, false, true},
+		{"a report of an older inventory", look{inventory: some, report: &gpu.Report{Revision: 1}}, 4, true, false},
+		{"sources are not known yet", look{inventory: some, report: &gpu.Report{Revision: 2}}, 2, true, false},
+		{"sources are known", look{inventory: some, report: &gpu.Report{Revision: 2}}, sourceTicks, true, true},
+		{"a driver that hangs", look{inventory: some}, detailTicks, true, true},
+	} {
+		if got := c.look.settled(c.tick, c.detailed); got != c.want {
+			t.Errorf("%s: settled %v, want %v", c.name, got, c.want)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +21,7 @@ func gpusCommand(config *agent.Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gpus",
 		Short: "Show every GPU of this machine",
+		Long:  "Show every GPU of this machine, as its drivers tell. No agent needs to run. Give it the hardware flags of muster serve\n(--nvml, --amdsmi, --sysroot, --simulate), so that it looks at the same devices.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -28,9 +30,13 @@ func gpusCommand(config *agent.Config) *cobra.Command {
 				return err
 			}
 			out := cmd.OutOrStdout()
+			paced := *config
+			if !follow {
+				paced.Interval = min(paced.Interval, lookInterval)
+			}
 			ticks := 0
-			return watch(cmd.Context(), config, hardware, log, func(l look) (bool, error) {
-				if ticks++; (asJSON || long) && l.report == nil && ticks < detailTicks {
+			return watch(cmd.Context(), &paced, hardware, log, func(l look) (bool, error) {
+				if ticks++; !l.settled(ticks, asJSON || long) {
 					return false, nil
 				}
 				return !follow, show(out, l, asJSON, long, follow && terminal(out))
@@ -43,8 +49,22 @@ func gpusCommand(config *agent.Config) *cobra.Command {
 	return cmd
 }
 
-// detailTicks is how many ticks at most the first details are waited for.
-const detailTicks = 3
+const (
+	// lookInterval is the time between the ticks of a command that prints once.
+	lookInterval = 300 * time.Millisecond
+	// detailTicks is how many ticks at most the first details are waited for.
+	detailTicks = 8
+	// sourceTicks is how many it takes until the inventory says where the values come from: the readers learn that from the first
+	// calls, the inventory is made anew after these, and the details once more for it.
+	sourceTicks = 4
+)
+
+// settled says whether a look has what a person asked for, at that tick: the values that take two measurements, those of parts
+// and, where they are wanted, every detail with its source.
+func (l look) settled(tick int, detailed bool) bool {
+	known := len(l.inventory.Devices) == 0 || l.report != nil && l.report.Revision == l.inventory.Revision
+	return tick >= detailTicks || known && (!detailed || tick >= sourceTicks || len(l.inventory.Devices) == 0)
+}
 
 func show(out io.Writer, l look, asJSON, long, clear bool) error {
 	if asJSON {
