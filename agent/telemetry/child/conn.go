@@ -82,7 +82,7 @@ func (c *conn) ask(r request, t *turn) (answer, error) {
 	return a, nil
 }
 
-var errEnded = fmt.Errorf("the process that makes the call has ended: %w", context.DeadlineExceeded)
+var errEnded = fmt.Errorf("the process that makes the call has ended, or was replaced: %w", context.DeadlineExceeded)
 
 // enqueue numbers a request and has it sent.
 func (c *conn) enqueue(r request, waiting *call) error {
@@ -187,6 +187,18 @@ func (c *conn) end(crashed func([]*turn) bool) {
 		close(waiting.answer)
 	}
 	close(c.gone)
+}
+
+// release fails the calls that are inside, when the collector is replaced: whether one of them hangs, or all because of one,
+// only the next collector can tell.
+func (c *conn) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deaf = true
+	for number, waiting := range c.pending {
+		delete(c.pending, number)
+		close(waiting.answer)
+	}
 }
 
 // lateAnswer is how long an answer may take of a collector that has printed lines which are no answers: one of them may have

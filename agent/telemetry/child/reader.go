@@ -155,8 +155,8 @@ func (r *Reader) withProblems(why string) telemetry.Found {
 	return found
 }
 
-// Read passes the call on. It returns when the collector has answered or ended, not before: nothing else is asked of a device
-// inside a call.
+// Read passes the call on. It returns when the collector has answered, ended or been replaced, not before: nothing else is asked
+// of a device inside a call.
 func (r *Reader) Read(ctx context.Context, id string) (gpu.Reading, error) {
 	a, err := r.ask(ctx, askRead, id)
 	if err != nil {

@@ -176,7 +176,7 @@ func (r *Reader) outdated(c *conn) bool {
 }
 
 // retire lets the collector go when nobody wants it, or when it is hopeless and no other one is left behind: processes that
-// hang must not become many. Calls that are inside go on inside.
+// hang must not become many. Calls that are inside go on inside, but nobody waits for them any more.
 func (s *supervisor) retire(c *conn) bool {
 	s.mu.Lock()
 	wanted := s.wanted
@@ -189,6 +189,7 @@ func (s *supervisor) retire(c *conn) bool {
 		s.config.Log.Warn("a collector is replaced", "collector", s.config.Name, "pid", c.child.PID(), "why", why)
 	}
 	s.withdraw(c, "the collector of "+s.config.Title+" is replaced: "+why)
+	c.release()
 	s.behind = c
 	go func() {
 		if !c.child.Close(goodbye) {
