@@ -44,6 +44,7 @@ type answer struct {
 	Throughput gpu.PCIeThroughput
 	Findings   []telemetry.Finding
 	Yes        bool
+	Asked      []int // places
 }
 
 func serve(library string) {
@@ -63,6 +64,19 @@ func serve(library string) {
 		switch command {
 		case "inventory":
 			a.Found, err = r.Inventory(context.Background())
+		case "carefully": // what to skip, and what is known
+			var known []gpu.Device
+			var skip []int
+			skipped, list, _ := strings.Cut(id, " ")
+			if err = errors.Join(json.Unmarshal([]byte(skipped), &skip), json.Unmarshal([]byte(list), &known)); err != nil {
+				panic(err)
+			}
+			a.Found, err = r.InventoryCarefully(context.Background(), known, skip, func(index int) {
+				a.Asked = append(a.Asked, index)
+				if a.Inside = r.driver.library().inside(); a.Inside > 0 {
+					a.Yes = true // a second one was asked while the first was
+				}
+			})
 		case "read":
 			a.Reading, err = r.Read(context.Background(), id)
 		case "glance": // a Read with a deadline

@@ -21,12 +21,11 @@ type description struct {
 
 // describeAll asks every device, each from its own goroutine, and waits for those that answer. An index that has not answered
 // the last time is not asked again before it has: so a GPU that hangs for ever costs one thread. One that sleeps is not asked.
-func (d *driver) describeAll(ctx context.Context, r *Reader, lib *library, n int, bus []busCard) map[int]description {
+func (d *driver) describeAll(ctx context.Context, r *Reader, lib *library, n int, bus []busCard, c *care) map[int]description {
 	if d.late == nil {
 		d.late, d.pending = make(chan description, 128), map[int]bool{}
 	}
-	results := map[int]description{}
-	wanted := 0
+	results, open := map[int]description{}, map[int]bool{}
 	for i := range n {
 		if got, sleeps := d.sleeper(r, i, n, bus); sleeps {
 			results[i] = got
@@ -36,41 +35,59 @@ func (d *driver) describeAll(ctx context.Context, r *Reader, lib *library, n int
 		if _, done := results[i]; done {
 			continue
 		}
-		wanted++
-		if d.pending[i] {
+		if c.skips(i) {
+			results[i] = description{index: i, status: endsProcess}
 			continue
 		}
-		d.pending[i] = true
-		turn := d.turn(i)
-		go func() {
-			turn <- struct{}{}
-			got := r.describe(lib, i, bus)
-			<-turn
-			if got.readable != nil {
-				got.readable.turn = turn
-			}
-			d.late <- got
-		}()
+		c.asks(i)
+		open[i] = true
+		if !d.pending[i] {
+			d.ask(r, lib, i, bus)
+		}
+		if c != nil {
+			d.gather(ctx, lib, n, results, open, carefulWait, func() bool { return !open[i] })
+		}
 	}
-	wanted += len(results)
-	timeout := time.NewTimer(r.describeWait)
+	if c == nil {
+		d.gather(ctx, lib, n, results, open, r.describeWait, func() bool { return len(open) == 0 })
+	}
+	return results
+}
+
+// ask describes the device of that index in a goroutine of its own.
+func (d *driver) ask(r *Reader, lib *library, i int, bus []busCard) {
+	d.pending[i] = true
+	turn := d.turn(i)
+	go func() {
+		turn <- struct{}{}
+		got := r.describe(lib, i, bus)
+		<-turn
+		if got.readable != nil {
+			got.readable.turn = turn
+		}
+		d.late <- got
+	}()
+}
+
+// gather takes what was asked, and out of open, until done or for that long. What an older connection brings is asked again the
+// next time.
+func (d *driver) gather(ctx context.Context, lib *library, n int, results map[int]description, open map[int]bool, wait time.Duration, done func() bool) {
+	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
-	for len(results) < wanted {
+	for !done() {
 		select {
 		case got := <-d.late:
 			delete(d.pending, got.index)
+			delete(open, got.index)
 			if got.index < n && got.epoch == lib.current() {
 				results[got.index] = got
-			} else {
-				wanted-- // of an older connection: it is asked again the next time
 			}
 		case <-timeout.C:
-			return results
+			return
 		case <-ctx.Done():
-			return results
+			return
 		}
 	}
-	return results
 }
 
 // turn is what is held while the device of that index is asked.

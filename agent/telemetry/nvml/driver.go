@@ -111,7 +111,7 @@ func (dev *device) partition(gpuInstance, computeInstance uint32) string {
 // noInstance is the number of a process's instance when it has none.
 const noInstance = 0xFFFFFFFF
 
-func (d *driver) inventory(ctx context.Context, r *Reader, bus []busCard) telemetry.Found {
+func (d *driver) inventory(ctx context.Context, r *Reader, bus []busCard, c *care) telemetry.Found {
 	if found, away := d.stayAway(r, bus); away {
 		return found
 	}
@@ -121,7 +121,7 @@ func (d *driver) inventory(ctx context.Context, r *Reader, bus []busCard) teleme
 		d.publish(nil, refused, found)
 		return found
 	}
-	list := d.describeAll(ctx, r, lib, n, bus)
+	list := d.describeAll(ctx, r, lib, n, bus, c)
 	found, devices, refused := d.arrange(list, n, bus)
 	found.Host = versions(lib)
 	for i := range found.Devices {
@@ -141,6 +141,15 @@ func (d *driver) remember(device gpu.Device) {
 		d.known = map[string]gpu.Device{}
 	}
 	d.known[device.PCIAddress] = device
+}
+
+// recall remembers devices that an earlier process has described.
+func (d *driver) recall(known []gpu.Device) {
+	for _, device := range known {
+		if _, have := d.known[device.PCIAddress]; !have && device.PCIAddress != "" {
+			d.remember(device)
+		}
+	}
 }
 
 // connect gives the library, initialised; anew after the driver was reloaded.

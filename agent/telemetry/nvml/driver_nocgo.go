@@ -16,7 +16,7 @@ type driver struct{}
 
 const withoutCgo = "this build of muster can't read NVIDIA GPUs: build it with CGO_ENABLED=1 and gcc"
 
-func (*driver) inventory(ctx context.Context, r *Reader, bus []busCard) telemetry.Found {
+func (*driver) inventory(ctx context.Context, r *Reader, bus []busCard, _ *care) telemetry.Found {
 	found, _ := unread(bus, libraryNotFound, nil)
 	for i := range found.Devices {
 		found.Devices[i].Error = withoutCgo
@@ -36,6 +36,8 @@ func (*driver) details(context.Context, *Reader, string) (gpu.Details, error) {
 func (*driver) throughput(context.Context, *Reader, string) (gpu.PCIeThroughput, error) {
 	return gpu.PCIeThroughput{}, telemetry.ErrNoDriver
 }
+
+func (*driver) recall([]gpu.Device) {}
 
 func (*driver) wedged(*Reader, time.Time) bool { return false }
 

@@ -3,6 +3,7 @@
 package nvml
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -276,4 +277,18 @@ func laptop(t *testing.T, root, status string) {
 	card(t, root, "0000:1a:00.0", "nvidia")
 	put(t, root, "sys/bus/pci/devices/0000:1a:00.0/power/control", "auto\n")
 	put(t, root, "sys/bus/pci/devices/0000:1a:00.0/power/runtime_status", status+"\n")
+}
+
+// A connection that takes a moment is made in silence; one that hangs in the driver shows.
+func TestReconnectionThatTakesLong(t *testing.T) {
+	t.Parallel()
+	for ago, want := range map[time.Duration]gpu.State{0: "", 10 * time.Millisecond: "", time.Minute: gpu.StateStuck} {
+		lib := &library{}
+		if ago > 0 {
+			lib.closed = time.Now().Add(-ago)
+		}
+		if err := reconnecting(lib); !errors.Is(err, errReconnecting) || stateOf(err) != want {
+			t.Errorf("after %s: %v", ago, err)
+		}
+	}
 }

@@ -7,12 +7,24 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"muster/agent/telemetry"
 	"muster/shared/gpu"
 )
 
 var errReconnecting = errors.New("the NVIDIA driver is being connected anew: this ends by itself")
+
+// reconnectWait is how long connecting anew may take before the devices are stuck.
+const reconnectWait = time.Second
+
+// reconnecting says why no call can be made.
+func reconnecting(lib *library) error {
+	if lib.busy(time.Now()) < reconnectWait {
+		return errReconnecting
+	}
+	return fmt.Errorf("%w; it takes long: %w", errReconnecting, context.DeadlineExceeded)
+}
 
 // read measures one device by the steps that it has.
 func (d *driver) read(ctx context.Context, r *Reader, id string) (gpu.Reading, error) {
@@ -65,7 +77,7 @@ func (d *driver) visit(ctx context.Context, r *Reader, id string) (lib *library,
 	}
 	if v == 0 || dev.epoch != lib.current() {
 		leave()
-		return nil, dev, nil, errReconnecting
+		return nil, dev, nil, reconnecting(lib)
 	}
 	return lib, dev, leave, nil
 }

@@ -45,7 +45,7 @@ func (r *Reader) Name() string { return "nvml" }
 // Error; without those it is empty. A device whose driver call doesn't return is listed as it was last known, and so is one that
 // sleeps.
 func (r *Reader) Inventory(ctx context.Context) (telemetry.Found, error) {
-	return r.driver.inventory(ctx, r, r.scanBus(&r.names)), ctx.Err()
+	return r.driver.inventory(ctx, r, r.scanBus(&r.names), nil), ctx.Err()
 }
 
 // Read measures one device of the last Inventory.

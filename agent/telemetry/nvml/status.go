@@ -34,15 +34,16 @@ const (
 
 // Codes of this package's own.
 const (
-	asleep   status = -1 // the device was not asked, because that would wake it
-	nonsense status = -2 // the driver answered with a value that can't be
+	asleep      status = -1 // the device was not asked, because that would wake it
+	nonsense    status = -2 // the driver answered with a value that can't be
+	endsProcess status = -3 // the device was not asked, because that ended the last process
 )
 
 var statusTexts = map[status]string{
 	success: "success", uninitialized: "not initialised", invalidArgument: "invalid argument", notSupported: "not supported",
 	noPermission: "no permission", notFound: "not found", driverNotLoaded: "the kernel module is not loaded",
 	libraryNotFound: "the library could not be opened", functionNotFound: "the library lacks the function", gpuIsLost: "the GPU has fallen off the bus",
-	resetRequired: "the GPU needs a reset", versionMismatch: "kernel module and library differ in version", inUse: "a driver call has not returned", argumentVersion: "the library has another version of the argument",
+	resetRequired: "the GPU needs a reset", versionMismatch: "kernel module and library differ in version", inUse: "a driver call has not returned", endsProcess: "asking it ends the process that reads NVIDIA's GPUs; it is tried again now and then", argumentVersion: "the library has another version of the argument",
 	unknown: "unknown error", insufficientSize: "not enough room for the answer", timeout: "timeout",
 	asleep: "asleep", nonsense: "a value that can't be",
 }
@@ -95,7 +96,7 @@ func (s status) state() error {
 		return telemetry.ErrNoPermission
 	case libraryNotFound, driverNotLoaded, uninitialized, functionNotFound:
 		return telemetry.ErrNoDriver
-	case inUse:
+	case inUse, endsProcess:
 		return context.DeadlineExceeded
 	case asleep:
 		return telemetry.ErrSuspended
