@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -23,7 +24,11 @@ func serveCommand(config *agent.Config) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return agent.Run(cmd.Context(), *config, hardware, dist.FS(), build, cmd.OutOrStdout(), log)
+			err = agent.Run(cmd.Context(), *config, hardware, dist.FS(), build, cmd.OutOrStdout(), log)
+			if stopped := cmd.Context().Err(); stopped != nil && errors.Is(err, stopped) {
+				return nil // before it had begun
+			}
+			return err
 		},
 	}
 }
