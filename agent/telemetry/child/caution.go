@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,9 @@ type turn struct {
 	place
 	alone bool // a suspect's: no other call was begun beside it
 	since time.Time
+	// touches is the place, in the driver's order, of the device that a careful inventory is asking; nil before the first. It is
+	// the conn's until that has ended.
+	touches *int
 }
 
 // fresh says whether others must still wait for it. A call that hangs is not the one that crashes; it must not hold them up.
@@ -39,7 +43,8 @@ type caution struct {
 	queued   int           // suspects that wait for their turn; others wait for them
 	changed  chan struct{} // closed and renewed when a wait may be over
 	suspects map[place]bool
-	blamed   map[place]*blame
+	blamed   map[place]*blame // an inventory's place has the device's place in the driver's order for an id
+	careful  bool             // the next inventory goes step by step
 }
 
 type blame struct {
@@ -71,7 +76,7 @@ func (c *caution) begin(ctx context.Context, p place) (*turn, error) {
 	for {
 		wait := c.wait(alone, time.Now())
 		if wait <= 0 {
-			t := &turn{p, alone, time.Now()}
+			t := &turn{place: p, alone: alone, since: time.Now()}
 			c.turns[t] = true
 			return t, nil
 		}
@@ -132,8 +137,13 @@ func (c *caution) wake() {
 func (c *caution) crashed(inside []*turn) (explained bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.careful = true
 	for _, t := range inside {
-		if t.alone {
+		switch {
+		case t.touches != nil:
+			c.blame(place{askInventory, strconv.Itoa(*t.touches)})
+			explained = true
+		case t.alone:
 			c.blame(t.place)
 			explained = true
 		}
@@ -142,11 +152,41 @@ func (c *caution) crashed(inside []*turn) (explained bool) {
 		return true
 	}
 	for _, t := range inside {
-		if t.kind != askInventory { // without it nothing can be asked: who starts the collector deals with that
+		if t.kind != askInventory { // without it nothing can be asked: the next one goes step by step
 			c.suspects[t.place] = true
 		}
 	}
 	return false
+}
+
+// inventory says how the next one is to be made: step by step or not, and past which places.
+func (c *caution) inventory() (careful bool, skip []int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	careful = c.careful
+	for p, b := range c.blamed {
+		if p.kind != askInventory {
+			continue
+		}
+		careful = true
+		if at, err := strconv.Atoi(p.id); err == nil && time.Now().Before(b.until) {
+			skip = append(skip, at)
+		}
+	}
+	slices.Sort(skip)
+	return careful, skip
+}
+
+// listed is told that an inventory past those places was answered: what else was blamed for the end of one is well again.
+func (c *caution) listed(skip []int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.careful = false
+	for p := range c.blamed {
+		if at, err := strconv.Atoi(p.id); p.kind == askInventory && err == nil && !slices.Contains(skip, at) {
+			delete(c.blamed, p)
+		}
+	}
 }
 
 func (c *caution) blame(p place) {
@@ -166,7 +206,10 @@ func (c *caution) problems() []string {
 	var list []string
 	for p, b := range c.blamed {
 		of := ""
-		if p.id != "" {
+		switch {
+		case p.kind == askInventory:
+			of = " of the device that its driver gives number " + p.id
+		case p.id != "":
 			of = " of device " + p.id
 		}
 		list = append(list, fmt.Sprintf("asking for %s%s ended the process that asks, %d time(s); it is tried again every minute at most, the other devices are read: update the driver, or report this with the agent's log",
@@ -188,6 +231,6 @@ func (k kind) noun() string {
 	case askExamine:
 		return "what the driver needs"
 	default:
-		return "the list of devices"
+		return "the name and size"
 	}
 }

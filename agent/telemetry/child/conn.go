@@ -149,6 +149,15 @@ func (c *conn) forget(number uint64) *call {
 	return waiting
 }
 
+// asking notes which device a careful inventory touches.
+func (c *conn) asking(number uint64, place int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if waiting := c.pending[number]; waiting != nil {
+		waiting.turn.touches = &place
+	}
+}
+
 // take gets every line that the collector prints.
 func (c *conn) take(line string) {
 	a, err := decodeAnswer([]byte(line))
@@ -162,6 +171,10 @@ func (c *conn) take(line string) {
 		case c.hello <- *a.Hello:
 		default:
 		}
+		return
+	}
+	if a.Asking != nil {
+		c.asking(a.Number, *a.Asking)
 		return
 	}
 	if waiting := c.forget(a.Number); waiting != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -88,7 +89,34 @@ func (o obedient) Inventory(context.Context) (found telemetry.Found, err error) 
 	o.obey("inventory")
 	n, _ := strconv.Atoi(o.order("devices"))
 	for i := range n {
-		found.Devices = append(found.Devices, gpu.Device{ID: fmt.Sprint("device-", i), Vendor: gpu.NVIDIA, Name: "GPU"})
+		found.Devices = append(found.Devices, o.describe(i))
+	}
+	return found, nil
+}
+
+func (o obedient) describe(i int) gpu.Device {
+	o.obey(fmt.Sprint("describe device-", i))
+	return gpu.Device{ID: fmt.Sprint("device-", i), Vendor: gpu.NVIDIA, VendorIndex: &i, Name: "GPU", FirmwareVersion: "1"}
+}
+
+// InventoryCarefully lists what it skips as it was known.
+func (o obedient) InventoryCarefully(_ context.Context, known []gpu.Device, skip []int, begin func(int)) (found telemetry.Found, err error) {
+	o.obey("inventory")
+	n, _ := strconv.Atoi(o.order("devices"))
+	for i := range n {
+		if !slices.Contains(skip, i) {
+			begin(i)
+			found.Devices = append(found.Devices, o.describe(i))
+			continue
+		}
+		d := gpu.Device{ID: fmt.Sprint("unknown-", i)}
+		for _, k := range known {
+			if k.VendorIndex != nil && *k.VendorIndex == i {
+				d = k
+			}
+		}
+		d.Error = "passed over"
+		found.Devices = append(found.Devices, d)
 	}
 	return found, nil
 }

@@ -16,7 +16,7 @@ const Version = 1
 // Lines are JSON values. No request is longer than maxRequest bytes and no answer longer than maxAnswer (64 devices with
 // partitions and every source take a tenth of that).
 const (
-	maxRequest = 4 << 10
+	maxRequest = 32 << 10
 	maxAnswer  = 4 << 20
 )
 
@@ -38,12 +38,19 @@ type request struct {
 	ID     string `json:"id,omitempty"` // of the device, where the kind needs one
 	// Milliseconds is how long the caller waits: a reader that can give up does so then. 0 is for ever.
 	Milliseconds int64 `json:"ms,omitempty"`
+
+	// Careful asks for an inventory as Careful makes it, with what that takes.
+	Careful bool         `json:"careful,omitempty"`
+	Known   []gpu.Device `json:"known,omitempty"`
+	Skip    []int        `json:"skip,omitempty"`
 }
 
 // answer is one line from the collector: its hello, or what it found for a request.
 type answer struct {
 	Hello  *hello `json:"hello,omitempty"`
 	Number uint64 `json:"n,omitempty"`
+	// Asking is no answer yet: the careful inventory of that number is about to touch the device at that place.
+	Asking *int `json:"asking,omitempty"`
 
 	// What the reader returned, by kind. A Reading may come with a failure.
 	Found    *telemetry.Found     `json:"found,omitempty"`

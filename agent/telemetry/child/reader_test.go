@@ -213,6 +213,52 @@ func TestCrashingCallIsFoundOut(t *testing.T) {
 	}
 }
 
+// A device whose very description ends collectors is found out too, before the first list and after: the others are listed and
+// read, and it stands there as it was known.
+func TestDeviceThatCanNotBeDescribed(t *testing.T) {
+	t.Parallel()
+	for name, known := range map[string]bool{"from the start": false, "later": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := start(t, nil)
+			broken := "unknown-1"
+			if known {
+				m.list()
+				broken = "device-1"
+			}
+			m.give("describe device-1", "abort")
+			m.give("read device-1", "abort")
+			var found telemetry.Found
+			eventually(t, "the device is passed over", func() bool {
+				_, _ = m.read(1)
+				found, _ = m.Inventory(t.Context())
+				return len(found.Devices) == 3 && found.Devices[1].Error != ""
+			})
+			if d := found.Devices[1]; d.ID != broken || known && d.FirmwareVersion != "1" {
+				t.Errorf("it is listed as %+v", d)
+			}
+			if len(found.Problems) == 0 || !strings.Contains(found.Problems[0], "number 1") {
+				t.Errorf("problems: %q", found.Problems)
+			}
+			for _, device := range []int{0, 2} {
+				if _, err := m.read(device); err != nil {
+					t.Errorf("device %d: %v", device, err)
+				}
+			}
+			m.give("describe device-1", "")
+			m.give("read device-1", "")
+			eventually(t, "it is described again", func() bool {
+				found, _ := m.Inventory(t.Context())
+				return len(found.Devices) == 3 && found.Devices[1].Error == "" && found.Devices[1].ID == "device-1"
+			})
+			eventually(t, "and read", func() bool {
+				_, err := m.read(1)
+				return err == nil
+			})
+		})
+	}
+}
+
 func TestCollectorThatCanNotStart(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, want string }{

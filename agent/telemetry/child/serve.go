@@ -22,6 +22,14 @@ type Wedger interface {
 	Wedged() bool
 }
 
+// Careful is a Reader whose Inventory can go step by step, in a process that replaces one which a device has ended: it asks one
+// device after the other, calls begin with the place of each in its driver's order before, and does not touch those in skip.
+// known are the devices as they were last listed, with what tells them apart: they stand for those that are not asked or do not
+// answer. Found lists the devices in skip too, with an Error, and Read answers for them with context.DeadlineExceeded.
+type Careful interface {
+	InventoryCarefully(ctx context.Context, known []gpu.Device, skip []int, begin func(place int)) (telemetry.Found, error)
+}
+
 // Closer is a Reader that can let go of its driver. Close is called once, when no other call is inside.
 type Closer interface {
 	Close()
@@ -32,6 +40,7 @@ type Closer interface {
 // process, and that is meant: ending it could hang the device for good. The error is of in or out; the end of in is none.
 func Serve(ctx context.Context, build string, reader telemetry.Reader, in io.ReadCloser, out io.Writer) error {
 	s := &server{reader: reader, inside: map[string]bool{}, out: out}
+	s.sent.L = &s.saying
 	s.say(answer{Hello: &hello{Version, build}})
 	ctx, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(ctx, func() { _ = in.Close() })()
@@ -58,9 +67,10 @@ type server struct {
 	senders sync.WaitGroup // is zero when nothing is left to write
 	out     io.Writer
 	saying  sync.Mutex
-	unsent  []byte // answers
-	sending bool   // send runs
-	failed  error  // of the first line that could not be written
+	unsent  []byte    // answers
+	sending bool      // send runs
+	sent    sync.Cond // on saying: send has ended
+	failed  error     // of the first line that could not be written
 }
 
 // take starts a call for each request until in ends, which is an error too.
@@ -137,7 +147,7 @@ func (s *server) call(ctx context.Context, r request) (a answer) {
 	}
 	switch r.Kind {
 	case askInventory:
-		found, err := s.reader.Inventory(ctx)
+		found, err := s.inventory(ctx, r)
 		a.Found, a.Failure = &found, newFailure(err)
 		if w, ok := s.reader.(Wedger); ok {
 			a.Wedged = w.Wedged()
@@ -167,6 +177,17 @@ func (s *server) call(ctx context.Context, r request) (a answer) {
 		a.Failure = s.without(r)
 	}
 	return a
+}
+
+func (s *server) inventory(ctx context.Context, r request) (telemetry.Found, error) {
+	reader, ok := s.reader.(Careful)
+	if !ok || !r.Careful {
+		return s.reader.Inventory(ctx)
+	}
+	return reader.InventoryCarefully(ctx, r.Known, r.Skip, func(place int) {
+		s.say(answer{Number: r.Number, Asking: &place})
+		s.flush() // it must be out before the call that may end the process
+	})
 }
 
 func valued[T gpu.Details | gpu.PCIeThroughput](v T, err error) (*T, *failure) {
@@ -208,4 +229,14 @@ func (s *server) send() {
 		}
 	}
 	s.sending = false
+	s.sent.Broadcast()
+}
+
+// flush waits until everything said is written.
+func (s *server) flush() {
+	s.saying.Lock()
+	defer s.saying.Unlock()
+	for s.sending {
+		s.sent.Wait()
+	}
 }
