@@ -7,7 +7,8 @@ import (
 	"muster/shared/gpu"
 )
 
-// precedence ranks what several readers say of one device: a hang or a loss that any of them sees counts, then the best.
+// precedence ranks what several readers say of one device, unless the first one is well: a library beside the kernel's own files
+// that hangs or crashes costs what it alone can tell. Otherwise a hang or a loss that any of them sees counts, then the best.
 var precedence = []gpu.State{
 	gpu.StateStuck, gpu.StateLost, gpu.StateOK, gpu.StateSuspended, gpu.StateDriverMismatch, gpu.StateNoPermission, gpu.StateNoDriver,
 	gpu.StateUnsupported,
@@ -17,21 +18,22 @@ var precedence = []gpu.State{
 const staleAfter = 5 * time.Second
 
 // combine adds what another reader measured of the same device: values fill holes and replace suspect ones, the state by
-// precedence, and the age goes with the state (of equal states, the smaller). What a reader that fails measured long ago is left out beside one that does not.
+// precedence, and the age goes with the state (of equal states, the smaller). What a reader that fails measured long ago is left
+// out beside one that does not.
 func combine(a, b gpu.Reading) gpu.Reading {
 	rankA, rankB := slices.Index(precedence, a.State), slices.Index(precedence, b.State)
-	stale := staleAfter.Milliseconds()
+	firstIsWell := a.State == gpu.StateOK
 	switch {
-	case rankA < rankB && b.AgeMilliseconds > max(stale, a.AgeMilliseconds):
+	case (firstIsWell && b.State != a.State || rankA < rankB) && stale(b, a):
 		return a
-	case rankB < rankA && a.AgeMilliseconds > max(stale, b.AgeMilliseconds):
+	case rankB < rankA && stale(a, b):
 		return b
 	}
 	r := a
 	if len(a.Suspect)+len(b.Suspect) > 0 {
 		r = unsuspected(a, b)
 	}
-	if rankB < rankA {
+	if rankB < rankA && !firstIsWell {
 		r.State, r.AgeMilliseconds = b.State, b.AgeMilliseconds
 	}
 	if rankB == rankA {
@@ -57,6 +59,11 @@ func combine(a, b gpu.Reading) gpu.Reading {
 	fill(&r.PerformanceState, b.PerformanceState)
 	fill(&r.Throttle, b.Throttle)
 	return r
+}
+
+// stale says whether what a failing reader measured is too old to stand beside the other's.
+func stale(r, other gpu.Reading) bool {
+	return r.AgeMilliseconds > max(staleAfter.Milliseconds(), other.AgeMilliseconds)
 }
 
 // combineMemory takes total, used and reserved from one reader: drivers draw the lines between them differently.

@@ -203,13 +203,17 @@ func TestCombine(t *testing.T) {
 		t.Errorf("the reader without memory in use won: %+v", got)
 	}
 	old := gpu.Reading{State: gpu.StateUnsupported, AgeMilliseconds: 60_000, UtilizationPercent: ptr(7.0), FanRPM: ptr(900.0)}
-	for _, got := range []gpu.Reading{combine(ok, old), combine(old, ok)} {
+	hung := old
+	hung.State = gpu.StateStuck
+	for _, got := range []gpu.Reading{combine(ok, old), combine(old, ok), combine(ok, hung)} {
 		if got.FanRPM != nil || *got.UtilizationPercent != 0 || got.AgeMilliseconds != 0 {
 			t.Errorf("%+v: want nothing of a reader that failed a minute ago shown as of now", got)
 		}
 	}
 	for _, tt := range []struct{ a, b, want gpu.State }{
-		{gpu.StateOK, gpu.StateStuck, gpu.StateStuck},
+		{gpu.StateOK, gpu.StateStuck, gpu.StateOK},
+		{gpu.StateOK, gpu.StateLost, gpu.StateOK},
+		{gpu.StateNoPermission, gpu.StateStuck, gpu.StateStuck},
 		{gpu.StateLost, gpu.StateOK, gpu.StateLost},
 		{gpu.StateNoDriver, gpu.StateSuspended, gpu.StateSuspended},
 		{gpu.StateUnsupported, gpu.StateOK, gpu.StateOK},

@@ -55,14 +55,14 @@ func (s *Sampler) logState(w *worker, state gpu.State, d gpu.Device) {
 	}
 	w.shown = state
 	if state.Usable() {
-		s.log.Info("device state", "device", d.Index, "id", d.ID, "name", d.Name, "state", state)
+		s.log.Info("device state", "device", d.Index, "id", d.ID, "name", d.Name, "reader", w.reader, "state", state)
 		return
 	}
 	err := w.err
 	if state == gpu.StateStuck && err == nil {
 		err = errNotReturned
 	}
-	s.log.Warn("device state", "device", d.Index, "id", d.ID, "name", d.Name, "state", state, "error", err)
+	s.log.Warn("device state", "device", d.Index, "id", d.ID, "name", d.Name, "reader", w.reader, "state", state, "error", err)
 	s.logStack(err)
 }
 
