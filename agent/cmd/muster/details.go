@@ -117,9 +117,27 @@ func writeParts(text *strings.Builder, device gpu.Device, d gpu.Details) {
 func disagreementWords(x gpu.Disagreement) string {
 	var values []string
 	for _, v := range x.Values {
-		values = append(values, fmt.Sprintf("%s says %.4g", v.Source, v.Value))
+		values = append(values, v.Source+" says "+inUnit(x.Field, v.Value))
 	}
 	return x.Field + ": " + strings.Join(values, ", ")
+}
+
+// inUnit writes a value of the field of that JSON name as people read it.
+func inUnit(field string, value float64) string {
+	switch {
+	case strings.HasSuffix(field, "_bytes"):
+		return fmt.Sprintf("%.2f GiB", value/(1<<30))
+	case strings.HasSuffix(field, "_watts"):
+		return fmt.Sprintf("%.0f W", value)
+	case strings.HasSuffix(field, "_mhz"):
+		return fmt.Sprintf("%.0f MHz", value)
+	case strings.HasSuffix(field, "_percent"):
+		return fmt.Sprintf("%.0f %%", value)
+	case field == "temperatures":
+		return fmt.Sprintf("%.0f °C", value)
+	default:
+		return fmt.Sprintf("%.4g", value)
+	}
 }
 
 // text formats a value; "" when it is absent.

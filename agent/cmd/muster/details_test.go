@@ -35,8 +35,12 @@ func TestPrintDetails(t *testing.T) {
 			Links: []gpu.Link{{Kind: "NVLink", Active: true}, {Kind: "NVLink"}}, Faults: []gpu.Fault{{Time: time.Unix(0, 0), Kind: "XID", Code: 79, Text: "fell off the bus"}},
 			Processes:       []gpu.Process{{PID: 4711, Name: "python3", User: "ada", Type: gpu.ProcessCompute, MemoryBytes: ptr(uint64(3 << 30))}},
 			ProcessesHidden: "others are hidden", EnergyJoules: ptr(7.2e6), RemappedRows: &gpu.RemappedRows{Pending: true},
-			Disagreements: []gpu.Disagreement{{Field: "power_watts", Values: []gpu.Sourced{{Source: "a", Value: 70}, {Source: "b", Value: 130}}}},
-			Partitions:    []gpu.PartitionReading{{ID: "MIG-1", MemoryUsedBytes: ptr(uint64(2 << 30))}},
+			Disagreements: []gpu.Disagreement{
+				{Field: "power_watts", Values: []gpu.Sourced{{Source: "a", Value: 70}, {Source: "b", Value: 130}}},
+				{Field: "memory_used_bytes", Values: []gpu.Sourced{{Source: "a", Value: 17776640}, {Source: "b", Value: 1 << 30}}},
+				{Field: "temperatures", Values: []gpu.Sourced{{Source: "a", Value: 38}, {Source: "b", Value: 60}}},
+			},
+			Partitions: []gpu.PartitionReading{{ID: "MIG-1", MemoryUsedBytes: ptr(uint64(2 << 30))}},
 		}, {}, {Processes: []gpu.Process{}}}},
 	}
 	var out strings.Builder
@@ -47,7 +51,7 @@ func TestPrintDetails(t *testing.T) {
 	for _, want := range []string{
 		"1.00 of 80.00 GiB nvmlDeviceGetMemoryInfo_v2", "load — not supported", "edge 40 °C (slows down at 87)", "(can be set to 200–700 W)", "power, thermal",
 		"70 W", "suspect: other values contradict it", "generation 1 x16 (at most generation 5 x16)", "P8", "2.000 kWh", "ECC — no permission", "1 of 2 NVLink up", "more at the next reset",
-		"XID 79 fell off the bus", "power_watts: a says 70, b says 130", "4711 ada compute 3.00 python3", "others are hidden", "3g.40gb 2.00 / 40.00 — — 60", "load — asleep",
+		"XID 79 fell off the bus", "power_watts: a says 70 W, b says 130 W", "memory_used_bytes: a says 0.02 GiB, b says 1.00 GiB", "temperatures: a says 38 °C, b says 60 °C", "4711 ada compute 3.00 python3", "others are hidden", "3g.40gb 2.00 / 40.00 — — 60", "load — asleep",
 		"processes 1, listed below", "processes — asleep", "processes none fdinfo", "firmware 96.00 nvmlDeviceGetVbiosVersion", "power — the driver failed",
 	} {
 		if !strings.Contains(got, want) {
@@ -146,7 +150,7 @@ func TestExamineInventory(t *testing.T) {
 			examineInventory(look{
 				inventory: &gpu.Inventory{Revision: 1, Devices: []gpu.Device{{Name: "card"}}}, snapshot: &gpu.Snapshot{Revision: 1, GPUs: []gpu.Reading{tt.reading}},
 				report: &gpu.Report{Revision: 1, Devices: []gpu.Details{tt.details}},
-			}, r)
+			}, nil, r)
 			if !strings.Contains(out.String(), tt.want) || r.bad != tt.faults {
 				t.Errorf("%d faults, want %d and %q:\n%s", r.bad, tt.faults, tt.want, out.String())
 			}
@@ -167,5 +171,26 @@ func TestCompareDevices(t *testing.T) {
 		if got := compareDevices(tt.ours, tt.theirs); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
 		}
+	}
+}
+
+func TestDoctorSaysWhatToDoAboutAnAdapter(t *testing.T) {
+	t.Parallel()
+	l := look{snapshot: &gpu.Snapshot{}, inventory: &gpu.Inventory{
+		Problems: []string{"nvml: the module is not loaded: load it", "amdsmi: something else"},
+		OtherAdapters: []gpu.Adapter{
+			{PCIAddress: "0000:01:00.0", Name: "AMD display adapter 1002:6818", Driver: "radeon"}, {PCIAddress: "0000:02:00.0", Name: "ASPEED display adapter 1a03:2000", Driver: "ast"},
+			{PCIAddress: "0000:03:00.0", Name: "NVIDIA display adapter 10de:2684", Driver: "nouveau"}, {PCIAddress: "0000:04:00.0", Name: "NVIDIA display adapter 10de:2684", Driver: "vfio-pci"},
+		}}}
+	var out strings.Builder
+	examineInventory(l, []telemetry.Finding{{Level: telemetry.LevelFault, Text: "the module is not loaded"}}, &report{out: &out})
+	got := out.String()
+	for _, want := range []string{"radeon.si_support=0 amdgpu.si_support=1", "install NVIDIA's driver", "virtual machine", "something else"} {
+		if strings.Count(got, want) != 1 {
+			t.Errorf("want once %q in:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "not loaded") {
+		t.Errorf("says what a finding says too:\n%s", got)
 	}
 }

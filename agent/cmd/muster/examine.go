@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"muster/agent"
@@ -31,8 +33,9 @@ func examineMachine(ctx context.Context, config *agent.Config, report *report) (
 			return false, nil
 		}
 		seen = l.inventory.Devices
-		examineInventory(l, report)
-		for _, finding := range findings(ctx, hardware) {
+		found := findings(ctx, hardware)
+		examineInventory(l, found, report)
+		for _, finding := range found {
 			report.finding(finding)
 		}
 		examineGenerators(hardware.Slots(*l.inventory), config, report)
@@ -82,7 +85,8 @@ func findings(ctx context.Context, hardware agent.Hardware) (all []telemetry.Fin
 	return all
 }
 
-func examineInventory(l look, report *report) {
+// examineInventory says what is listed; problems that a finding tells with what they cost are left to it.
+func examineInventory(l look, found []telemetry.Finding, report *report) {
 	inventory := l.inventory
 	report.good("%d device(s) detected; %s", len(inventory.Devices), cmp.Or(versions(inventory.Host), "no GPU driver, ROCm or PyTorch found"))
 	for i, device := range inventory.Devices {
@@ -102,14 +106,34 @@ func examineInventory(l look, report *report) {
 		report.note("a GPU that is missing here needs its driver: NVIDIA's with libnvidia-ml.so.1, or the kernel's amdgpu, i915 or xe; lspci shows what is plugged in")
 	}
 	for _, problem := range inventory.Problems {
-		report.fault("%s", problem)
+		if !slices.ContainsFunc(found, func(f telemetry.Finding) bool {
+			return f.Level != telemetry.LevelOK && strings.Contains(problem, f.Text)
+		}) {
+			report.fault("%s", problem)
+		}
 	}
 	for _, adapter := range inventory.OtherAdapters {
 		report.note("%s %s is a display adapter that no GPU driver of muster's serves; it takes no work", adapter.PCIAddress, adapter.Name)
+		if mend := adapterMend(adapter.Driver); mend != "" {
+			fmt.Fprintf(report.out, "      mend:  %s\n", mend)
+		}
 	}
 	if inventory.Host.Torch == nil {
 		report.note("no PyTorch found; muster does not need it. Name the interpreter with --python to have its versions shown")
 	}
+}
+
+// adapterMend says how a card that another driver has becomes a device; "" where nothing can be done.
+func adapterMend(driver string) string {
+	switch driver {
+	case "radeon":
+		return "it is too old, unless its chip is GCN 1 or 2: start Linux with radeon.si_support=0 amdgpu.si_support=1, or radeon.cik_support=0 amdgpu.cik_support=1"
+	case "nouveau", "nova", "nova_core":
+		return "install NVIDIA's driver, and reboot"
+	case "vfio-pci":
+		return "it was given to a virtual machine; run muster there"
+	}
+	return ""
 }
 
 // examineDetails says what can't be true, and what wears the device out.
