@@ -100,17 +100,35 @@ func (r *Reader) examineAbsence() []telemetry.Finding {
 	return []telemetry.Finding{finding}
 }
 
-// examineNodes looks whether this user may open the cards' render nodes, without opening them: that would wake a card.
-func (r *Reader) examineNodes() (findings []telemetry.Finding) {
+// examineNodes looks whether this user may open the cards' render nodes, without opening them: that would wake a card. Nodes with
+// the same trouble are one finding: on a machine of eight cards it is always the same.
+func (r *Reader) examineNodes() []telemetry.Finding {
 	const readWrite = 6
+	var refused, missing []string
 	for _, c := range scan(r.tree) {
 		for _, name := range r.tree.List(filepath.Join(c.dir, "drm")) {
+			if !strings.HasPrefix(name, "renderD") {
+				continue
+			}
 			node := filepath.Join("/dev/dri", name)
-			if strings.HasPrefix(name, "renderD") && syscall.Access(r.tree.Path(node), readWrite) != nil {
-				findings = append(findings, telemetry.Finding{Level: telemetry.LevelNote, Subject: node, Text: "this user may not open the render node of AMD card " + c.String(),
-					Costs: "AMD SMI can't tell the card's name and memory", Mend: mendGroups})
+			switch err := syscall.Access(r.tree.Path(node), readWrite); {
+			case errors.Is(err, syscall.ENOENT):
+				missing = append(missing, node)
+			case err != nil:
+				refused = append(refused, node)
 			}
 		}
 	}
+	var findings []telemetry.Finding
+	if len(refused) > 0 {
+		findings = append(findings, telemetry.Finding{Level: telemetry.LevelNote, Subject: strings.Join(refused, ", "),
+			Text: "this user may not open these render nodes of AMD cards", Costs: nodeCosts, Mend: mendGroups})
+	}
+	if len(missing) > 0 {
+		findings = append(findings, telemetry.Finding{Level: telemetry.LevelNote, Subject: strings.Join(missing, ", "),
+			Text: "these render nodes of AMD cards are not there", Costs: nodeCosts, Mend: "in a container: start it with --device /dev/dri; else see the kernel log for amdgpu"})
+	}
 	return findings
 }
+
+const nodeCosts = "AMD SMI can't tell the cards' names and memory"

@@ -421,6 +421,11 @@ func TestExamine(t *testing.T) {
 	c := start(t)
 	c.put("sys/bus/pci/devices/0000:03:00.0/drm/renderD128/dev", "226:128")
 	c.four()
+	c.put("dev/dri/by-path", "")
+	refused := filepath.Join(c.root, "dev/dri/renderD128")
+	if err := os.Symlink(refused, refused); err != nil { // nobody may open a loop, not even root
+		t.Fatal(err)
+	}
 	var texts []string
 	for _, f := range c.ask("examine").Findings {
 		texts = append(texts, string(f.Level)+" "+f.Subject+" "+f.Text+" | "+f.Mend)
@@ -436,6 +441,12 @@ func TestExamine(t *testing.T) {
 	c.put("opt/rocm/lib/libamd_smi.so.26", "")
 	if untouched = New(Config{Root: c.root}).Examine(t.Context()); untouched[0].Level != telemetry.LevelOK || !strings.HasSuffix(untouched[0].Text, "/opt/rocm/lib/libamd_smi.so.26, not loaded") {
 		t.Errorf("of a reader that was never asked: got %+v", untouched)
+	}
+	if err := os.Remove(refused); err != nil {
+		t.Fatal(err)
+	}
+	if findings := c.ask("examine").Findings; len(findings) != 2 || !strings.Contains(findings[1].Text, "are not there") || !strings.Contains(findings[1].Mend, "--device /dev/dri") {
+		t.Errorf("without the node: got %+v", findings)
 	}
 	c.put("dev/dri/renderD128", "")
 	if findings := c.ask("examine").Findings; len(findings) != 1 && os.Geteuid() == 0 {
