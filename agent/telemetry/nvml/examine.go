@@ -23,7 +23,7 @@ func (r *Reader) Examine(context.Context) []telemetry.Finding {
 	cards := served(r.scanBus(new(kernel.Names)))
 	d := &r.driver
 	d.mu.Lock()
-	lib, devices, problems := d.lib, d.devices, d.found.Problems
+	lib, devices, problems, phase := d.lib, d.devices, d.found.Problems, d.manners.phase
 	d.mu.Unlock()
 	if lib == nil && len(cards) == 0 && !Worth(r.tree.Path("/"), "") {
 		return nil
@@ -34,6 +34,9 @@ func (r *Reader) Examine(context.Context) []telemetry.Finding {
 		findings = append(findings, fault("NVIDIA driver", whyNot(libraryNotFound), mendLibrary))
 	case len(problems) > 0:
 		findings = append(findings, fault("NVIDIA driver", problems[0], r.mend(problems[0])))
+	case !lib.connected() && phase == open:
+		findings = append(findings, telemetry.Finding{Level: telemetry.LevelNote, Subject: "NVIDIA driver", Text: "the library is there, but its kernel module is not loaded",
+			Costs: "every value of NVIDIA GPUs, if there are any", Mend: r.mend(whyNot(driverNotLoaded))})
 	case !lib.connected():
 		findings = append(findings, telemetry.Finding{Level: telemetry.LevelOK, Subject: "NVIDIA driver", Text: "not asked, so that the cards can sleep"})
 	default:

@@ -61,6 +61,17 @@ func TestExamine(t *testing.T) {
 	}
 }
 
+// A library that is installed on a machine without the module is no sign of cards that sleep.
+func TestExamineWithoutTheKernelModule(t *testing.T) {
+	t.Parallel()
+	c := startAt(t, fakenvml.Build(t), t.TempDir())
+	c.Set("init=9")
+	c.inventory()
+	if f := c.finding("NVIDIA driver"); f.Level != telemetry.LevelNote || !strings.Contains(f.Text, "not loaded") || !strings.Contains(f.Mend, "modprobe nvidia") {
+		t.Errorf("got %+v", f)
+	}
+}
+
 func TestExamineWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
