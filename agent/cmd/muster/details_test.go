@@ -137,7 +137,7 @@ func TestExamineInventory(t *testing.T) {
 		{"well", "ok    Device 0 card", 0, gpu.Reading{State: gpu.StateOK}, gpu.Details{}},
 		{"stuck", "FAULT Device 0 card is stuck (4 s old)", 1, gpu.Reading{State: gpu.StateStuck, AgeMilliseconds: 4000}, gpu.Details{}},
 		{"suspect", "contradicts", 0, gpu.Reading{State: gpu.StateOK, Suspect: []string{"utilization_percent"}}, gpu.Details{}},
-		{"sources that differ", "a says 1, b says 2; the first is shown", 0, gpu.Reading{State: gpu.StateOK},
+		{"sources that differ", "a says 1 W, b says 2 W; the first is shown", 0, gpu.Reading{State: gpu.StateOK},
 			gpu.Details{Disagreements: []gpu.Disagreement{{Field: "power_watts", Values: []gpu.Sourced{{Source: "a", Value: 1}, {Source: "b", Value: 2}}}}}},
 		{"memory that fails", "3 memory errors", 1, gpu.Reading{State: gpu.StateOK}, gpu.Details{ECC: &gpu.ECC{UncorrectedVolatile: ptr(uint64(3))}}},
 		{"no spare rows", "replace the card", 1, gpu.Reading{State: gpu.StateOK}, gpu.Details{RemappedRows: &gpu.RemappedRows{Failed: true}}},
