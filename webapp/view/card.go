@@ -36,7 +36,7 @@ func (p *Page) renderCard(d *gpu.Device) app.UI {
 			el("div", "badges", nil, faultBadge(&details, p.now()), simulatedBadge(d.Simulated), el("span", "badge state", nil, text(badge))),
 			el("p", "card-name", at{"title", d.Name}, text(cardName(d))),
 			p.renderOpener(d)),
-		renderHint(d, r, ids),
+		renderHint(r, ids),
 		el("div", "card-gauge", nil,
 			el("div", "", nil, el("p", "reading", nil, measured(ids.util, r.utilization), el("span", "unit", nil, text(" %")), el("span", "doubt", at{"id", ids.doubt, "title", suspicion}, text(r.doubt)), el("span", "label", nil, text("utilisation")))),
 			p.renderTrend(ids)),
@@ -65,15 +65,12 @@ func simulatedBadge(simulated bool) app.UI {
 }
 
 // renderHint explains a state that is not plainly good, with the age of the values.
-func renderHint(d *gpu.Device, r readout, ids cardIDs) app.UI {
-	class, hint := "hint", r.hint
-	if d.Error != "" {
-		hint = d.Error
-	}
-	if hint == "" && r.age == "" {
+func renderHint(r readout, ids cardIDs) app.UI {
+	class := "hint"
+	if r.hint == "" && r.age == "" {
 		class = "none"
 	}
-	return el("p", class, nil, text(hint+" "), el("span", "age", at{"id", ids.age}, text(r.age)))
+	return el("p", class, nil, text(r.hint+" "), el("span", "age", at{"id", ids.age}, text(r.age)))
 }
 
 func (p *Page) renderTrend(ids cardIDs) app.UI {

@@ -2,6 +2,7 @@ package view
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"muster/shared/gpu"
@@ -43,7 +44,7 @@ func (p *Page) read(d *gpu.Device) readout {
 // unread is a device of which nothing has arrived.
 func unread(d *gpu.Device) readout {
 	none := value{absent, "no reading has arrived yet"}
-	out := readout{badge: "no reading", health: gpu.HealthUnknown, share: "0", utilization: none, used: none, total: none, shared: none, temperature: none, power: none}
+	out := readout{badge: "no reading", hint: explained(d), health: gpu.HealthUnknown, share: "0", utilization: none, used: none, total: none, shared: none, temperature: none, power: none}
 	if d.MemoryBytes != nil {
 		out.total = reported(gib(*d.MemoryBytes))
 	}
@@ -54,6 +55,12 @@ func read(w *whence) readout {
 	r := w.reading
 	out := readout{}
 	out.badge, out.hint = stateWords(r.State)
+	if w.device.Error != "" {
+		out.hint = explained(w.device) + " " + out.hint
+	}
+	if outlives(r) {
+		out.hint += " The values are the last ones."
+	}
 	if age := time.Duration(r.AgeMilliseconds) * time.Millisecond; age >= 2*time.Second {
 		out.age = "last reading " + span(age) + " ago"
 	}
@@ -132,6 +139,20 @@ func orAbsent(v value, why string) value {
 	return v
 }
 
+// explained is the sentence with which a device's reader says what is wrong with it; "" when nothing is.
+func explained(d *gpu.Device) string {
+	if d.Error == "" {
+		return ""
+	}
+	return capital(strings.TrimSuffix(d.Error, ".")) + "."
+}
+
+// outlives says whether values are shown that are from before the device's state.
+func outlives(r *gpu.Reading) bool {
+	return (r.State == gpu.StateStuck || r.State == gpu.StateLost) &&
+		(r.UtilizationPercent != nil || r.MemoryUsedBytes != nil || r.PowerWatts != nil || len(r.Temperatures) > 0)
+}
+
 // stateWords gives the badge and the sentence of a device's state.
 func stateWords(s gpu.State) (badge, hint string) {
 	switch s {
@@ -140,9 +161,9 @@ func stateWords(s gpu.State) (badge, hint string) {
 	case gpu.StateSuspended:
 		return "asleep", "Asleep to save power. It is left asleep; work wakes it."
 	case gpu.StateStuck:
-		return "stuck", "Its driver does not answer. The values are the last ones; the other devices go on."
+		return "stuck", "Its driver does not answer, or crashed. The other devices go on."
 	case gpu.StateLost:
-		return "lost", "It fell off the bus or was removed. The values are the last ones. A reboot may bring it back."
+		return "lost", "It fell off the bus, was removed, or its driver was unloaded. If it does not come back, a reboot may help."
 	case gpu.StateDriverMismatch:
 		return "driver mismatch", "Kernel module and driver library differ. Reboot, or reload the kernel module."
 	case gpu.StateNoDriver:

@@ -172,6 +172,32 @@ func TestStatesOfADevice(t *testing.T) {
 	}
 }
 
+// What is wrong with a device is said in whole sentences: what its reader found, what to do, and what its values are worth.
+func TestHintOfADevice(t *testing.T) {
+	t.Parallel()
+	const gone = "It fell off the bus, was removed, or its driver was unloaded. If it does not come back, a reboot may help."
+	for _, test := range []struct {
+		name, problem string
+		reading       gpu.Reading
+		want          string
+	}{
+		{"well", "", gpu.Reading{State: gpu.StateOK, PowerWatts: ptr(8.0)}, ""},
+		{"lost", "", gpu.Reading{State: gpu.StateLost}, gone},
+		{"lost, with its last values", "", gpu.Reading{State: gpu.StateLost, PowerWatts: ptr(8.0)}, gone + " The values are the last ones."},
+		{"lost, and the reader knows more", "this GPU can't be read: it has gone", gpu.Reading{State: gpu.StateLost}, "This GPU can't be read: it has gone. " + gone},
+		{"stuck, with its last values", "", gpu.Reading{State: gpu.StateStuck, UtilizationPercent: ptr(0.0)}, "Its driver does not answer, or crashed. The other devices go on. The values are the last ones."},
+		{"asleep, with what is known", "", gpu.Reading{State: gpu.StateSuspended, MemoryUsedBytes: ptr(uint64(1))}, "Asleep to save power. It is left asleep; work wakes it."},
+	} {
+		got := read(&whence{&gpu.Device{Error: test.problem}, &test.reading, &gpu.Details{}}).hint
+		if got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+	if got := unread(&gpu.Device{Error: "no permission"}).hint; got != "No permission." {
+		t.Errorf("before the first reading: %q", got)
+	}
+}
+
 func TestSimulatedIsSaidEverywhere(t *testing.T) {
 	t.Parallel()
 	one := machine(1)
