@@ -440,6 +440,30 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// Files that a full disk had no room for are not damaged ones.
+func TestDiskThatIsFullAtFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		full := true
+		r := start(t, t.TempDir(), onDisk(func() error {
+			if full {
+				return syscall.ENOSPC
+			}
+			return nil
+		}))
+		defer r.stop()
+		r.feed(2*time.Minute, second, "a", "b")
+		full = false
+		r.feed(3*time.Minute, second, "a", "b")
+		if n := r.journal.count("begins anew"); n != 0 {
+			t.Errorf("%d files were taken for damaged ones", n)
+		}
+		if n := measured(r.ask("a", 25*time.Hour, 5000)); n != 4 {
+			t.Errorf("%d minutes: want the 3, and the one before that was complete then", n)
+		}
+	})
+}
+
 func TestReadOnlyDisk(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

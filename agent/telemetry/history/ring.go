@@ -121,8 +121,10 @@ func (r *ring) make(header []byte) error {
 		return err
 	}
 	r.dirty = true
-	_, err := r.file.WriteAt(header, 0)
-	return err
+	if _, err := r.file.WriteAt(header, 0); err != nil {
+		return errors.Join(err, r.file.Truncate(0)) // what was never begun should not look like damage
+	}
+	return nil
 }
 
 func (r *ring) at(slot int64) int64 {
