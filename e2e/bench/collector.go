@@ -37,7 +37,7 @@ func newRig(scenario ...string) (*rig, error) {
 		err = r.Write(scenario...)
 	}
 	if err == nil {
-		r.Agent, err = harness.Options{Data: filepath.Join(dir, "data"), Flags: []string{"--nvml", library}, Env: []string{r.Env()}}.Start()
+		r.Agent, err = harness.Options{Data: filepath.Join(dir, "data"), Flags: []string{"--nvml", library}, Env: []string{r.Env(), "FAKE_NVML_SELDOM=500"}}.Start()
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))

@@ -83,12 +83,29 @@ static void parse(FILE *f)
 	}
 }
 
+// seldom is how many milliseconds a scenario counts before it is looked at again (FAKE_NVML_SELDOM): measurements of what the
+// caller costs set it, since the looking costs more than a driver's getter. 0 looks at every call.
+static long seldom(void)
+{
+	const char *text = getenv("FAKE_NVML_SELDOM");
+	return text ? atol(text) : 0;
+}
+
 // refresh reads the scenario again if it is another one.
 static void refresh(void)
 {
+	static long looked;
 	const char *path = getenv("FAKE_NVML_SCENARIO");
+	struct timespec clock;
 	struct stat now;
 	FILE *f;
+	if (seldom() > 0) {
+		clock_gettime(CLOCK_MONOTONIC_COARSE, &clock);
+		long ms = clock.tv_sec * 1000 + clock.tv_nsec / 1000000, last = __atomic_load_n(&looked, __ATOMIC_RELAXED);
+		if (last && ms - last < seldom())
+			return;
+		__atomic_store_n(&looked, ms, __ATOMIC_RELAXED);
+	}
 	if (!path || stat(path, &now))
 		return;
 	pthread_mutex_lock(&lock);
@@ -783,7 +800,7 @@ static nvmlReturn_t await(const char *function, nvmlEventSet_t s, nvmlEventData_
 		if ((now.tv_sec - end.tv_sec) * 1000 + (now.tv_nsec - end.tv_nsec) / 1000000 >= (long)milliseconds)
 			break;
 		if (r == NVML_ERROR_TIMEOUT)
-			usleep(100000);
+			usleep(seldom() > 0 ? milliseconds * 1000 : 100000);
 	}
 	__sync_fetch_and_sub(&inside, 1);
 	return r;
