@@ -135,7 +135,9 @@ func TestExamineInventory(t *testing.T) {
 		details    gpu.Details
 	}{
 		{"well", "ok    Device 0 card", 0, gpu.Reading{State: gpu.StateOK}, gpu.Details{}},
-		{"stuck", "FAULT Device 0 card is stuck (4 s old)", 1, gpu.Reading{State: gpu.StateStuck, AgeMilliseconds: 4000}, gpu.Details{}},
+		{"stuck", "FAULT Device 0 card: stuck (4 s old)\n      mend:  see the kernel log", 1, gpu.Reading{State: gpu.StateStuck, AgeMilliseconds: 4000}, gpu.Details{}},
+		{"asleep", "ok    Device 0 card is asleep and was not woken\n", 0, gpu.Reading{State: gpu.StateSuspended}, gpu.Details{}},
+		{"without a driver", "FAULT Device 0 card: no driver\n      mend:  install its driver", 1, gpu.Reading{State: gpu.StateNoDriver}, gpu.Details{}},
 		{"suspect", "contradicts", 0, gpu.Reading{State: gpu.StateOK, Suspect: []string{"utilization_percent"}}, gpu.Details{}},
 		{"sources that differ", "a says 1 W, b says 2 W; the first is shown", 0, gpu.Reading{State: gpu.StateOK},
 			gpu.Details{Disagreements: []gpu.Disagreement{{Field: "power_watts", Values: []gpu.Sourced{{Source: "a", Value: 1}, {Source: "b", Value: 2}}}}}},

@@ -63,9 +63,12 @@ func (r *report) finding(f telemetry.Finding) {
 		fmt.Fprintf(r.out, "      costs: %s\n", f.Costs)
 	}
 	if f.Mend != "" {
-		fmt.Fprintf(r.out, "      mend:  %s\n", f.Mend)
+		r.mend(f.Mend)
 	}
 }
+
+// mend says below a finding what a person can do.
+func (r *report) mend(how string) { fmt.Fprintf(r.out, "      mend:  %s\n", how) }
 
 // fewBytes is how little free space draws attention: the queue refuses new work below 2 GB.
 const fewBytes = 10 << 30

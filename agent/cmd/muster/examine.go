@@ -96,9 +96,14 @@ func examineInventory(l look, found []telemetry.Finding, report *report) {
 		case device.Error != "":
 			report.fault("%s: %s", name, device.Error)
 		case !r.State.Usable():
-			report.fault("%s is %s", name, state(device, r))
+			report.fault("%s: %s", name, state(device, r))
+		case r.State == gpu.StateSuspended:
+			report.good("%s is asleep and was not woken", name)
 		default:
 			report.good("%s, %s GiB in use", name, memory(device, r))
+		}
+		if mend := stateMend[r.State]; mend != "" {
+			report.mend(mend)
 		}
 		examineDetails(name, r, l.details(i), report)
 	}
@@ -115,12 +120,21 @@ func examineInventory(l look, found []telemetry.Finding, report *report) {
 	for _, adapter := range inventory.OtherAdapters {
 		report.note("%s %s is a display adapter that no GPU driver of muster's serves; it takes no work", adapter.PCIAddress, adapter.Name)
 		if mend := adapterMend(adapter.Driver); mend != "" {
-			fmt.Fprintf(report.out, "      mend:  %s\n", mend)
+			report.mend(mend)
 		}
 	}
 	if inventory.Host.Torch == nil {
 		report.note("no PyTorch found; muster does not need it. Name the interpreter with --python to have its versions shown")
 	}
+}
+
+// stateMend is what a person can do about a device's state.
+var stateMend = map[gpu.State]string{
+	gpu.StateStuck:          "see the kernel log (sudo dmesg); if its driver hangs, only a reboot helps",
+	gpu.StateLost:           "load its driver; if that is loaded, reboot, and check the card's power, heat, slot and riser if it comes again",
+	gpu.StateDriverMismatch: "reboot, or unload the old kernel module and load the new one",
+	gpu.StateNoDriver:       "install its driver, or load its kernel module",
+	gpu.StateNoPermission:   "sudo usermod -aG video,render $USER, and log in again",
 }
 
 // adapterMend says how a card that another driver has becomes a device; "" where nothing can be done.

@@ -171,8 +171,16 @@ func memory(device gpu.Device, r gpu.Reading) string {
 	return used + " / " + of
 }
 
+// stateWord is the state as the page says it. JSON and metrics have the state's own name.
+func stateWord(s gpu.State) string {
+	if s == gpu.StateSuspended {
+		return "asleep"
+	}
+	return strings.ReplaceAll(string(s), "_", " ")
+}
+
 func state(device gpu.Device, r gpu.Reading) string {
-	words := word(string(r.State))
+	words := word(stateWord(r.State))
 	if r.AgeMilliseconds >= 1000 {
 		words += fmt.Sprintf(" (%d s old)", r.AgeMilliseconds/1000)
 	}
