@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,7 +73,7 @@ func show(out io.Writer, l look, asJSON, long, clear bool) error {
 	if clear {
 		text.WriteString("\033[H\033[2J")
 	}
-	printGPUs(&text, l)
+	printGPUs(&text, l, lineWidth(out))
 	if long {
 		printDetails(&text, l)
 	}
@@ -82,8 +81,8 @@ func show(out io.Writer, l look, asJSON, long, clear bool) error {
 	return err
 }
 
-// printGPUs writes the table: a line for each device and each part of one that is divided.
-func printGPUs(text *strings.Builder, l look) {
+// printGPUs writes what there is, and the table of it in lines of so many characters; 0 is no limit.
+func printGPUs(text *strings.Builder, l look, width int) {
 	inventory := l.inventory
 	fmt.Fprintf(text, "%d device(s) detected", len(inventory.Devices))
 	if inventory.Simulated() {
@@ -99,28 +98,34 @@ func printGPUs(text *strings.Builder, l look) {
 		fmt.Fprintf(text, " · images are drawn by the CPU, %d cores", inventory.Host.CPUCount)
 	}
 	text.WriteByte('\n')
-	table := tabwriter.NewWriter(text, 2, 0, 2, ' ', 0)
 	if len(inventory.Devices) > 0 {
-		fmt.Fprintln(table, "ID\tNAME\tMEMORY GiB\tLOAD\tTEMP\tPOWER\tCC\tMP\tPCI\tSTATE")
+		t := deviceTable(l)
+		t.fit(width, "MP", "CC", "PCI")
+		t.write(text)
 	}
-	for i, device := range inventory.Devices {
-		r := reading(l.snapshot, inventory, i)
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", device.Index, device.Name, memory(device, r),
-			number(r.UtilizationPercent, "%.0f %%"), number(r.TemperatureCelsius(), "%.0f °C"), number(r.PowerWatts, "%.0f W"),
-			word(device.ComputeCapability), number(device.MultiprocessorCount, "%d"), word(device.PCIAddress), state(device, r))
-		for n, part := range device.Partitions {
-			p := partition(part, l.details(i), n)
-			fmt.Fprintf(table, "\t  %s\t%s\t%s\t\t\t%s\t%s\t\t\n", part.Name, memory(part, gpu.Reading{MemoryTotalBytes: p.MemoryTotalBytes, MemoryUsedBytes: p.MemoryUsedBytes}),
-				number(p.UtilizationPercent, "%.0f %%"), word(part.ComputeCapability), number(part.MultiprocessorCount, "%d"))
-		}
-	}
-	table.Flush()
 	for _, adapter := range inventory.OtherAdapters {
 		fmt.Fprintf(text, "other adapter: %s %s (no GPU driver serves it; it takes no work)\n", adapter.PCIAddress, adapter.Name)
 	}
 	for _, problem := range inventory.Problems {
 		fmt.Fprintf(text, "problem: %s\n", problem)
 	}
+}
+
+// deviceTable has a line for each device and each part of one that is divided.
+func deviceTable(l look) table {
+	t := table{{"ID", "NAME", "MEMORY GiB", "LOAD", "TEMP", "POWER", "CC", "MP", "PCI", "STATE"}}
+	for i, device := range l.inventory.Devices {
+		r := reading(l.snapshot, l.inventory, i)
+		t = append(t, []string{device.Index.String(), device.Name, memory(device, r),
+			number(r.UtilizationPercent, "%.0f %%"), number(r.TemperatureCelsius(), "%.0f °C"), number(r.PowerWatts, "%.0f W"),
+			word(device.ComputeCapability), number(device.MultiprocessorCount, "%d"), word(device.PCIAddress), state(device, r)})
+		for n, part := range device.Partitions {
+			p := partition(part, l.details(i), n)
+			t = append(t, []string{"", "  " + part.Name, memory(part, gpu.Reading{MemoryTotalBytes: p.MemoryTotalBytes, MemoryUsedBytes: p.MemoryUsedBytes}),
+				number(p.UtilizationPercent, "%.0f %%"), "", "", word(part.ComputeCapability), number(part.MultiprocessorCount, "%d"), "", ""})
+		}
+	}
+	return t
 }
 
 // partition is what was read of the n-th part of a device; empty while nothing was.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -109,6 +110,42 @@ func TestPrintGPUs(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "0 W") || strings.Contains(out.String(), "0 °C") {
 		t.Errorf("shows zero for what was not reported:\n%s", out.String())
+	}
+}
+
+// In a narrow terminal the columns that people need least are left out; what is wrong with a device is never cut.
+func TestGPUsInNarrowTerminals(t *testing.T) {
+	t.Parallel()
+	const broken = "this GPU can't be read: a driver call has not returned, and it is said at length"
+	l := look{
+		inventory: &gpu.Inventory{Revision: 1, Devices: []gpu.Device{
+			{Name: "AMD Radeon Instinct MI25", MemoryBytes: ptr(uint64(16 << 30)), ComputeCapability: "9.0", MultiprocessorCount: ptr(64), PCIAddress: "0000:03:00.0", Partitions: []gpu.Device{{ID: "a", Name: "part"}}},
+			{Index: 1, Name: "NVIDIA GPU", Error: broken},
+		}},
+		snapshot: &gpu.Snapshot{Revision: 1, GPUs: []gpu.Reading{{State: gpu.StateOK}, {State: gpu.StateStuck}}},
+	}
+	for _, tt := range []struct {
+		width int
+		want  []string
+	}{
+		{0, []string{"ID", "NAME", "MEMORY", "GiB", "LOAD", "TEMP", "POWER", "CC", "MP", "PCI", "STATE"}},
+		{120, []string{"ID", "NAME", "MEMORY", "GiB", "LOAD", "TEMP", "POWER", "CC", "MP", "PCI", "STATE"}},
+		{86, []string{"ID", "NAME", "MEMORY", "GiB", "LOAD", "TEMP", "POWER", "CC", "PCI", "STATE"}},
+		{80, []string{"ID", "NAME", "MEMORY", "GiB", "LOAD", "TEMP", "POWER", "PCI", "STATE"}},
+		{40, []string{"ID", "NAME", "MEMORY", "GiB", "LOAD", "TEMP", "POWER", "STATE"}},
+	} {
+		var out strings.Builder
+		printGPUs(&out, l, tt.width)
+		lines := strings.Split(out.String(), "\n")
+		if diff := cmp.Diff(tt.want, strings.Fields(lines[1])); diff != "" {
+			t.Errorf("%d characters: %s", tt.width, diff)
+		}
+		if n := utf8.RuneCountInString(lines[2]); tt.width >= 80 && n > tt.width {
+			t.Errorf("%d characters: a line has %d: %s", tt.width, n, lines[2])
+		}
+		if !strings.HasPrefix(lines[3], "      part") || !strings.HasSuffix(lines[4], "stuck: "+broken) {
+			t.Errorf("%d characters:\n%s", tt.width, out.String())
+		}
 	}
 }
 
