@@ -75,9 +75,11 @@ func TestInvalidMetrics(t *testing.T) { // trap 29
 	if err != nil {
 		t.Fatal(err)
 	}
+	understated := blob(1, 3, 120, nil)
+	understated[0] = 40
 	for name, b := range map[string][]byte{
 		"captured": captured, "empty": nil, "header only": blob(1, 3, 120, nil)[:4], "cut": blob(1, 3, 120, nil)[:119],
-		"smaller than its version": blob(1, 3, 100, nil), "version 1.0": blob(1, 0, 96, nil), "version 1.9": blob(1, 9, 4000, nil),
+		"smaller than its version": blob(1, 3, 100, nil), "longer than it says, which is too short": understated, "version 1.0": blob(1, 0, 96, nil), "version 1.9": blob(1, 9, 4000, nil),
 		"version 2.0": blob(2, 0, 120, nil), "version 4.0": blob(4, 0, 500, nil),
 	} {
 		if m, ok := decodeMetrics(b); ok {

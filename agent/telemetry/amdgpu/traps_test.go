@@ -552,6 +552,23 @@ func TestLinkPastTheCardsOwnSwitch(t *testing.T) {
 	}
 }
 
+// In a virtual machine the card's own switch is not to be seen: what its files then say of the link is wrong since Vega.
+func TestLinkBehindASwitchThatIsHidden(t *testing.T) {
+	t.Parallel()
+	for id, inside := range map[string]bool{"67DF": false, "687F": true, "7310": true, "73BF": true} {
+		m := newMachine(t)
+		dir := m.pci("0000:03:00.0", "0")
+		m.file(dir+"/uevent", "DRIVER=amdgpu\nPCI_CLASS=30000\nPCI_ID=1002:"+id+"\n")
+		m.file(dir+"/gpu_busy_percent", "1\n")
+		m.file(dir+"/current_link_speed", "16.0 GT/s PCIe\n")
+		m.file(dir+"/current_link_width", "16\n")
+		_, reading := m.only()
+		if hidden := reading.PCIeGeneration == nil && reading.PCIeWidth == nil; hidden != inside {
+			t.Errorf("card %s has a switch of its own: %v, and its link is left out: %v", id, inside, hidden)
+		}
+	}
+}
+
 func TestNoMachine(t *testing.T) {
 	t.Parallel()
 	if found := inventory(t, New(t.TempDir())); len(found.Devices)+len(found.Problems) != 0 {
