@@ -109,15 +109,20 @@ func (s State) greet(h wire.Hello) State {
 	return s
 }
 
-// survey takes an inventory, and drops what was measured on other devices. An agent that started anew counts revisions from one
-// again, so the devices are compared too.
+// survey takes an inventory, and drops what was measured on other devices. What was measured on the same ones stands until there
+// is something newer, so that a driver that was updated or a problem that ended does not empty every card for a moment.
 func (s State) survey(inventory *gpu.Inventory) State {
 	same := s.Inventory != nil && slices.EqualFunc(s.Inventory.Devices, inventory.Devices, func(a, b gpu.Device) bool { return a.ID == b.ID })
-	if s.Snapshot != nil && !(same && belongs(s.Snapshot, inventory)) {
-		s.Snapshot = nil
+	if !same {
+		s.Snapshot, s.Report = nil, nil
 	}
-	if s.Report != nil && !(same && describes(s.Report, inventory)) {
-		s.Report = nil
+	if s.Snapshot != nil {
+		kept := *s.Snapshot
+		kept.Revision, s.Snapshot = inventory.Revision, &kept
+	}
+	if s.Report != nil {
+		kept := *s.Report
+		kept.Revision, s.Report = inventory.Revision, &kept
 	}
 	s.Inventory = inventory
 	s.Trends = s.Trends.fit(inventory.Devices)

@@ -125,6 +125,8 @@ func TestSnapshotsThatDoNotFit(t *testing.T) {
 		{"late", []wire.Event{{Snapshot: tick(two, 4, start, 20)}}, 10},
 		{"of another inventory", []wire.Event{{Snapshot: tick(machine(4, 2), 6, start, 20)}}, 10},
 		{"of other devices", []wire.Event{{Snapshot: tick(machine(3, 3), 6, start, 20)}}, 10},
+		{"the same devices, something else in the inventory", []wire.Event{{Inventory: machine(4, 2)}}, 10},
+		{"and the first of that inventory", []wire.Event{{Inventory: machine(4, 2)}, {Snapshot: tick(machine(4, 2), 6, start, 20)}}, 20},
 		{"after the agent started anew", []wire.Event{{Hello: &wire.Hello{Instance: "b"}}, {Snapshot: tick(two, 1, start, 20)}}, 20},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -136,7 +138,14 @@ func TestSnapshotsThatDoNotFit(t *testing.T) {
 		})
 	}
 	if _, ok := apply(base, wire.Event{Inventory: machine(4, 1)}).Reading(0); ok {
-		t.Error("a reading survived the change of its inventory")
+		t.Error("a reading survived the change of its devices")
+	}
+	saved, err := apply(base, wire.Event{Inventory: machine(4, 2)}).Save(start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := Restore(saved); err != nil || back.Snapshot == nil {
+		t.Errorf("saved between an inventory and its snapshot, no reading comes back: %v", err)
 	}
 }
 
@@ -260,7 +269,7 @@ func TestReportsThatDoNotFit(t *testing.T) {
 		{"of another inventory", wire.Event{Details: report(machine(4, 2), 2)}, ptr(1.0)},
 		{"of other devices", wire.Event{Details: report(machine(3, 3), 2)}, ptr(1.0)},
 		{"same inventory again", wire.Event{Inventory: machine(3, 2)}, ptr(1.0)},
-		{"other revision", wire.Event{Inventory: machine(4, 2)}, nil},
+		{"the same devices, something else in the inventory", wire.Event{Inventory: machine(4, 2)}, ptr(1.0)},
 		{"another agent's devices under the same revision", wire.Event{Inventory: others}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
