@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -282,8 +283,17 @@ func TestCollectorThatCanNotStart(t *testing.T) {
 		})
 	}
 	missing := start(t, func(c *Config) { c.Path = "/nowhere/muster" })
-	if _, err := missing.Inventory(t.Context()); err == nil || !strings.Contains(err.Error(), "can't be started") {
+	if _, err := missing.Inventory(t.Context()); err == nil || !strings.Contains(err.Error(), "can't be started") || !strings.Contains(err.Error(), "is /proc mounted?") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestStartHintsNameTheLimit(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[syscall.Errno]string{syscall.EMFILE: "ulimit -n", syscall.EAGAIN: "ulimit -u", syscall.EACCES: ""} {
+		if got := startHint(fmt.Errorf("start: %w", &fs.PathError{Op: "fork/exec", Err: err})); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%v: %q", err, got)
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func (s *supervisor) await(ctx context.Context, pause time.Duration) bool {
 func (s *supervisor) live(ctx context.Context) time.Duration {
 	c, err := launch(s.config, s.caution.crashed)
 	if err != nil {
-		return s.failure(fmt.Sprintf("the collector of %s can't be started: %v", s.config.Title, err), 0)
+		return s.failure(fmt.Sprintf("the collector of %s can't be started: %v%s", s.config.Title, err, startHint(err)), 0)
 	}
 	if fault := s.greet(ctx, c); fault != "" {
 		s.leave(c, goodbye)

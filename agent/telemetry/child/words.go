@@ -1,7 +1,9 @@
 package child
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"strings"
 	"sync"
@@ -57,4 +59,20 @@ func (w *lastWords) explain(exit process.Exit) string {
 		return w.last[len(w.last)-1]
 	}
 	return exit.String()
+}
+
+// startHint says for people what to do when a collector can't be started; "" when nobody knows.
+func startHint(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return ": is /proc mounted?"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return ": raise the limit of open files (ulimit -n, or LimitNOFILE= of the systemd unit)"
+	case errors.Is(err, syscall.EAGAIN):
+		return ": raise the limit of processes (ulimit -u, or TasksMax= of the systemd unit)"
+	case errors.Is(err, syscall.ENOMEM):
+		return ": memory ran out"
+	default:
+		return ""
+	}
 }
