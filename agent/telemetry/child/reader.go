@@ -214,7 +214,7 @@ func (r *Reader) Examine(ctx context.Context) []telemetry.Finding {
 	}
 	if err != nil {
 		return []telemetry.Finding{{Level: telemetry.LevelFault, Subject: subject, Text: r.why(err), Costs: "the devices that only " + r.config.Title + " can read",
-			Mend: "update or repair the driver; the agent's log says more"}}
+			Mend: "update or repair the driver (the agent's log says more), or do without it: --" + r.config.Name + " off"}}
 	}
 	findings := []telemetry.Finding{}
 	if a.Findings != nil {
