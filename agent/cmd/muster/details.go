@@ -268,8 +268,11 @@ func throttleWords(t *gpu.Throttle) string {
 	if t == nil {
 		return ""
 	}
-	if *t == 0 {
+	switch *t {
+	case 0:
 		return "nothing"
+	case gpu.ThrottleIdle:
+		return "nothing, it is idle"
 	}
 	return strings.Join(t.Reasons(), ", ")
 }

@@ -199,21 +199,21 @@ func (c *caution) blame(p place) {
 	b.until = time.Now().Add(b.backoff.Next())
 }
 
-// problems names what is left alone, for people.
-func (c *caution) problems() []string {
+// problems names what is left alone, for people. title is what they call the library.
+func (c *caution) problems(title string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var list []string
-	for p, b := range c.blamed {
+	for p := range c.blamed {
 		of := ""
 		switch {
 		case p.kind == askInventory:
-			of = " of the device that its driver gives number " + p.id
+			of = " of its device number " + p.id
 		case p.id != "":
 			of = " of device " + p.id
 		}
-		list = append(list, fmt.Sprintf("asking for %s%s ended the process that asks, %d time(s); it is tried again every minute at most, the other devices are read: update the driver, or report this with the agent's log",
-			p.kind.noun(), of, b.times))
+		list = append(list, fmt.Sprintf("%s crashes when it is asked for %s%s; that is tried again every minute at most, and the other devices are read: update the driver, or report this with the agent's log",
+			title, p.kind.noun(), of))
 	}
 	slices.SortFunc(list, strings.Compare)
 	return list

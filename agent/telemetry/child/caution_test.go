@@ -142,11 +142,11 @@ func TestBlamedCallIsLeftAloneForGrowingTimes(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if list := c.problems(); len(list) != 1 || !strings.Contains(list[0], "the details of device a") {
+		if list := c.problems("FOO"); len(list) != 1 || !strings.Contains(list[0], "the details of device a") {
 			t.Errorf("problems: %q", list)
 		}
 		endAll(c, turns(t, c, detailsA), true)
-		if list := c.problems(); len(list) != 0 {
+		if list := c.problems("FOO"); len(list) != 0 {
 			t.Errorf("answered, and still there: %q", list)
 		}
 		turns(t, c, detailsA, readA) // beside others again

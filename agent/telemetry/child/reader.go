@@ -151,7 +151,7 @@ func (r *Reader) withProblems(why string) telemetry.Found {
 	if why != "" {
 		found.Problems = append(found.Problems, why)
 	}
-	found.Problems = append(found.Problems, r.caution.problems()...)
+	found.Problems = append(found.Problems, r.caution.problems(r.config.Title)...)
 	return found
 }
 
@@ -220,7 +220,7 @@ func (r *Reader) Examine(ctx context.Context) []telemetry.Finding {
 	if a.Findings != nil {
 		findings = *a.Findings
 	}
-	for _, problem := range r.caution.problems() {
+	for _, problem := range r.caution.problems(r.config.Title) {
 		findings = append(findings, telemetry.Finding{Level: telemetry.LevelFault, Subject: subject, Text: problem, Costs: "what that call tells"})
 	}
 	return findings
