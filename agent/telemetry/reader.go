@@ -38,8 +38,9 @@ type Reader interface {
 	Inventory(ctx context.Context) (Found, error)
 	// Read measures the device of that Device.ID. Index, State and AgeMilliseconds are the sampler's; the values that
 	// pointers lead to are never changed after returning. An error that wraps one of the sentinels below becomes the
-	// device's state; with ErrSuspended, ErrNoPermission, ErrNoDriver and ErrUnsupported the Reading carries what is known
-	// all the same (memory total, say), with every other error it is ignored and the last values stay, with their age.
+	// device's state, and the last values stay, with their age. With ErrSuspended, and of a device that was never measured
+	// with ErrNoPermission, ErrNoDriver and ErrUnsupported too, the Reading carries what is known all the same (memory total,
+	// say) and stands in their place.
 	Read(ctx context.Context, id string) (gpu.Reading, error)
 }
 

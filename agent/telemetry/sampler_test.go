@@ -306,9 +306,9 @@ func TestStates(t *testing.T) {
 		{"suspended", ErrSuspended, gpu.StateSuspended, false},
 		{"lost", ErrLost, gpu.StateLost, true},
 		{"mismatch", ErrDriverMismatch, gpu.StateDriverMismatch, true},
-		{"no driver", ErrNoDriver, gpu.StateNoDriver, false},
-		{"no permission", ErrNoPermission, gpu.StateNoPermission, false},
-		{"unsupported", ErrUnsupported, gpu.StateUnsupported, false},
+		{"no driver", ErrNoDriver, gpu.StateNoDriver, true},
+		{"no permission", ErrNoPermission, gpu.StateNoPermission, true},
+		{"unsupported", ErrUnsupported, gpu.StateUnsupported, true},
 		{"gave up in time", context.DeadlineExceeded, gpu.StateStuck, true},
 		{"unexplained", errors.New("EBUSY"), gpu.StateUnsupported, true},
 	} {

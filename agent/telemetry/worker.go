@@ -24,6 +24,7 @@ type worker struct {
 	sources    map[string]string
 	reading    gpu.Reading // the last one taken
 	measured   time.Time   // when reading was; zero for never
+	valued     bool        // reading was measured, and is not just what came with an error
 	born       time.Time
 	state      gpu.State // of the last Read that returned; "" before the first
 	failures   int       // unexplained errors in a row
@@ -77,25 +78,28 @@ func (s *Sampler) proceed(w *worker) {
 	}
 }
 
-// stateOf maps errors of Read to the state of the device. keep says that the last values stay.
+// stateOf maps errors of Read to the state of the device. partial says that the Reading which comes with the error is what is
+// known of a device that was never measured.
 var stateOf = []struct {
-	err   error
-	state gpu.State
-	keep  bool
+	err     error
+	state   gpu.State
+	partial bool
 }{
-	{ErrLost, gpu.StateLost, true},
-	{ErrDriverMismatch, gpu.StateDriverMismatch, true},
-	{context.DeadlineExceeded, gpu.StateStuck, true},
-	{ErrSuspended, gpu.StateSuspended, false},
-	{ErrNoPermission, gpu.StateNoPermission, false},
-	{ErrNoDriver, gpu.StateNoDriver, false},
-	{ErrUnsupported, gpu.StateUnsupported, false},
+	{ErrLost, gpu.StateLost, false},
+	{ErrDriverMismatch, gpu.StateDriverMismatch, false},
+	{context.DeadlineExceeded, gpu.StateStuck, false},
+	{ErrSuspended, gpu.StateSuspended, true},
+	{ErrNoPermission, gpu.StateNoPermission, true},
+	{ErrNoDriver, gpu.StateNoDriver, true},
+	{ErrUnsupported, gpu.StateUnsupported, true},
 }
 
+// take keeps the last values of a device in trouble, with their age. A sleeping one is in none: what it measured while awake says
+// nothing of it now.
 func (w *worker) take(reading gpu.Reading, err error, at time.Time) {
 	w.err = err
 	if err == nil {
-		w.reading, w.measured, w.failures = reading, at, 0
+		w.reading, w.measured, w.failures, w.valued = reading, at, 0, true
 		w.state = reading.State
 		if w.state == "" {
 			w.state = gpu.StateOK
@@ -107,8 +111,8 @@ func (w *worker) take(reading gpu.Reading, err error, at time.Time) {
 			continue
 		}
 		w.state, w.failures = s.state, 0
-		if !s.keep {
-			w.reading, w.measured = reading, at
+		if asleep := s.state == gpu.StateSuspended; asleep || s.partial && !w.valued {
+			w.reading, w.measured, w.valued = reading, at, false
 		}
 		return
 	}

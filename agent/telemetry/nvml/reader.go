@@ -35,7 +35,7 @@ func New(libraryPath string) *Reader {
 }
 
 func newReader(libraryPath string, tree kernel.Tree) *Reader {
-	return &Reader{path: libraryPath, tree: tree, describeWait: 4 * time.Second, patience: 2 * time.Second}
+	return &Reader{path: libraryPath, tree: tree, describeWait: 2 * time.Second, patience: 2 * time.Second}
 }
 
 // Name gives "nvml".
