@@ -29,6 +29,13 @@ type Backend interface {
 	Generate(ctx context.Context, dev gpu.Device, req Request, report func(job.Progress)) (Image, error)
 }
 
+// Unloader is a Backend that keeps models in device memory between images.
+type Unloader interface {
+	// Unload frees what the backend holds on dev; nil when there was nothing. It is never called while Generate runs on dev, and
+	// the next Generate loads again.
+	Unload(ctx context.Context, dev gpu.Device) error
+}
+
 // Request is one image to make. The same request gives the same image wherever the generator can promise that.
 type Request struct {
 	JobID   string

@@ -29,6 +29,8 @@ type Slot struct {
 	// Speed is about how many steps of a 512x512 image it makes a second, used until that was measured; 0 is not known.
 	Speed   float64
 	Problem string // why it can't take work now, in words for people; "" when it can
+	// Owns says whether a process on the device is the backend's; nil when it can't tell. It must not block.
+	Owns func(pid int) bool
 }
 
 // Jobs is what the scheduler needs of *queue.Queue.

@@ -33,6 +33,9 @@ type Job struct {
 	Backend   string `json:"backend"`
 	// PinnedTo is the device that the command asked for; nil when the scheduler chooses.
 	PinnedTo *gpu.Ref `json:"pinned_to,omitempty"`
+	// PinnedKey is that device's stable ID: it is what counts when numbers have changed since. "" when the scheduler chooses, and
+	// in jobs of versions that kept the number only.
+	PinnedKey string `json:"pinned_key,omitempty"`
 
 	Prompt         string  `json:"prompt"`
 	NegativePrompt string  `json:"negative_prompt,omitempty"`
@@ -48,6 +51,8 @@ type Job struct {
 
 	// Progress is not durable; the zero value is "not started".
 	Progress Progress `json:"progress"`
+	// Expected is when it is predicted to be done; nil when that is not known, and when it has ended. It is not durable.
+	Expected *Expected `json:"expected,omitempty"`
 	// Reason is why it is where it is, or why it waits, in words for people.
 	Reason string `json:"reason"`
 	// ImageID names the finished image; "" until it succeeded.

@@ -50,8 +50,11 @@ type Spec struct {
 	Count int    `json:"count,omitempty"` // images; 0 is DefaultCount
 	// DeviceID pins every image to one device; nil lets the scheduler choose.
 	DeviceID *gpu.Ref `json:"device_id,omitempty"`
-	Priority int      `json:"priority,omitempty"` // −10 to 10, higher first
-	ClientID string   `json:"client_id,omitempty"`
+	// DeviceKey pins by the device's stable ID ("cpu" for the processor) in place of DeviceID; "" for none. The agent fills in
+	// whichever is missing at submission, and goes by the key from then on.
+	DeviceKey string `json:"device_key,omitempty"`
+	Priority  int    `json:"priority,omitempty"` // −10 to 10, higher first
+	ClientID  string `json:"client_id,omitempty"`
 }
 
 // MaxSeed is the largest first seed: every image of a set, and every generator's 32-bit seed, stays in range.
@@ -124,7 +127,7 @@ func (s Spec) Validate() error {
 	if s.Seed != nil && (*s.Seed < 0 || *s.Seed > MaxSeed) {
 		return &FieldError{"seed", fmt.Sprintf("is %d; allowed is 0 to %d", *s.Seed, int64(MaxSeed))}
 	}
-	for field, name := range map[string]string{"model": s.Model, "sampler": s.Sampler, "client_id": s.ClientID} {
+	for field, name := range map[string]string{"model": s.Model, "sampler": s.Sampler, "client_id": s.ClientID, "device_key": s.DeviceKey} {
 		if len(name) > MaxNameBytes || !utf8.ValidString(name) {
 			return &FieldError{field, fmt.Sprintf("must be valid UTF-8 of at most %d bytes", MaxNameBytes)}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/pool"
 )
 
 // Subprotocols of GET /api/v1/events. A client that asks for none gets JSON.
@@ -52,7 +53,35 @@ type Capacity struct {
 	Models       []Model `json:"models"`
 	Slots        []Slot  `json:"slots"`
 	Policy       string  `json:"policy"` // "predicted", "least-loaded" or "round-robin"
+	// Pool is what people decided about all devices together, Devices about each: those with a decision, and those that are
+	// limited or give way now.
+	Pool    pool.Settings `json:"pool"`
+	Devices []Steered     `json:"devices,omitempty"`
 }
+
+// Steered is a device about which people decided something, and what that means now.
+type Steered struct {
+	Device  gpu.Ref      `json:"device_id"`
+	Key     string       `json:"device_key"` // its stable ID
+	Control pool.Control `json:"control"`
+	Phase   Phase        `json:"phase"`
+	// Words say why it takes no work, for people: "gives way to another program". "" when it does.
+	Words string `json:"words,omitempty"`
+}
+
+// Phase is what a device does about what people decided.
+type Phase string
+
+// The phases.
+const (
+	PhaseActive   Phase = "active"   // it takes work
+	PhasePaused   Phase = "paused"   // by a person
+	PhaseDraining Phase = "draining" // by a person; something still runs or is being unloaded
+	PhaseDrained  Phase = "drained"  // nothing runs and no model is loaded: the device is free
+	PhaseReserved Phase = "reserved" // for other programs, and free of ours
+	PhaseYielding Phase = "yielding" // another program works on it
+	PhaseLimited  Phase = "limited"  // by temperature, power or time of day
+)
 
 // Model is a model that at least one slot can use.
 type Model struct {
