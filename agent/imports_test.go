@@ -102,7 +102,7 @@ func allowed(from, to string) bool {
 		return false // telemetry itself neither: a leaf imports other leaves alone
 	case fromGroup == toGroup:
 		return !nested(to) || from == to || strings.HasPrefix(from, to) || !nested(from) // a reader may import telemetry, not its sibling
-	case toGroup == "process" || toGroup == "fixture":
+	case toGroup == "process" || toGroup == "imagefile" || toGroup == "fixture":
 		return true
 	}
 	return slices.Contains(beside[fromGroup], toGroup) && !nested(to)

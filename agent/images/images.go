@@ -18,13 +18,15 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"muster/agent/imagefile"
 )
 
 // What callers branch on.
 var (
 	ErrNotFound = errors.New("no such image")
 	ErrTooLarge = errors.New("the image is too large")
-	ErrInvalid  = errors.New("not a whole PNG image")
+	ErrInvalid  = imagefile.ErrInvalid
 	ErrDiskFull = errors.New("the disk is full")
 )
 
