@@ -52,8 +52,11 @@ clean: ## remove what was built
 bin/muster: $(GO_FILES) $(STATIC)/index.html go.mod go.sum Makefile
 	go build -ldflags "$(LDFLAGS)" -o $@ ./agent/cmd/muster
 
-bin/app.wasm: $(APP_FILES)
-	GOOS=js GOARCH=wasm go build -trimpath -ldflags "-s -w" -o $@ ./webapp/cmd/site
+bin/app.mod: go.mod go.sum build/goapp.sh
+	build/goapp.sh
+
+bin/app.wasm: $(APP_FILES) bin/app.mod
+	GOOS=js GOARCH=wasm go build -modfile=bin/app.mod -trimpath -ldflags "-s -w" -o $@ ./webapp/cmd/site
 
 $(STATIC)/index.html: bin/app.wasm $(APP_FILES)
 	go run ./webapp/cmd/site -wasm bin/app.wasm -out $(STATIC)

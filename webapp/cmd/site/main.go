@@ -1,7 +1,7 @@
 // Command site is the app. Built for js/wasm it is what runs in the browser; built natively it writes the static site that
 // the agent embeds, around an app.wasm that was built before:
 //
-//	GOOS=js GOARCH=wasm go build -trimpath -ldflags="-s -w" -o bin/app.wasm ./webapp/cmd/site
+//	make bin/app.wasm
 //	go run ./webapp/cmd/site -wasm bin/app.wasm -out webapp/dist/static
 package main
 

@@ -20,7 +20,7 @@ func run() {
 	flag.Parse()
 	program, err := os.ReadFile(*wasm)
 	if err != nil {
-		log.Fatalf("%v; build it first: GOOS=js GOARCH=wasm go build -trimpath -ldflags='-s -w' -o %s ./webapp/cmd/site", err, *wasm)
+		log.Fatalf("%v; build it first: make %s", err, *wasm)
 	}
 	support, err := wasmExec()
 	if err != nil {
