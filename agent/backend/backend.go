@@ -24,8 +24,9 @@ type Backend interface {
 	// Name is what a job shows as its backend: "builtin", "sdserver".
 	Name() string
 	// Generate makes one image on dev and blocks until it is done. report may be called from its goroutine at any rate, and
-	// never after Generate has returned. When ctx ends it returns context.Cause(ctx) promptly. At most one call per device
-	// runs at a time; calls for different devices run side by side.
+	// never after Generate has returned. When ctx ends it returns context.Cause(ctx) promptly; a cause that wraps ErrUnavailable
+	// gives up the device or the generator itself, and what it holds there is freed soon after. At most one call per device runs at
+	// a time; calls for different devices run side by side.
 	Generate(ctx context.Context, dev gpu.Device, req Request, report func(job.Progress)) (Image, error)
 }
 

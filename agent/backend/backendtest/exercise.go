@@ -25,6 +25,8 @@ type Subject struct {
 	Steps         int // 0 is 4
 	// Long is a number of steps that takes a second or more; a call of so many is cancelled. 0 is 100.
 	Long int
+	// Resident says whether the backend holds anything on a device; nil for one that holds nothing between images.
+	Resident func(b backend.Backend, dev gpu.Device) bool
 }
 
 // patience is how long the suite waits for what must happen; it is reached only by a failure.
@@ -52,6 +54,9 @@ func Exercise(t *testing.T, newBackend func(t *testing.T) backend.Backend, s Sub
 		"an ended context makes nothing":                                testEnded,
 		"devices work side by side":                                     testSideBySide,
 		"an unknown model is final":                                     testUnknownModel,
+		"unloading frees the device, and the next image loads again":    testUnload,
+		"unloading ends what was given up":                              testUnloadGivenUp,
+		"unloading ends with its context":                               testUnloadEnded,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -146,6 +151,13 @@ func testDiffers(t *testing.T, b backend.Backend, s Subject) {
 }
 
 func testCancel(t *testing.T, b backend.Backend, s Subject) {
+	giveUp(t, b, s)
+	generate(t, b, s.Devices[0], s.request(4), nil) // the device can be used again
+}
+
+// giveUp begins a long image on the first device and cancels it after a step.
+func giveUp(t *testing.T, b backend.Backend, s Subject) {
+	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	req := s.request(3)
@@ -176,7 +188,6 @@ func testCancel(t *testing.T, b backend.Backend, s Subject) {
 	case <-time.After(patience):
 		t.Fatal("a cancelled call did not return")
 	}
-	generate(t, b, s.Devices[0], s.request(4), nil) // the device can be used again
 }
 
 func testEnded(t *testing.T, b backend.Backend, s Subject) {

@@ -40,7 +40,9 @@ type Scenario struct {
 	// SlowOutput writes stdout byte by byte, so many microseconds apart.
 	SlowOutput int `json:"slow_output_us,omitempty"`
 	// IgnoreTerm lives on after SIGTERM, as a process that hangs in a driver does.
-	IgnoreTerm bool    `json:"ignore_term,omitempty"`
+	IgnoreTerm bool `json:"ignore_term,omitempty"`
+	// IgnoreKill stays 15 s after any signal, SIGKILL too, as a process that hangs in a driver does. It needs ptrace(2).
+	IgnoreKill bool    `json:"ignore_kill,omitempty"`
 	Faults     []Fault `json:"faults,omitempty"`
 }
 

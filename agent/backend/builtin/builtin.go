@@ -69,6 +69,9 @@ func (r *Renderer) Generate(ctx context.Context, dev gpu.Device, req backend.Req
 	return backend.Image{PNG: png}, nil
 }
 
+// Unload has nothing to free: a sketch needs no model, and a simulated device holds memory only while it works.
+func (r *Renderer) Unload(context.Context, gpu.Device) error { return nil }
+
 // stepTime is how long the simulated device takes for a step; 0 is no time of its own.
 func (r *Renderer) stepTime(dev gpu.Device, pixels int) time.Duration {
 	if r.config.Pace == nil {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -53,13 +54,13 @@ type Fleet struct {
 
 	running, closing chan struct{} // closed when Run begins, and when it ends
 
-	program atomic.Pointer[probed]
+	program  atomic.Pointer[probed]
+	children atomic.Pointer[children] // changed under mu
 
 	mu       sync.Mutex
 	started  bool // by Run
 	closed   bool // nothing may be started any more
 	slots    map[string]*slot
-	children map[*process.Child]struct{}
 	faults   map[string]*modelFault // by model name
 	settling sync.WaitGroup         // grows only while !closed
 }
@@ -126,8 +127,9 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 	}
 	f := &Fleet{
 		cfg: cfg, limits: limits, freePort: freePort, running: make(chan struct{}), closing: make(chan struct{}),
-		slots: map[string]*slot{}, children: map[*process.Child]struct{}{}, faults: map[string]*modelFault{},
+		slots: map[string]*slot{}, faults: map[string]*modelFault{},
 	}
+	f.children.Store(&children{})
 	f.gen = &generator{f}
 	f.ask(context.Background())
 	return f, nil
@@ -157,15 +159,12 @@ func (f *Fleet) Run(ctx context.Context) error {
 
 	f.mu.Lock()
 	f.closed = true
-	children := make([]*process.Child, 0, len(f.children))
-	for child := range f.children {
-		children = append(children, child)
-	}
+	last := slices.Collect(maps.Values(*f.children.Load()))
 	f.mu.Unlock()
 	close(f.closing)
-	stuck := make([]error, len(children))
+	stuck := make([]error, len(last))
 	var stopping sync.WaitGroup
-	for i, child := range children {
+	for i, child := range last {
 		stopping.Go(func() { stuck[i] = child.Stop() })
 	}
 	stopping.Wait()
@@ -235,7 +234,7 @@ func (f *Fleet) start(c process.Command) (*process.Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.children[child] = struct{}{}
+	f.publish(func(all children) { all[child.PID()] = child })
 	return child, nil
 }
 
@@ -243,7 +242,7 @@ func (f *Fleet) start(c process.Command) (*process.Child, error) {
 func (f *Fleet) forget(child *process.Child) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.children, child)
+	f.publish(func(all children) { delete(all, child.PID()) })
 }
 
 // settle runs what is left of a call that has returned already; false when the fleet is ending and nothing needs to be settled.

@@ -71,7 +71,7 @@ func check(req backend.Request) error {
 func (s *slot) generate(ctx context.Context, p pin, model backend.Model, req backend.Request, report func(job.Progress)) (png []byte, settled bool, err error) {
 	server, err := s.ensure(ctx, p, model)
 	if err != nil {
-		return nil, true, err
+		return nil, !s.leaveLoading(context.Cause(ctx)), err
 	}
 	sampler, err := server.sampler(req.Sampler)
 	if err != nil {
@@ -87,11 +87,9 @@ func (s *slot) generate(ctx context.Context, p pin, model backend.Model, req bac
 	}
 	png, err = s.follow(ctx, server, sent, req, report)
 	if ctx.Err() != nil && err != nil {
-		handed := s.server == server && s.fleet.settle(func() {
-			defer s.release()
-			s.settle(server, sent, req)
-		})
-		return nil, !handed, context.Cause(ctx)
+		cause := context.Cause(ctx)
+		handed := s.server == server && s.handOn(func(ctx context.Context) { s.settle(ctx, cause, server, sent, req) })
+		return nil, !handed, cause
 	}
 	return png, true, err
 }

@@ -3,6 +3,7 @@ package sdserver
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -91,7 +92,16 @@ func TestConformance(t *testing.T) {
 	settings.Devices = settings.Devices[:3]
 	backendtest.Exercise(t, func(t *testing.T) backend.Backend {
 		return newBench(t, setup{settings: settings, models: map[string]backendtest.Scenario{"model": {StepMilliseconds: 10}}}).Backend()
-	}, backendtest.Subject{Devices: backendtest.Devices(settings, gpu.AMD), Model: "model"})
+	}, backendtest.Subject{Devices: backendtest.Devices(settings, gpu.AMD), Model: "model", Resident: resident(t)})
+}
+
+// resident says whether a child lives on the device, by the journal of its program.
+func resident(t *testing.T) func(backend.Backend, gpu.Device) bool {
+	return func(b backend.Backend, dev gpu.Device) bool {
+		return slices.ContainsFunc(backendtest.Serving(t, b.(*generator).fleet.cfg.Program), func(start backendtest.Start) bool {
+			return start.Device == dev.ID && running(start.PID)
+		})
+	}
 }
 
 func (b *bench) request(model string) backend.Request {

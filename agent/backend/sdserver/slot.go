@@ -21,14 +21,16 @@ type slot struct {
 	// Whoever has the turn.
 	server    *server // nil when there is none
 	backoff   process.Backoff
-	notBefore time.Time // of the next start
+	notBefore time.Time      // of the next start
+	stuck     *process.Child // one that was killed in vain; nil when there is none
 	// Measured on this device.
 	stepSeconds   float64 // of the newest step; 0 before the first
 	decodeSeconds float64 // between the last step and the finished image, per pixel; 0 before the first
 
 	mu      sync.Mutex
 	breaker process.Breaker
-	fault   string // why it failed last, for people
+	fault   string                  // why it failed last, for people
+	leave   context.CancelCauseFunc // ends what is left to do for a call that was given up; nil when there is nothing
 }
 
 func newSlot(f *Fleet, dev gpu.Device) *slot {
@@ -148,6 +150,7 @@ func (s *slot) stop(why string) error {
 	s.server = nil
 	server.api.close()
 	if err := server.child.Stop(); err != nil {
+		s.stuck = server.child
 		return fmt.Errorf("%s; sd-server %w: %w", why, err, backend.ErrUnavailable)
 	}
 	s.fleet.forget(server.child)

@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -85,6 +86,10 @@ func (p *program) run(args []string) int {
 	}
 	if len(args) == 3 && args[0] == "--fake-twin" {
 		return p.runTwin(args[1], args[2])
+	}
+	if len(args) == 2 && args[0] == "--fake-hold" {
+		pid, _ := strconv.Atoi(args[1])
+		return runHold(pid)
 	}
 	o, code, done := p.parse(args)
 	if done {
@@ -160,6 +165,9 @@ func (p *program) serve(o options) int {
 	}
 	if scenario.IgnoreTerm {
 		signal.Ignore(syscall.SIGTERM)
+	}
+	if scenario.IgnoreKill {
+		p.hold()
 	}
 	if code, ended := s.loadFaults(); ended {
 		return code
