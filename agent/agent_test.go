@@ -46,7 +46,8 @@ func TestAgentThatCanNotStartSaysWhy(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- jobs.Run(ctx) }()
 	guidance := 7.0
-	accepted, _, err := jobs.Submit(t.Context(), "", job.Spec{Prompt: "x", Model: "m", Width: 64, Height: 64, Steps: 1, Count: 1, Guidance: &guidance})
+	spec := job.Spec{Prompt: "x", Model: "m", Width: 64, Height: 64, Steps: 1, Count: 1, Guidance: &guidance}
+	accepted, _, err := jobs.Submit(t.Context(), "", spec, spec)
 	if err == nil {
 		_, err = jobs.Start(t.Context(), accepted[0].ID, 0, queue.Placement{Device: gpu.CPU})
 	}

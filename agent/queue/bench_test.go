@@ -36,7 +36,7 @@ func BenchmarkSubmit(b *testing.B) {
 			q, _ := running(b, b.TempDir(), Options{MaxQueued: 1 << 30})
 			before := q.writer.commits.Load()
 			measure(b, clients, func() error {
-				_, _, err := q.Submit(b.Context(), "", spec(1))
+				_, _, err := q.Submit(b.Context(), "", spec(1), spec(1))
 				return err
 			})
 			b.ReportMetric(float64(b.N)/float64(q.writer.commits.Load()-before), "jobs/commit")

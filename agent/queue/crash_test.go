@@ -86,7 +86,7 @@ func acknowledge(t *testing.T, dir string) {
 		all.Go(func() {
 			for n := range 100_000 {
 				key := fmt.Sprintf("%s-%d-%d", os.Getenv("MUSTER_TEST_ROUND"), client, n)
-				jobs, _, err := q.Submit(t.Context(), key, spec(2))
+				jobs, _, err := q.Submit(t.Context(), key, spec(2), spec(2))
 				check(t, err)
 				say("accepted", key, jobs[0].ID, jobs[1].ID)
 				j, err := q.Start(t.Context(), jobs[0].ID, 0, Placement{Device: 1})
@@ -113,7 +113,7 @@ func afterKill(t *testing.T, dir string, told map[string]string, keys map[string
 		t.Error("a kill counts as an orderly stop")
 	}
 	for key, want := range keys {
-		jobs, created, err := q.Submit(t.Context(), key, spec(2))
+		jobs, created, err := q.Submit(t.Context(), key, spec(2), spec(2))
 		if err != nil || created || !slices.Equal(ids(jobs), want) {
 			t.Fatalf("accepted set %s: created=%v %v, %v", key, created, ids(jobs), err)
 		}
@@ -163,7 +163,7 @@ func fill(t *testing.T, dir string) {
 			all.Go(func() {
 				for n := range 12 {
 					key := fmt.Sprintf("%s-%d-%d", name, client, n)
-					jobs, _, err := q.Submit(t.Context(), key, spec(4))
+					jobs, _, err := q.Submit(t.Context(), key, spec(4), spec(4))
 					if err != nil {
 						refused.Add(1)
 						continue
@@ -206,7 +206,7 @@ func fill(t *testing.T, dir string) {
 	}
 	q, _ = running(t, dir, Options{})
 	for _, key := range slices.Sorted(maps.Keys(accepted)) {
-		jobs, created, err := q.Submit(t.Context(), key, spec(4))
+		jobs, created, err := q.Submit(t.Context(), key, spec(4), spec(4))
 		if err != nil || created || !slices.Equal(ids(jobs), accepted[key]) {
 			t.Fatalf("%s after a restart: created=%v, %v", key, created, err)
 		}

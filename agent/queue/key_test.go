@@ -12,18 +12,18 @@ func TestKeyOfAnotherCommand(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	q, stop := running(t, dir, Options{})
-	first, _, err := q.Submit(t.Context(), "k", spec(2))
+	first, _, err := q.Submit(t.Context(), "k", spec(2), spec(2))
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop()
 	q, _ = running(t, dir, Options{})
 	started := start(t, q, first[1])
-	again, created, err := q.Submit(t.Context(), "k", spec(2))
+	again, created, err := q.Submit(t.Context(), "k", spec(2), spec(2))
 	if err != nil || created || len(again) != 2 || again[0].ID != first[0].ID || again[1].State != job.Running || again[1].Seq != started.Seq {
 		t.Errorf("same key, same spec: created=%v %+v, %v", created, again, err)
 	}
-	if _, _, err := q.Submit(t.Context(), "k", spec(3)); !errors.Is(err, ErrKeyReused) {
+	if _, _, err := q.Submit(t.Context(), "k", spec(3), spec(3)); !errors.Is(err, ErrKeyReused) {
 		t.Errorf("same key, other spec: %v", err)
 	}
 	if a, b := submit(t, q, 1), submit(t, q, 1); a[0].ID == b[0].ID {
@@ -39,7 +39,7 @@ func TestSimultaneousSubmitsWithOneKey(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range clients {
 		all.Go(func() {
-			jobs, created, err := q.Submit(t.Context(), "k", spec(4))
+			jobs, created, err := q.Submit(t.Context(), "k", spec(4), spec(4))
 			if err != nil || len(jobs) != 4 {
 				t.Errorf("%d jobs, %v", len(jobs), err)
 				return

@@ -15,8 +15,8 @@ type entry struct {
 	published time.Time // of the last version that was not durable; monotonic
 }
 
-// mirror holds the queued and running jobs as the database does, and on top of that what is not durable: Progress, and the Reason
-// of those that wait.
+// mirror holds the queued and running jobs as the database does, and on top of that what is not durable: Progress, Expected, and the
+// Reason of those that wait.
 type mirror struct {
 	wake   chan struct{} // of size 1: there may be something to publish
 	listen bool          // somebody publishes
@@ -58,7 +58,7 @@ func (m *mirror) apply(jobs []job.Job) {
 	}
 	m.mu.Lock()
 	for _, j := range jobs {
-		m.put(j)
+		j = m.put(j)
 		m.seq = j.Seq
 		delete(m.dirty, j.ID)
 		if m.listen {
@@ -69,9 +69,12 @@ func (m *mirror) apply(jobs []job.Job) {
 	m.nudge()
 }
 
-// put is called with mu held.
-func (m *mirror) put(j job.Job) {
+// put is called with mu held. It gives the version as it is in memory.
+func (m *mirror) put(j job.Job) job.Job {
 	e, known := m.byID[j.ID]
+	if known && j.State == job.Running {
+		j.Expected = e.job.Expected // it may have been told while the disk worked
+	}
 	if known && e.job.State == job.Queued {
 		m.queued--
 	}
@@ -97,6 +100,7 @@ func (m *mirror) put(j job.Job) {
 		at, _ := m.find(j.ID)
 		m.ordered = slices.Insert(m.ordered, at, e)
 	}
+	return j
 }
 
 func (m *mirror) find(id string) (int, bool) {
@@ -166,18 +170,36 @@ func (m *mirror) progress(id string, attempt int, p job.Progress) {
 	m.touch(e)
 }
 
-// explain replaces the reasons of queued jobs that differ.
-func (m *mirror) explain(reasons map[string]string) {
+// explain replaces what differs: the reasons of queued jobs, and when active ones are expected.
+func (m *mirror) explain(outlooks map[string]job.Outlook) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id, reason := range reasons {
+	for id, outlook := range outlooks {
 		e, ok := m.byID[id]
-		if !ok || e.job.State != job.Queued || e.job.Reason == reason {
+		if !ok {
 			continue
 		}
-		e.job.Reason = reason
+		reason := e.job.Reason
+		if outlook.Reason != "" && e.job.State == job.Queued {
+			reason = outlook.Reason
+		}
+		if reason == e.job.Reason && same(outlook.Expected, e.job.Expected) {
+			continue
+		}
+		e.job.Reason, e.job.Expected = reason, nil
+		if outlook.Expected != nil {
+			own := *outlook.Expected
+			e.job.Expected = &own
+		}
 		m.touch(e)
 	}
+}
+
+func same(a, b *job.Expected) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.At.Equal(b.At) && a.Early.Equal(b.Early) && a.Late.Equal(b.Late)
 }
 
 // touch is called with mu held.

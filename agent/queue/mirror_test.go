@@ -91,15 +91,48 @@ func TestExplainPublishesWhatChanged(t *testing.T) {
 		var s seen
 		m, stop := listening(s.take)
 		for range 3 {
-			m.explain(map[string]string{"q": "waits for GPU 0", "r": "runs", "x": "unknown"})
+			m.explain(map[string]job.Outlook{"q": {Reason: "waits for GPU 0"}, "r": {Reason: "runs"}, "x": {Reason: "unknown"}})
 			time.Sleep(time.Second)
 		}
-		m.explain(map[string]string{"q": "waits for GPU 1"})
+		m.explain(map[string]job.Outlook{"q": {Reason: "waits for GPU 1"}})
 		time.Sleep(time.Second)
 		stop()
 		if len(s.jobs) != 2 || s.jobs[0].Reason != "waits for GPU 0" || s.jobs[1].Reason != "waits for GPU 1" || s.jobs[1].Seq != 2 {
 			t.Errorf("published: %+v", s.jobs)
 		}
+	})
+}
+
+func TestExpectedIsToldAndDropped(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var s seen
+		m, stop := listening(s.take)
+		at := time.Now().Add(time.Minute)
+		expected := &job.Expected{At: at, Early: at, Late: at}
+		tell := func(e *job.Expected) {
+			m.explain(map[string]job.Outlook{"q": {Expected: e}, "r": {Expected: e}})
+			time.Sleep(time.Second)
+		}
+		tell(expected)
+		tell(&job.Expected{At: at, Early: at, Late: at.In(time.FixedZone("elsewhere", 3600))}) // the same
+		expected.At = at.Add(time.Hour)                                                        // the caller's memory is no longer the queue's
+		if len(s.jobs) != 2 || s.jobs[0].Expected == nil || !s.jobs[1].Expected.At.Equal(at) || s.jobs[0].Reason != "" {
+			t.Errorf("published: %+v", s.jobs)
+		}
+		m.apply([]job.Job{{ID: "q", Seq: 5, State: job.Running, Attempt: 1}}) // the transaction did not know of it
+		if j, _ := m.get("q"); j.Expected == nil {
+			t.Error("a start forgets when the image is expected")
+		}
+		m.apply([]job.Job{{ID: "q", Seq: 6, State: job.Queued, Attempt: 1}})
+		if j, _ := m.get("q"); j.Expected != nil {
+			t.Error("it is expected still, though it was given back")
+		}
+		tell(nil)
+		if j, _ := m.get("r"); j.Expected != nil {
+			t.Errorf("still expected: %+v", j)
+		}
+		stop()
 	})
 }
 

@@ -142,7 +142,7 @@ func (m model) one(t *testing.T, q *Queue, r *rand.Rand, id string, n int) {
 	t.Helper()
 	now := m[id]
 	q.Progress(id, now.attempt, job.Progress{Step: n})
-	q.Explain(map[string]string{id: fmt.Sprint("waits, call ", n)})
+	q.Explain(map[string]job.Outlook{id: {Reason: fmt.Sprint("waits, call ", n)}})
 	s := m.step(t, q, r, id)
 	got, err := s.call()
 	if !s.allowed {

@@ -181,7 +181,7 @@ func TestCheckAfterUncleanStop(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- q.Run(ctx) }()
-	if _, _, err := q.Submit(t.Context(), "", spec(1)); !errors.Is(err, ErrCorrupt) {
+	if _, _, err := q.Submit(t.Context(), "", spec(1), spec(1)); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a damaged database accepted a job: %v", err)
 	}
 	cancel()

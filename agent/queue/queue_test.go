@@ -48,7 +48,7 @@ func spec(count int) job.Spec {
 
 func submit(t testing.TB, q *Queue, count int) []job.Job {
 	t.Helper()
-	jobs, created, err := q.Submit(t.Context(), "", spec(count))
+	jobs, created, err := q.Submit(t.Context(), "", spec(count), spec(count))
 	if err != nil || !created || len(jobs) != count {
 		t.Fatalf("Submit: %d jobs, created=%v, %v", len(jobs), created, err)
 	}
@@ -78,9 +78,9 @@ func TestSubmitKeepsWhatWasAsked(t *testing.T) {
 	pin, seed, guidance := gpu.Ref(3), int64(41), 3.5
 	asked := job.Spec{
 		Prompt: "a red boat", NegativePrompt: "fog", Model: "sdxl", Sampler: "euler", Width: 640, Height: 384, Steps: 7,
-		Guidance: &guidance, Seed: &seed, Count: 3, DeviceID: &pin, Priority: -2, ClientID: "phone",
+		Guidance: &guidance, Seed: &seed, Count: 3, DeviceID: &pin, DeviceKey: "GPU-3", Priority: -2, ClientID: "phone",
 	}
-	jobs, _, err := q.Submit(t.Context(), "key", asked)
+	jobs, _, err := q.Submit(t.Context(), "key", asked, asked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestSubmitKeepsWhatWasAsked(t *testing.T) {
 		if diff := differ(before, got); diff != "" {
 			t.Errorf("job %d changed over a restart: %s", i, diff)
 		}
-		if got.Seed != 41+int64(i) || got.Ordinal != i || got.SetID != jobs[0].SetID || *got.PinnedTo != 3 || got.Guidance != 3.5 ||
+		if got.Seed != 41+int64(i) || got.Ordinal != i || got.SetID != jobs[0].SetID || *got.PinnedTo != 3 || got.PinnedKey != "GPU-3" || got.Guidance != 3.5 ||
 			got.Key != "key" || got.Prompt != "a red boat" || got.NegativePrompt != "fog" || got.Width != 640 || got.Priority != -2 {
 			t.Errorf("job %d: %+v", i, got)
 		}
@@ -141,26 +141,26 @@ func TestRefusals(t *testing.T) {
 		MaxQueued: 4,
 		Free:      func(string) (uint64, uint64, error) { return free, 100e9, nil },
 	})
-	jobs, _, err := q.Submit(t.Context(), "k", spec(3))
+	jobs, _, err := q.Submit(t.Context(), "k", spec(3), spec(3))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := q.Submit(t.Context(), "", spec(2)); !errors.Is(err, ErrFull) {
+	if _, _, err := q.Submit(t.Context(), "", spec(2), spec(2)); !errors.Is(err, ErrFull) {
 		t.Errorf("fifth of four: %v", err)
 	}
 	start(t, q, jobs[0])
 	submit(t, q, 2) // a job that runs waits no more
-	if _, created, err := q.Submit(t.Context(), "k", spec(3)); err != nil || created {
+	if _, created, err := q.Submit(t.Context(), "k", spec(3), spec(3)); err != nil || created {
 		t.Errorf("a known key must be answered when the queue is full: created=%v, %v", created, err)
 	}
 	if _, err := q.Cancel(t.Context(), jobs[1].ID); err != nil {
 		t.Fatal(err)
 	}
 	free = 1.9e9
-	if _, _, err := q.Submit(t.Context(), "", spec(1)); !errors.Is(err, ErrDiskFull) || !strings.Contains(err.Error(), "1900 MB") {
+	if _, _, err := q.Submit(t.Context(), "", spec(1), spec(1)); !errors.Is(err, ErrDiskFull) || !strings.Contains(err.Error(), "1900 MB") {
 		t.Errorf("nearly full disk: %v", err)
 	}
-	if _, _, err := q.Submit(t.Context(), "", job.Spec{Prompt: "x"}); err == nil {
+	if _, _, err := q.Submit(t.Context(), "", job.Spec{Prompt: "x"}, job.Spec{Prompt: "x"}); err == nil {
 		t.Error("a spec without defaults was accepted")
 	}
 }
@@ -209,7 +209,7 @@ func TestGroupCommit(t *testing.T) {
 	var all sync.WaitGroup
 	for range clients {
 		all.Go(func() {
-			if _, _, err := q.Submit(t.Context(), "", spec(1)); err != nil {
+			if _, _, err := q.Submit(t.Context(), "", spec(1), spec(1)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -239,7 +239,7 @@ func TestCallsBeforeAndAfterRun(t *testing.T) {
 	brief, cancel := context.WithCancel(t.Context())
 	waits := make(chan error)
 	go func() {
-		_, _, err := q.Submit(brief, "", spec(1))
+		_, _, err := q.Submit(brief, "", spec(1), spec(1))
 		waits <- err
 	}()
 	cancel()
@@ -252,7 +252,7 @@ func TestCallsBeforeAndAfterRun(t *testing.T) {
 	if err := q.Run(brief); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := q.Submit(t.Context(), "", spec(1)); !errors.Is(err, ErrClosed) {
+	if _, _, err := q.Submit(t.Context(), "", spec(1), spec(1)); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Run: %v", err)
 	}
 	if _, _, err := q.List(t.Context(), Filter{}); !errors.Is(err, ErrClosed) {

@@ -31,9 +31,10 @@ type Filter struct {
 // at most four times a second per job; the last of a burst always is.
 func (q *Queue) Progress(id string, attempt int, p job.Progress) { q.mirror.progress(id, attempt, p) }
 
-// Explain tells by id why queued jobs wait; of others it is ignored. It is not durable, never blocks, and publishes only what
-// changed, at most four times a second per job.
-func (q *Queue) Explain(reasons map[string]string) { q.mirror.explain(reasons) }
+// Explain tells by id why queued jobs wait, and when queued and running ones are expected; of others it is ignored. It is not
+// durable, never blocks, and publishes only what changed, at most four times a second per job. Expected is dropped when a job ends
+// or is given back.
+func (q *Queue) Explain(outlooks map[string]job.Outlook) { q.mirror.explain(outlooks) }
 
 // Active gives the queued and running jobs, oldest first, from memory. The slice is the caller's.
 func (q *Queue) Active() []job.Job { return q.mirror.active() }

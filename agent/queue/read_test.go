@@ -80,7 +80,7 @@ func TestReadsShowProgressAndReason(t *testing.T) {
 	q.Progress(runs.ID, runs.Attempt, job.Progress{Step: 3, Steps: 20, ETASeconds: &eta})
 	q.Progress(runs.ID, runs.Attempt-1, job.Progress{Step: 19})
 	eta = 99 // the caller's memory is no longer the queue's
-	q.Explain(map[string]string{jobs[1].ID: "waits for GPU 0", runs.ID: "it runs", "nonsense": "x"})
+	q.Explain(map[string]job.Outlook{jobs[1].ID: {Reason: "waits for GPU 0"}, runs.ID: {Reason: "it runs"}, "nonsense": {Reason: "x"}})
 	list, _, err := q.List(t.Context(), Filter{})
 	check(t, err)
 	since, _, _, err := q.Since(t.Context(), runs.Seq-1, 0)

@@ -92,7 +92,7 @@ func (s *scanner) scan(rows *sql.Rows) (job.Job, error) {
 // describe copies what a command says of each of its images.
 func describe(j *job.Job, key string, spec job.Spec) {
 	j.Key = key
-	j.PinnedTo = spec.DeviceID
+	j.PinnedTo, j.PinnedKey = spec.DeviceID, spec.DeviceKey
 	j.Prompt, j.NegativePrompt = spec.Prompt, spec.NegativePrompt
 	j.Model, j.Sampler = spec.Model, spec.Sampler
 	j.Width, j.Height, j.Steps = spec.Width, spec.Height, spec.Steps

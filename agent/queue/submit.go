@@ -12,12 +12,15 @@ import (
 	"muster/shared/job"
 )
 
-// Submit accepts a set of spec.Count images; when it returns, they are on the disk. The spec must be valid, with its defaults and
-// model filled in. A nil seed is drawn here, once; image i gets seed + i.
+// Submit accepts a set of spec.Count images; when it returns, they are on the disk. spec is what will be made: valid, with its
+// defaults and model filled in, and with both DeviceID and DeviceKey when it is pinned. A nil seed is drawn here, once; image i
+// gets seed + i.
 //
-// key makes it repeatable: the same key with the same spec gives the jobs as they are now and created=false, also when two come at
-// once; "" is no key. Errors: ErrKeyReused for another spec under the key, ErrFull, ErrDiskFull, ErrCorrupt.
-func (q *Queue) Submit(ctx context.Context, key string, spec job.Spec) (jobs []job.Job, created bool, err error) {
+// key makes it repeatable; asked is the command as it came, with its defaults, before model and device were resolved. The same key
+// with an equal asked gives the jobs as they are now and created=false, also when two come at once, and whatever the default model
+// or the numbers of the devices are by then; "" is no key. Errors: ErrKeyReused for another command under the key, ErrFull,
+// ErrDiskFull, ErrCorrupt.
+func (q *Queue) Submit(ctx context.Context, key string, asked, spec job.Spec) (jobs []job.Job, created bool, err error) {
 	if spec.Count < 1 || spec.Guidance == nil {
 		return nil, false, errors.New("submit: the spec lacks its defaults")
 	}

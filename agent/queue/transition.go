@@ -97,7 +97,7 @@ func (b *batch) move(id string, attempt *int, next func(*batch, job.Job) (job.Jo
 func ended(b *batch, j job.Job, state job.State) job.Job {
 	now := b.now
 	j.State = state
-	j.Finished = &now
+	j.Finished, j.Expected = &now, nil
 	if state != job.Succeeded {
 		j.Progress = job.Progress{}
 	}
@@ -108,7 +108,7 @@ func ended(b *batch, j job.Job, state job.State) job.Job {
 func waiting(j job.Job, reason string) job.Job {
 	j.State = job.Queued
 	j.Reason = reason
-	j.Started = nil
+	j.Started, j.Expected = nil, nil
 	j.Progress = job.Progress{}
 	return j
 }

@@ -34,7 +34,7 @@ func TestCommitThatFailedAndWasMade(t *testing.T) {
 	if n := len(q.Active()); n != 1 {
 		t.Errorf("memory went ahead: %d active jobs", n)
 	}
-	jobs, created, err := q.Submit(t.Context(), "k", spec(3))
+	jobs, created, err := q.Submit(t.Context(), "k", spec(3), spec(3))
 	if err != nil || created || len(jobs) != 3 {
 		t.Errorf("the key: %d jobs, created=%v, %v", len(jobs), created, err)
 	}
@@ -62,7 +62,7 @@ func TestFailedTransactionLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	compareMirror(t, q)
-	if _, created, err := q.Submit(t.Context(), "k", spec(2)); err != nil || !created {
+	if _, created, err := q.Submit(t.Context(), "k", spec(2), spec(2)); err != nil || !created {
 		t.Errorf("the key of what failed: created=%v, %v", created, err)
 	}
 	start(t, q, j)
@@ -126,7 +126,7 @@ func TestCallerThatGoesAway(t *testing.T) {
 			leaves, leave := context.WithCancel(t.Context())
 			gone := make(chan error)
 			go func() {
-				_, _, err := q.Submit(leaves, "k", spec(3))
+				_, _, err := q.Submit(leaves, "k", spec(3), spec(3))
 				gone <- err
 			}()
 			submission := <-q.requests // the test is the writer
@@ -149,7 +149,7 @@ func TestCallerThatGoesAway(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error)
 			go func() { done <- q.Run(ctx) }()
-			jobs, created, err := q.Submit(t.Context(), "k", spec(3))
+			jobs, created, err := q.Submit(t.Context(), "k", spec(3), spec(3))
 			if err != nil || len(jobs) != 3 || created == c.made || len(q.Active()) != 3 {
 				t.Errorf("%d jobs, created=%v, %d active, %v", len(jobs), created, len(q.Active()), err)
 			}
@@ -171,7 +171,7 @@ func TestStopInTheMiddle(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for {
-				jobs, _, err := q.Submit(t.Context(), "", spec(1))
+				jobs, _, err := q.Submit(t.Context(), "", spec(1), spec(1))
 				if errors.Is(err, ErrClosed) {
 					return
 				}

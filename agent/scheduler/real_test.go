@@ -29,6 +29,15 @@ type machine struct {
 	stop   func()
 }
 
+func (m *machine) submit(t *testing.T, spec job.Spec) []job.Job {
+	t.Helper()
+	jobs, _, err := m.jobs.Submit(t.Context(), "", spec, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jobs
+}
+
 // lines collects what was logged.
 type lines struct {
 	mu   sync.Mutex
@@ -117,10 +126,7 @@ func command(prompt string, count, steps int) job.Spec {
 func TestImagesReachTheDiskThroughTheRealQueue(t *testing.T) {
 	t.Parallel()
 	m := start(t, t.TempDir(), 3, builtin.New(builtin.Config{}))
-	jobs, _, err := m.jobs.Submit(t.Context(), "", command("a secretword portrait", 6, 3))
-	if err != nil {
-		t.Fatal(err)
-	}
+	jobs := m.submit(t, command("a secretword portrait", 6, 3))
 	seen := map[string]bool{}
 	for _, j := range jobs {
 		done, err := m.jobs.Wait(t.Context(), j.ID)
@@ -176,10 +182,7 @@ func TestRunningJobsSurviveARestartWithoutAFailure(t *testing.T) {
 	sketch := builtin.New(builtin.Config{})
 	shut := gate{sketch, make(chan string, 9), make(chan struct{})}
 	m := start(t, dir, 2, shut)
-	jobs, _, err := m.jobs.Submit(t.Context(), "", command("portrait", 3, 2))
-	if err != nil {
-		t.Fatal(err)
-	}
+	jobs := m.submit(t, command("portrait", 3, 2))
 	<-shut.entered
 	<-shut.entered
 	m.stop()
@@ -200,10 +203,7 @@ func TestCancelThroughTheRealQueue(t *testing.T) {
 	t.Parallel()
 	shut := gate{builtin.New(builtin.Config{}), make(chan string, 9), make(chan struct{})}
 	m := start(t, t.TempDir(), 1, shut)
-	jobs, _, err := m.jobs.Submit(t.Context(), "", command("portrait", 2, 2))
-	if err != nil {
-		t.Fatal(err)
-	}
+	jobs := m.submit(t, command("portrait", 2, 2))
 	first := <-shut.entered
 	if _, err := m.jobs.Cancel(t.Context(), first); err != nil {
 		t.Fatal(err)

@@ -123,10 +123,11 @@ func (q *memoryJobs) Progress(id string, attempt int, p job.Progress) {
 	}
 }
 
-func (q *memoryJobs) Explain(reasons map[string]string) {
+func (q *memoryJobs) Explain(outlooks map[string]job.Outlook) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for id, reason := range reasons {
+	for id, outlook := range outlooks {
+		reason := outlook.Reason
 		if q.explains == nil {
 			q.explains = map[string][]string{}
 		}

@@ -38,7 +38,7 @@ type Jobs interface {
 	Active() []job.Job
 	Start(ctx context.Context, id string, attempt int, at queue.Placement) (job.Job, error)
 	Progress(id string, attempt int, p job.Progress)
-	Explain(reasons map[string]string)
+	Explain(outlooks map[string]job.Outlook)
 	Succeed(ctx context.Context, id string, attempt int, imageID string) (job.Job, error)
 	Fail(ctx context.Context, id string, attempt int, why string) (job.Job, error)
 	Requeue(ctx context.Context, id string, attempt int, why string, countsAsFailure bool) (job.Job, error)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"muster/shared/gpu"
+	"muster/shared/job"
 	"muster/shared/wire"
 )
 
@@ -18,7 +19,7 @@ type telling struct {
 // explain tells the queue why images wait, where that has changed.
 func (l *loop) explain(in input, plan Plan) {
 	told := make(map[string]telling, len(plan.Waits))
-	changed := map[string]string{}
+	changed := map[string]job.Outlook{}
 	for _, w := range plan.Waits {
 		id := in.jobs[w.Job].ID
 		old, known := l.told[id]
@@ -31,7 +32,7 @@ func (l *loop) explain(in input, plan Plan) {
 			}
 		}
 		if !known || now.text != old.text {
-			changed[id] = now.text
+			changed[id] = job.Outlook{Reason: now.text}
 		}
 		told[id] = now
 	}

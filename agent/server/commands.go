@@ -31,12 +31,13 @@ func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Sp
 	if err := spec.Validate(); err != nil {
 		return nil, false, err
 	}
+	asked := spec
 	if spec, err = fit(spec, s.capacity(ctx)); err != nil {
 		return nil, false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	return s.config.Queue.Submit(ctx, key, spec)
+	return s.config.Queue.Submit(ctx, key, asked, spec)
 }
 
 // errNoBackend is what a command meets where nothing can generate.

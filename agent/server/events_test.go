@@ -143,7 +143,8 @@ func (c *client) send(command string) {
 
 func (a *testAgent) submitJobs(count int) []job.Job {
 	a.t.Helper()
-	jobs, _, err := a.queue.Submit(a.t.Context(), "", job.Spec{Prompt: "a fox", Model: "sketch", Count: count}.WithDefaults())
+	asked := job.Spec{Prompt: "a fox", Model: "sketch", Count: count}.WithDefaults()
+	jobs, _, err := a.queue.Submit(a.t.Context(), "", asked, asked)
 	if err != nil {
 		a.t.Fatal(err)
 	}

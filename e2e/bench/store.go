@@ -92,7 +92,7 @@ func submissions(ctx context.Context, q *queue.Queue, clients, each int) ([]time
 		group.Go(func() {
 			for i := range each {
 				began := time.Now()
-				if _, _, err := q.Submit(ctx, "", spec); err != nil {
+				if _, _, err := q.Submit(ctx, "", spec, spec); err != nil {
 					failures[client] = err
 					return
 				}
