@@ -94,7 +94,7 @@ func (c *Config) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.Listen, "listen", c.Listen, "address of page and API; loopback only (port 0: any free one)")
 	flags.StringVar(&c.Data, "data", c.Data, "folder of jobs, images and the token")
 	flags.StringVar(&c.SysRoot, "sysroot", c.SysRoot, "look for sys, proc, opt and usr below this folder")
-	flags.StringVar(&c.Simulate, "simulate", c.Simulate, `simulate devices instead of reading real ones: "2x MI25, 1x RTX 4090"`)
+	flags.StringVar(&c.Simulate, "simulate", c.Simulate, `simulate devices instead of reading real ones: "2x MI25, 1x RTX 4090"; "MI25 busy 30s/90s" has another program, simulated too, use it for 30 s after each 90 s`)
 	flags.DurationVar(&c.Interval, "interval", c.Interval, "time between two snapshots (100ms to 1m)")
 	flags.StringVar(&c.Policy, "policy", c.Policy, "how images are spread: predicted, least-loaded or round-robin")
 	flags.StringVar(&c.SDServer, "sd-server", c.SDServer, "path of stable-diffusion.cpp's sd-server")

@@ -24,7 +24,8 @@ const (
 
 // Config of a Renderer; the zero value works.
 type Config struct {
-	// Pace gives the steps per second of a simulated device at 512x512; nil or 0 is as fast as the processor goes.
+	// Pace gives the steps per second of a simulated device at 512x512, as they are when a step begins; nil or 0 is as fast as the
+	// processor goes.
 	Pace func(dev gpu.Device) float64
 	// Busy tells the simulation that a device works and what memory that takes, until done is called; may be nil.
 	Busy func(deviceID string, vramBytes uint64) (done func())
@@ -49,7 +50,6 @@ func (r *Renderer) Generate(ctx context.Context, dev gpu.Device, req backend.Req
 	s := sketch{steps: steps, passes: steps}
 	if dev.Simulated {
 		s.passes = 1
-		s.step = r.stepTime(dev, req.Width*req.Height)
 		if r.config.Busy != nil {
 			defer r.config.Busy(dev.ID, memoryFor(req.Width*req.Height))()
 		}
@@ -57,6 +57,9 @@ func (r *Renderer) Generate(ctx context.Context, dev gpu.Device, req backend.Req
 	d := compose(req.Prompt, req.NegativePrompt, req.Seed, shape(req.Width, req.Height), mix(0.6, 1.4, clamp(float64(steps)/60)))
 	s.canvas = newCanvas(d, req.Width, req.Height, s.passes)
 	for step := range steps {
+		if dev.Simulated {
+			s.step = r.stepTime(dev, req.Width*req.Height)
+		}
 		if err := s.do(ctx, step); err != nil {
 			return backend.Image{}, err
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"image/png"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -231,6 +232,26 @@ func TestSimulatedDeviceTakesItsTime(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Another program that begins and ends during an image slows down those steps that it meets.
+func TestPaceIsThatOfEachStep(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		r := New(Config{Pace: func(gpu.Device) float64 {
+			if passed := time.Since(begun); passed >= 2*time.Second && passed < 6*time.Second {
+				return 0.5
+			}
+			return 1
+		}})
+		var at []time.Duration
+		_, err := r.Generate(t.Context(), gpu.Device{ID: "sim", Simulated: true}, request("a woman", 1, 512, 512, 6), func(job.Progress) { at = append(at, time.Since(begun)) })
+		want := []time.Duration{1 * time.Second, 2 * time.Second, 4 * time.Second, 6 * time.Second, 7 * time.Second, 8 * time.Second}
+		if err != nil || !slices.Equal(at, want) {
+			t.Errorf("steps at %v, %v: want %v", at, err, want)
+		}
+	})
 }
 
 func TestCancelInterruptsSimulatedTime(t *testing.T) {

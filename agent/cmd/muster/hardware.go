@@ -38,7 +38,7 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		if err != nil {
 			return agent.Hardware{}, fmt.Errorf("--simulate: %w", err)
 		}
-		sketch := builtin.New(builtin.Config{Pace: simulated.StepsPerSecond, Busy: simulated.Busy})
+		sketch := builtin.New(builtin.Config{Pace: simulated.Pace, Busy: simulated.Busy})
 		return agent.Hardware{
 			Readers: []telemetry.Reader{simulated}, Host: machine, DescribeProcesses: machine.DescribeProcesses,
 			Slots: func(inventory gpu.Inventory) []scheduler.Slot { return simulatedSlots(inventory, sketch, simulated) },
@@ -68,7 +68,9 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 	if fleet != nil {
 		hardware.Run = fleet.Run
 	}
-	hardware.Slots = func(inventory gpu.Inventory) []scheduler.Slot { return slots(inventory, sketch, fleet) }
+	// Numbers of processes that may be another PID namespace's say nothing.
+	canTell := fleet != nil && !machine.ForeignNumbers()
+	hardware.Slots = func(inventory gpu.Inventory) []scheduler.Slot { return slots(inventory, sketch, fleet, canTell) }
 	return hardware, nil
 }
 
@@ -169,13 +171,16 @@ func passedOn(lookup func(string) (string, bool)) []string {
 }
 
 // slots gives every GPU that sd-server serves, those that it can't serve with the reason, and the CPU while no GPU has a
-// generator.
-func slots(inventory gpu.Inventory, sketch backend.Backend, fleet *sdserver.Fleet) []scheduler.Slot {
+// generator. canTell says that the fleet knows its processes by the numbers that drivers give them.
+func slots(inventory gpu.Inventory, sketch backend.Backend, fleet *sdserver.Fleet, canTell bool) []scheduler.Slot {
 	var slots []scheduler.Slot
 	served := false
 	if fleet != nil {
 		for _, device := range inventory.Devices {
 			slot := scheduler.Slot{Device: device, Backend: fleet.Backend(), Models: fleet.Models()}
+			if canTell {
+				slot.Owns = fleet.Owns
+			}
 			if err := fleet.Serves(device); err != nil {
 				slot.Problem = err.Error()
 			} else {
@@ -194,7 +199,7 @@ func simulatedSlots(inventory gpu.Inventory, sketch backend.Backend, machine *si
 	var slots []scheduler.Slot
 	for _, device := range inventory.Devices {
 		slots = append(slots, scheduler.Slot{
-			Device: device, Backend: sketch, Models: []backend.Model{builtin.Model()}, Speed: machine.StepsPerSecond(device),
+			Device: device, Backend: sketch, Models: []backend.Model{builtin.Model()}, Speed: machine.StepsPerSecond(device), Owns: machine.Owns,
 		})
 	}
 	return slots

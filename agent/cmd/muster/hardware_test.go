@@ -6,13 +6,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
 	"muster/agent"
+	"muster/agent/backend"
 	"muster/agent/backend/builtin"
 	"muster/shared/gpu"
+	"muster/shared/job"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -20,7 +24,7 @@ func ptr[T any](v T) *T { return &v }
 func TestTheCPUGeneratesWhileNoGPUHasAGenerator(t *testing.T) {
 	t.Parallel()
 	inventory := gpu.Inventory{Devices: []gpu.Device{{ID: "GPU-1", Vendor: gpu.AMD}}}
-	got := slots(inventory, builtin.New(builtin.Config{}), nil)
+	got := slots(inventory, builtin.New(builtin.Config{}), nil, false)
 	if len(got) != 1 || got[0].Device.Index != gpu.CPU || got[0].Device.Simulated || got[0].Backend.Name() != "builtin" {
 		t.Errorf("slots: %+v", got)
 	}
@@ -43,10 +47,36 @@ func TestSimulatedDevicesGenerateAndSaySo(t *testing.T) {
 		t.Fatalf("%d slots for 3 devices", len(got))
 	}
 	for _, slot := range got {
-		if !slot.Device.Simulated || slot.Speed <= 0 {
+		if !slot.Device.Simulated || slot.Speed <= 0 || slot.Owns == nil || slot.Owns(os.Getpid()) {
 			t.Errorf("slot %+v", slot)
 		}
 	}
+}
+
+// What another program leaves of a simulated device is what the built-in renderer gets.
+func TestASimulatedProgramSlowsDownImages(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		config := agent.Default()
+		config.Simulate = "MI25 busy 1h/10s" // 2.6 steps a second, then 1.3
+		hardware, err := newHardware(&config, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := hardware.Readers[0].Inventory(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		slot := hardware.Slots(gpu.Inventory{Devices: found.Devices})[0]
+		begun := time.Now()
+		req := backend.Request{Prompt: "a fox", Model: builtin.ModelName, Seed: 1, Width: 512, Height: 512, Steps: 52}
+		if _, err := slot.Backend.Generate(t.Context(), slot.Device, req, func(job.Progress) {}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took < 29*time.Second || took > 31*time.Second {
+			t.Errorf("took %v: want 26 steps in 10 s and 26 in 20 s", took)
+		}
+	})
 }
 
 func TestHardwareRefuses(t *testing.T) {

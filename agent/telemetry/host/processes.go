@@ -27,7 +27,7 @@ const (
 // PID namespace or comes too late stays as it is. It is never called twice at once.
 func (r *Reader) DescribeProcesses(processes []gpu.Process) {
 	end := time.Now().Add(describeTime)
-	foreign := r.foreignNumbers()
+	foreign := r.ForeignNumbers()
 	known := map[int]gpu.Process{}
 	for i := range processes {
 		p := &processes[i]
@@ -51,9 +51,9 @@ func fillText(to *string, from string) {
 	}
 }
 
-// foreignNumbers says whether drivers may number processes differently from this /proc: inside a PID namespace, as in a
+// ForeignNumbers says whether drivers may number processes differently from this /proc: inside a PID namespace, as in a
 // container, and when the devices are those of another root.
-func (r *Reader) foreignNumbers() bool {
+func (r *Reader) ForeignNumbers() bool {
 	namespace, err := r.proc.readlink("/proc/self/ns/pid")
 	return !r.files.machine() || err == nil && namespace != initialPIDNamespace
 }

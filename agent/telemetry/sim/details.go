@@ -11,9 +11,6 @@ import (
 	"muster/shared/gpu"
 )
 
-// firstPID is above what Linux numbers (PID_MAX_LIMIT, 2²²), so that no simulated process is taken for a real one.
-const firstPID = 5_000_000
-
 // limits are what the makers' drivers give for such a card.
 func (m *model) limits() *gpu.Limits {
 	slowdown, shutdown, memory, least := 87.0, 92.0, 95.0, 0.4*m.limitWatts
@@ -122,16 +119,6 @@ func (d *device) linkList() []gpu.Link {
 		list = append(list, gpu.Link{Index: i, Kind: "NVLink", Active: d.linked, Version: version, GigabytesPerSecond: &gigabytes})
 	}
 	return list
-}
-
-// processes is the one simulated program that does what the device was told to do.
-func (d *device) processes() []gpu.Process {
-	if d.jobs == 0 {
-		return []gpu.Process{}
-	}
-	reserved := uint64(reservedShare*float64(d.memoryMiB)) * mib
-	held := min(d.held, d.memoryBytes()-reserved)
-	return []gpu.Process{{PID: firstPID + int(d.seed), Type: gpu.ProcessCompute, Name: "simulated load", User: source, Command: "(simulated)", MemoryBytes: &held}}
 }
 
 // PCIeThroughput follows the load, on cards whose driver measures it.

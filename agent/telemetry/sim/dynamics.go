@@ -34,6 +34,7 @@ type dynamics struct {
 	watts             float64
 	edge, memory, fan float64 // °C, °C, share 0-1
 	joules            float64 // since begun
+	shared            bool    // another program uses it too
 }
 
 // advance moves the device to that moment. What is in its way, a clock that was set back included, changes nothing.
@@ -46,15 +47,31 @@ func (d *device) advance(now time.Time) {
 		s.memory = s.edge + 1
 		s.fan = fanShare(s.edge)
 	}
-	passed := now.Sub(s.at)
-	if passed < 0 {
-		return
+	for !now.Before(s.at) {
+		works, until := d.other.at(s.at)
+		s.shared = works
+		if until.IsZero() || now.Before(until) {
+			d.drift(now)
+			return
+		}
+		d.drift(until)
 	}
+}
+
+// drift moves the device to that moment, during which nothing begins or ends.
+func (d *device) drift(now time.Time) {
+	s := &d.state
+	passed := now.Sub(s.at)
 	s.at = now
 	before := s.watts
 	utilization, mhz, watts := 0.0, d.idleMHz, d.idleWatts
-	if d.jobs > 0 {
+	switch {
+	case d.jobs > 0 && s.shared:
+		utilization, mhz, watts = 99, d.coreMHz, 0.96*d.limitWatts
+	case d.jobs > 0:
 		utilization, mhz, watts = 97.5, d.coreMHz, 0.93*d.limitWatts
+	case s.shared:
+		utilization, mhz, watts = neighbourPercent, d.coreMHz, neighbourWatts*d.limitWatts
 	}
 	follow(&s.utilization, utilization, passed, utilizationInertia)
 	follow(&s.coreMHz, mhz, passed, clockInertia)
@@ -107,8 +124,12 @@ func (d *device) reading() gpu.Reading {
 		generation:        d.pcie, width: 16,
 	}
 	v.reserved = uint64(reservedShare*float64(d.memoryMiB)) * mib
-	v.used = min(uint64(idleShare*float64(d.memoryMiB))*mib+d.held, v.total-v.reserved)
-	if d.jobs == 0 {
+	v.used = uint64(idleShare*float64(d.memoryMiB))*mib + d.held
+	if s.shared {
+		v.used += d.neighbourBytes()
+	}
+	v.used = min(v.used, v.total-v.reserved)
+	if d.idle() {
 		v.throttle = gpu.ThrottleIdle
 	}
 	edge := s.edge + 0.4*d.vary(5)
@@ -124,7 +145,7 @@ func (d *device) reading() gpu.Reading {
 		PCIeGeneration: &v.generation, PCIeWidth: &v.width, Throttle: &v.throttle,
 	}
 	if d.vendor == gpu.NVIDIA {
-		if d.jobs == 0 && d.sleepsDeep() {
+		if d.idle() && d.sleepsDeep() {
 			v.performance = 8
 		}
 		r.EncoderPercent, r.DecoderPercent, r.PerformanceState = &v.encoder, &v.decoder, &v.performance
@@ -135,6 +156,9 @@ func (d *device) reading() gpu.Reading {
 	}
 	return r
 }
+
+// idle says that nobody uses the device.
+func (d *device) idle() bool { return d.jobs == 0 && !d.state.shared }
 
 // sensors counts the temperatures that the card reports: NVIDIA's driver gives one.
 func (d *device) sensors() int {

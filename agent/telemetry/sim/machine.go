@@ -1,8 +1,8 @@
 // Package sim simulates devices for --simulate. Every one of them is marked as simulated; nothing is invented about the machine
 // around them: no driver, no ROCm, no PyTorch.
 //
-// The devices idle until Busy says that one works; then utilisation, memory, power, clocks and temperature follow, each with
-// its own inertia. All of it follows time.Now, so synctest can drive it, and the same calls at the same times give the same values.
+// The devices idle until Busy says that one works, or until a neighbour, another simulated program, uses one; then utilisation,
+// memory, power, clocks and temperature follow, each with its own inertia. All of it follows time.Now, so synctest can drive it, and the same calls at the same times give the same values.
 package sim
 
 import (
@@ -27,6 +27,7 @@ type device struct {
 	facts  gpu.Device
 	seed   uint64
 	linked bool // the machine has another card that it can be linked to
+	other  neighbour
 
 	mu    sync.Mutex
 	jobs  int
@@ -37,11 +38,14 @@ type device struct {
 // source is where every value comes from.
 const source = "simulation"
 
-func newMachine(models []*model) *Machine {
+func newMachine(cards []card) *Machine {
 	m := &Machine{byID: map[string]*device{}}
+	begun := time.Now()
 	ofModel, ofVendor := map[*model]int{}, map[gpu.Vendor]int{}
-	for i, model := range models {
-		d := &device{model: model, seed: uint64(i) + 1}
+	for i, card := range cards {
+		model := card.model
+		d := &device{model: model, seed: uint64(i) + 1, other: card.other}
+		d.other.begun = begun
 		d.facts = model.facts(fmt.Sprintf("sim-%s-%d", model.slug(), ofModel[model]), i, ofVendor[model.vendor])
 		ofModel[model]++
 		ofVendor[model.vendor]++
@@ -124,7 +128,7 @@ func (d *device) work(jobs int, bytes uint64) {
 	d.held += bytes
 }
 
-// StepsPerSecond is how fast the device samples an image of 512x512; 0 for devices that are not of this machine.
+// StepsPerSecond is how fast the device samples an image of 512x512 when nobody else uses it; 0 for devices that are not of this machine.
 func (m *Machine) StepsPerSecond(dev gpu.Device) float64 {
 	d := m.byID[dev.ID]
 	if d == nil {

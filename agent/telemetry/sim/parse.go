@@ -21,10 +21,17 @@ func Models() []string {
 	return names
 }
 
-// Parse makes the machine that a list such as "2x MI25, 1x RTX 4090" describes: 1 to 64 devices, numbered in this order. A
-// count left out is 1; the names are those of Models or the cards' full names, in any case, with or without spaces.
+// card is one that was asked for.
+type card struct {
+	*model
+	other neighbour
+}
+
+// Parse makes the machine that a list such as "2x MI25, 1x RTX 4090 busy" describes: 1 to 64 devices, numbered in this order. A
+// count left out is 1; the names are those of Models or the cards' full names, in any case, with or without spaces. "busy" has
+// another program, simulated too, use the device for a minute after each minute without; "busy 30s/90s" for 30 s after each 90 s.
 func Parse(spec string) (*Machine, error) {
-	var models []*model
+	var cards []card
 	for entry := range strings.SplitSeq(spec, ",") {
 		entry = strings.TrimSpace(entry)
 		if entry == "" {
@@ -34,18 +41,22 @@ func Parse(spec string) (*Machine, error) {
 		if err != nil {
 			return nil, err
 		}
+		name, other, err := splitNeighbour(name)
+		if err != nil {
+			return nil, err
+		}
 		m := find(name)
 		if m == nil {
 			return nil, fmt.Errorf("simulate %q: no such model; known are %s", name, strings.Join(Models(), ", "))
 		}
-		if count < 1 || len(models)+count > maxDevices {
+		if count < 1 || len(cards)+count > maxDevices {
 			return nil, fmt.Errorf("simulate %q: want 1 to %d devices in all", entry, maxDevices)
 		}
 		for range count {
-			models = append(models, m)
+			cards = append(cards, card{m, other})
 		}
 	}
-	return newMachine(models), nil
+	return newMachine(cards), nil
 }
 
 func splitEntry(entry string) (count int, name string, err error) {

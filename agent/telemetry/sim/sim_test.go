@@ -23,6 +23,7 @@ func TestParse(t *testing.T) {
 		{"1x MI25, 1 x Radeon Instinct MI25, 1*Instinct-MI25", "sim-mi25-0 sim-mi25-1 sim-mi25-2"},
 		{"2×v620", "sim-v620-0 sim-v620-1"},
 		{"NVIDIA GeForce RTX 4090, NVIDIA H100 80GB HBM3, h100", "sim-rtx-4090-0 sim-h100-0 sim-h100-1"},
+		{"2x MI25 busy, rtx 4090 BUSY 5s / 1.5m", "sim-mi25-0 sim-mi25-1 sim-rtx-4090-0"},
 		{"RTX A6000, A10, L4, T4", "sim-rtx-a6000-0 sim-a10-0 sim-l4-0 sim-t4-0"},
 	} {
 		t.Run(tt.in, func(t *testing.T) {
@@ -50,6 +51,9 @@ func TestParseRefuses(t *testing.T) {
 		{"GeForce", "known are"}, {"2x", "known are"},
 		{"0x MI25", "1 to 64"}, {"65x MI25", "1 to 64"}, {"40x MI25, 25x V620", "1 to 64"}, {"99999999999999999999x MI25", "1 to 64"},
 		{"-1x MI25", "known are"},
+		{"busy", "known are"}, {"2x busy 1s/1s", "known are"}, {"MI25 busybody", "known are"},
+		{"MI25 busy 5s", "30s/90s"}, {"MI25 busy 5s/", "30s/90s"}, {"MI25 busy 5/5", "30s/90s"}, {"MI25 busy 0s/5s", "30s/90s"},
+		{"MI25 busy 5s/999ms", "30s/90s"}, {"MI25 busy 25h/1s", "30s/90s"}, {"MI25 busy -5s/5s", "30s/90s"}, {"MI25 busy 5s/5s/5s", "30s/90s"},
 	} {
 		if m, err := Parse(tt.in); err == nil || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%q: %v, %v: want an error that says %q", tt.in, m, err, tt.says)
@@ -68,6 +72,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("2x MI25, 1x RTX 4090")
 	f.Add("64x T4")
 	f.Add("9x,,×x 7")
+	f.Add("2x MI25 busy, T4 busy 30s/1h")
 	f.Fuzz(func(t *testing.T, spec string) {
 		m, err := Parse(spec)
 		if err != nil {
@@ -75,6 +80,13 @@ func FuzzParse(f *testing.F) {
 		}
 		if n := len(m.devices); n < 1 || n > maxDevices || n != len(m.byID) {
 			t.Fatalf("%q: %d devices, %d IDs", spec, n, len(m.byID))
+		}
+		for _, d := range m.devices {
+			if now := time.Now(); d.other.busy != 0 {
+				if _, until := d.other.at(now); !until.After(now) {
+					t.Fatalf("%q: what begins now ends at %v", spec, until)
+				}
+			}
 		}
 	})
 }
