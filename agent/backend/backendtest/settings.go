@@ -28,6 +28,8 @@ type Device struct {
 	Name        string `json:"name"` // "ROCm0", "CUDA1", "Vulkan0", "CPU"
 	Description string `json:"description"`
 	ID          string `json:"id,omitempty"` // what a mask may name it by, besides its number: "GPU-c34f1a2b00000000"
+	// Slower is how many times longer loading, steps and decoding take on it than a scenario says; 0 is 1.
+	Slower float64 `json:"slower,omitempty"`
 }
 
 // Scenario lies beside a model file, in MODEL.fake.json. The zero value loads at once and makes each step in a millisecond.

@@ -85,6 +85,22 @@ func TestOneChildPerCapturedCardEachWithItsOwnMask(t *testing.T) {
 	}
 }
 
+// The fake's devices are as slow as its settings say: tests of estimates lean on that.
+func TestASlowerDeviceOfTheFakeTakesItsTime(t *testing.T) {
+	t.Parallel()
+	settings := backendtest.MI25x8()
+	settings.Devices = settings.Devices[:2]
+	settings.Devices[1].Slower = 4
+	b := newBench(t, setup{settings: settings, models: map[string]backendtest.Scenario{"model": {LoadMilliseconds: 100, StepMilliseconds: 40, DecodeMilliseconds: 40}}})
+	begun := time.Now()
+	if _, err := b.Backend().Generate(t.Context(), b.devices[1], b.request("model"), func(job.Progress) {}); err != nil {
+		t.Fatal(err)
+	}
+	if took, least := time.Since(begun), 4*(100+5*40+40)*time.Millisecond; took < least {
+		t.Errorf("took %v: want at least %v", took, least)
+	}
+}
+
 func TestArgumentsAndEnvironmentOfAChild(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setup{})

@@ -80,7 +80,7 @@ func (s *server) make(r request) (images [][]byte, message string) {
 				return nil, message
 			}
 			at := time.Now()
-			time.Sleep(time.Duration(max(1, s.scenario.StepMilliseconds)) * time.Millisecond)
+			time.Sleep(s.takes(max(1, s.scenario.StepMilliseconds)))
 			fmt.Fprint(s.out, bar(step, r.steps, speed(time.Since(at)), '=', true))
 		}
 		s.info("stable-diffusion.cpp", 5711, "sampling completed, taking %.2fs", time.Since(sampling).Seconds())
@@ -91,7 +91,7 @@ func (s *server) make(r request) (images [][]byte, message string) {
 		return nil, message
 	}
 	s.tiles()
-	time.Sleep(time.Duration(s.scenario.DecodeMilliseconds) * time.Millisecond)
+	time.Sleep(s.takes(s.scenario.DecodeMilliseconds))
 	for i := range r.batch {
 		images = append(images, s.draw(r, r.seed+int64(i)))
 		s.info("stable-diffusion.cpp", 5387, "latent %d decoded, taking 0.00s", i+1)
@@ -99,6 +99,17 @@ func (s *server) make(r request) (images [][]byte, message string) {
 	s.info("stable-diffusion.cpp", 5391, "decode_first_stage completed, taking 0.00s")
 	s.info("stable-diffusion.cpp", 5861, "generate_image completed in %.2fs", time.Since(begun).Seconds())
 	return images, ""
+}
+
+// takes is what a time of the scenario becomes on the device that it runs on.
+func (s *server) takes(milliseconds int) time.Duration {
+	slower := 1.0
+	for _, d := range s.settings.Devices {
+		if d.ID == s.start.Device && d.Slower > 0 {
+			slower = d.Slower
+		}
+	}
+	return time.Duration(slower * float64(milliseconds) * float64(time.Millisecond))
 }
 
 // noise prints what must not be taken for progress.

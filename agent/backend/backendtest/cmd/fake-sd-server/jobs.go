@@ -100,7 +100,7 @@ func (s *server) load() {
 		const tensors = 4
 		begun := time.Now()
 		for i := 1; i <= tensors; i++ {
-			time.Sleep(time.Duration(s.scenario.LoadMilliseconds) * time.Millisecond / tensors)
+			time.Sleep(s.takes(s.scenario.LoadMilliseconds) / tensors)
 			fmt.Fprint(s.out, bar(i, tensors, "311.47MB/s", '#', false))
 		}
 		s.info("model_loader.cpp", 1304, "loading tensors completed, taking %.2fs (read: 0.00s, memcpy: 0.00s, convert: 0.00s, copy_to_backend: 0.00s)", time.Since(begun).Seconds())
