@@ -17,6 +17,7 @@ import (
 	"muster/e2e/harness"
 	"muster/e2e/stage"
 	"muster/shared/job"
+	"muster/shared/wire"
 )
 
 // scene is a state of the page: how the agent is started and what is done before the picture is taken.
@@ -24,12 +25,15 @@ type scene struct {
 	name    string
 	flags   []string
 	staged, // the agent is made up, for what none here can show
+	leave, // it ends when act is done
 	paired,
 	stop bool // stop the agent before the picture
-	jobs  []job.Spec
-	ready string // JavaScript that is true when act can be done
-	act   string // JavaScript that a person's clicks would do; "" for none
-	done  string // JavaScript that is true when the picture can be taken; "" for when act is done
+	machine func(time.Time) []wire.Event // of a made-up agent; nil is stage.Machine
+	refuse  string                       // why a made-up agent refuses every decision; "" accepts them
+	jobs    []job.Spec
+	ready   string // JavaScript that is true when act can be done
+	act     string // JavaScript that a person's clicks would do; "" for none
+	done    string // JavaScript that is true when the picture can be taken; "" for when act is done
 }
 
 const connected = `document.querySelector("#connection")?.dataset.state == "connected"`
@@ -56,7 +60,7 @@ func scenes(sysroot string) []scene {
 			ready: `document.querySelector("#connection")?.dataset.state != "connected"`,
 		},
 	}
-	list = append(list, details()...)
+	list = append(append(list, details()...), steered()...)
 	if sysroot != "" {
 		captured := scene{name: "captured", flags: []string{"--sysroot", sysroot}, paired: true, ready: connected + ` && document.querySelectorAll("[data-device]").length > 1`}
 		list = append(list, captured)
@@ -100,20 +104,28 @@ func take(browser context.Context, s scene, out string) error {
 		return err
 	}
 	end, err := set(page, s)
-	if end != nil {
-		defer end()
-	}
+	defer func() {
+		if end != nil {
+			end()
+		}
+	}()
 	if err != nil {
 		return err
 	}
 	if err := page.Until(s.ready, 2*time.Minute); err != nil {
 		log.Printf("%s: %v", s.name, err) // a picture of what is there instead tells more
 	}
-	for _, step := range []string{s.act, s.done} {
-		if step == "" {
-			continue
+	if s.act != "" {
+		if err := page.Until("Boolean("+s.act+")", time.Minute); err != nil {
+			log.Printf("%s: %v", s.name, err)
 		}
-		if err := page.Until("Boolean("+step+")", time.Minute); err != nil {
+	}
+	if s.leave {
+		end()
+		end = nil
+	}
+	if s.done != "" {
+		if err := page.Until("Boolean("+s.done+")", time.Minute); err != nil {
 			log.Printf("%s: %v", s.name, err)
 		}
 	}
@@ -141,10 +153,15 @@ func take(browser context.Context, s scene, out string) error {
 // set opens the page of a scene; end takes down what it needed.
 func set(page *harness.Page, s scene) (end func(), err error) {
 	if s.staged {
-		made, err := stage.Open(stage.Waves, stage.Machine(time.Now().UTC())...)
+		machine := stage.Machine
+		if s.machine != nil {
+			machine = s.machine
+		}
+		made, err := stage.Open(stage.Waves, machine(time.Now().UTC())...)
 		if err != nil {
 			return nil, err
 		}
+		made.Refuse(s.refuse)
 		return made.Close, page.Navigate(made.URL)
 	}
 	data, err := os.MkdirTemp("", "muster-shots-")

@@ -35,6 +35,7 @@ type Stage struct {
 	mu     sync.Mutex
 	events []wire.Event  // what every new page is told first
 	past   Past          // nil answers 404
+	refuse string        // why decisions about devices are refused; "" accepts them, and does nothing
 	asked  []url.Values  // of the past
 	told   chan struct{} // closed and replaced when events change
 }
@@ -54,6 +55,9 @@ func Open(past Past, events ...wire.Event) (*Stage, error) {
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /api/v1/events", s.socket)
 	routes.HandleFunc("GET /api/v1/history", s.history)
+	for _, decision := range []string{"POST /api/v1/devices/{id}/{act}", "PUT /api/v1/devices/{id}/control", "PUT /api/v1/pool"} {
+		routes.HandleFunc(decision, s.decide)
+	}
 	routes.HandleFunc("GET /api/v1/session", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]bool{"paired": true})
 	})
@@ -87,6 +91,24 @@ func (s *Stage) Answer(past Past) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.past = past
+}
+
+// Refuse lets every decision about a device be refused with that message from now on.
+func (s *Stage) Refuse(message string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = message
+}
+
+func (s *Stage) decide(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	message := s.refuse
+	s.mu.Unlock()
+	if message != "" {
+		answer(w, http.StatusInsufficientStorage, map[string]any{"error": map[string]string{"code": "disk_full", "message": message}})
+		return
+	}
+	answer(w, http.StatusOK, struct{}{})
 }
 
 // Asked gives the questions about the past so far.

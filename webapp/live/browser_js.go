@@ -93,6 +93,16 @@ func FetchPast(ctx context.Context, q PastQuery) (Past, error) {
 	return DecodePast(status, []byte(answer))
 }
 
+// Decide tells the agent of a decision, now or not at all; ErrOffline when it does not answer.
+func Decide(ctx context.Context, d Decision) error {
+	method, path, body := d.Request()
+	status, answer, err := fetch(ctx, method, path, body)
+	if err != nil {
+		return ErrOffline
+	}
+	return Decided(status, []byte(answer))
+}
+
 func session(ctx context.Context) Access {
 	status, _, err := fetch(ctx, "GET", "/api/v1/session", "")
 	switch {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"muster/shared/gpu"
 	"muster/shared/job"
 )
 
@@ -27,6 +28,37 @@ func (s Set) Count(state job.State) int {
 		}
 	}
 	return n
+}
+
+// Expected is when the last image of the set is predicted to be done; nil when nothing is left, or when one can't be predicted.
+func (s Set) Expected() *job.Expected {
+	jobs := make([]job.Job, len(s.Jobs))
+	for i, j := range s.Jobs {
+		jobs[i] = job.Job{State: j.State, Expected: j.Expected}
+	}
+	return job.SetExpected(jobs)
+}
+
+// Share is how many images of a set a device makes or has made.
+type Share struct {
+	Device gpu.Ref
+	Images int
+}
+
+// Shares gives which devices the images of the set are on, by device; those that wait or ended without an image are on none.
+func (s Set) Shares() []Share {
+	var shares []Share
+	for _, j := range s.Jobs {
+		if j.DeviceID == nil || j.State != job.Running && j.State != job.Succeeded {
+			continue
+		}
+		at, known := slices.BinarySearchFunc(shares, *j.DeviceID, func(s Share, ref gpu.Ref) int { return int(s.Device) - int(ref) })
+		if !known {
+			shares = slices.Insert(shares, at, Share{Device: *j.DeviceID})
+		}
+		shares[at].Images++
+	}
+	return shares
 }
 
 // Sets gives the jobs by command, newest first.

@@ -13,6 +13,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/pool"
 	"muster/shared/wire"
 )
 
@@ -387,5 +388,63 @@ func BenchmarkApplyJob(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s.Apply(wire.Event{Job: progress})
+	}
+}
+
+func TestWhatPeopleDecided(t *testing.T) {
+	t.Parallel()
+	s := apply(State{}, wire.Event{Inventory: machine(1, 3)})
+	free := wire.Steered{Device: 1, Control: pool.Control{Mode: pool.Active}, Phase: wire.PhaseActive}
+	if got := s.Steered(1); got != free {
+		t.Errorf("before the agent said anything: %+v", got)
+	}
+	paused := wire.Steered{Device: 2, Key: "GPU-2", Control: pool.Control{Mode: pool.Paused}, Phase: wire.PhasePaused}
+	hot := wire.Steered{Device: 0, Key: "GPU-0", Phase: wire.PhaseLimited, Words: "is too hot"}
+	s = s.Apply(wire.Event{Capacity: &wire.Capacity{Pool: pool.Settings{MaxWatts: ptr(900.0)}, Devices: []wire.Steered{paused, hot}}})
+	if got := s.Steered(2); got != paused {
+		t.Errorf("a paused device is %+v", got)
+	}
+	if got := s.Steered(0); got.Phase != wire.PhaseLimited || got.Control.Mode != pool.Active {
+		t.Errorf("a hot device is %+v", got)
+	}
+	if got := s.Steered(1); got != free {
+		t.Errorf("a device without decision is %+v", got)
+	}
+	if b := s.Budget(); b.MaxWatts == nil || *b.MaxWatts != 900 {
+		t.Errorf("budget %+v", b)
+	}
+	kept, err := s.Save(start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := Restore(kept); err != nil || back.Steered(2) != paused {
+		t.Errorf("kept and restored, a paused device is %+v: %v", back.Steered(2), err)
+	}
+}
+
+func TestOutlookOfASet(t *testing.T) {
+	t.Parallel()
+	at := func(seconds int) *job.Expected {
+		when := start.Add(time.Duration(seconds) * time.Second)
+		return &job.Expected{At: when, Early: when, Late: when}
+	}
+	on := func(ordinal int, state job.State, device *gpu.Ref, e *job.Expected) *job.Job {
+		j := image("A", ordinal, 1, state)
+		j.DeviceID, j.Expected = device, e
+		return j
+	}
+	two, processor := gpu.Ref(2), gpu.CPU
+	set := Set{ID: "A", Jobs: []*job.Job{
+		on(0, job.Succeeded, &two, nil), on(1, job.Running, &two, at(5)), on(2, job.Running, &processor, at(9)), on(3, job.Queued, nil, at(40)), on(4, job.Failed, &two, nil), on(5, job.Queued, &two, at(20)),
+	}}
+	if diff := cmp.Diff([]Share{{gpu.CPU, 1}, {2, 2}}, set.Shares()); diff != "" {
+		t.Errorf("shares (-want +got): %s", diff)
+	}
+	if diff := cmp.Diff(at(40), set.Expected()); diff != "" {
+		t.Errorf("expected (-want +got): %s", diff)
+	}
+	set.Jobs[3].Expected = nil
+	if e := set.Expected(); e != nil {
+		t.Errorf("a set is expected at %s although one image is not", e.At)
 	}
 }

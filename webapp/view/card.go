@@ -2,6 +2,7 @@ package view
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/maxence-charriere/go-app/v10/pkg/app"
 
@@ -27,15 +28,19 @@ func (p *Page) renderCard(d *gpu.Device) app.UI {
 	details := p.state.Details(d.Index)
 	about := &whence{d, &reading, &details}
 	badge, tone := r.badge, string(reading.State)
-	if working != nil && (!ok || reading.State.Usable()) {
+	steered, kept := p.steered(d.Index)
+	switch {
+	case working != nil && (!ok || reading.State.Usable()):
 		badge, tone = "generating", "busy"
+	case kept && reading.State == gpu.StateOK:
+		badge, tone = strings.ToLower(phaseNames[steered.Phase]), "steered"
 	}
 	return el("article", "card", at{"id", "card-" + d.Index.String(), "data-device", d.Index.String(), "data-state", tone, "aria-labelledby", ids.title},
 		el("div", "card-head", nil,
 			el("h3", "", at{"id", ids.title}, text(d.Index.Label())),
 			el("div", "badges", nil, faultBadge(&details, p.now()), simulatedBadge(d.Simulated), el("span", "badge state", nil, text(badge))),
 			el("p", "card-name", at{"title", d.Name}, text(cardName(d))),
-			p.renderOpener(d)),
+			p.renderOpener(d.Index, d.ID)),
 		renderHint(r, ids),
 		el("div", "card-gauge", nil,
 			el("div", "", nil, el("p", "reading", nil, measured(ids.util, r.utilization), el("span", "unit", nil, text(" %")), el("span", "doubt", at{"id", ids.doubt, "title", suspicion}, text(r.doubt)), el("span", "label", nil, text("utilisation")))),
@@ -107,34 +112,38 @@ func memoryName(d *gpu.Device, shared bool) string {
 func (p *Page) renderWork(ref gpu.Ref, j *job.Job, ids cardIDs) app.UI {
 	if j != nil {
 		return el("div", "work busy", nil,
+			p.renderPhase(ref),
 			el("p", "work-title", at{"title", j.Prompt}, text(shorten(j.Prompt, 90))),
 			progress(ids.progress, "", "Progress of the image on "+ref.Label(), j),
 			el("p", "work-step", at{"id", ids.step}, text(stepWords(j))))
 	}
-	slot := p.slot(ref)
-	reading, read := p.state.Reading(ref)
-	switch {
-	case p.state.Capacity == nil:
-		return work("", "")
-	case read && !reading.State.Usable():
-		return work("off", "Takes no work in this state.")
-	case slot == nil:
-		return work("off", "No generator serves this device.")
-	case slot.Problem != "":
-		return work("off", "Takes no work: "+slot.Problem)
-	case slot.Paused:
-		return work("off", "Paused: takes no work.")
-	case slot.Loaded != "" && slot.Loaded != sketchModel:
-		return work("idle", "Ready. Loaded: "+p.modelTitle(slot.Loaded))
-	case len(slot.Models) == 1:
-		return work("idle", "Ready: "+p.modelTitle(slot.Models[0]))
-	default:
-		return work("idle", "Ready to generate.")
-	}
+	tone, words := p.idleWords(ref)
+	return el("div", "work "+tone, nil, p.renderPhase(ref), el("p", "work-step", at{"title", words}, text(words)))
 }
 
-func work(tone, words string) app.UI {
-	return el("div", "work "+tone, nil, el("p", "work-step", at{"title", words}, text(words)))
+// idleWords say why a device makes nothing, and in which tone; "" where the line of its phase says so already.
+func (p *Page) idleWords(ref gpu.Ref) (tone, words string) {
+	slot := p.slot(ref)
+	reading, read := p.state.Reading(ref)
+	_, kept := p.steered(ref)
+	switch {
+	case p.state.Capacity == nil:
+		return "", ""
+	case read && !reading.State.Usable():
+		return "off", "Takes no work in this state."
+	case slot == nil:
+		return "off", "No generator serves this device."
+	case slot.Problem != "":
+		return "off", "Takes no work: " + slot.Problem
+	case kept:
+		return "off", ""
+	case slot.Loaded != "" && slot.Loaded != sketchModel:
+		return "idle", "Ready. Loaded: " + p.modelTitle(slot.Loaded)
+	case len(slot.Models) == 1:
+		return "idle", "Ready: " + p.modelTitle(slot.Models[0])
+	default:
+		return "idle", "Ready to generate."
+	}
 }
 
 // progress is the bar of a running image.
@@ -145,17 +154,22 @@ func progress(id, class, label string, j *job.Job) app.UI {
 
 // stepWords says how far a running image is: "step 12 of 30 · about 8 s left".
 func stepWords(j *job.Job) string {
-	words := "starting"
-	switch p := j.Progress; {
-	case p.Steps > 0:
-		words = "step " + strconv.Itoa(p.Step) + " of " + strconv.Itoa(p.Steps)
-	case p.Step > 0:
-		words = "step " + strconv.Itoa(p.Step)
-	}
+	words := stepsDone(j)
 	if eta := j.Progress.ETASeconds; eta != nil {
 		words += " · about " + span(seconds(*eta)) + " left"
 	}
 	return words
+}
+
+func stepsDone(j *job.Job) string {
+	switch p := j.Progress; {
+	case p.Steps > 0:
+		return "step " + strconv.Itoa(p.Step) + " of " + strconv.Itoa(p.Steps)
+	case p.Step > 0:
+		return "step " + strconv.Itoa(p.Step)
+	default:
+		return "starting"
+	}
 }
 
 // paintAll writes what changes with every tick. It does nothing where nothing changed.

@@ -34,12 +34,12 @@ func (d *devices) Render() app.UI {
 	if len(inventory.Devices) >= denseFrom {
 		class = "cards dense"
 	}
-	cards := make([]app.UI, 0, 2*len(inventory.Devices)+1)
+	cards := make([]app.UI, 0, 2*len(inventory.Devices)+2)
 	for i := range inventory.Devices {
 		cards = append(cards, d.Page.renderCard(&inventory.Devices[i]), d.Page.renderPanel(&inventory.Devices[i]))
 	}
 	if slot := d.Page.processor(); slot != nil || len(inventory.Devices) == 0 {
-		cards = append(cards, d.Page.renderProcessor(inventory, slot))
+		cards = append(cards, d.Page.renderProcessor(inventory, slot), d.Page.renderProcessorPanel())
 	}
 	return section("devices", "devices",
 		heading("devices", "Devices", d.renderMetrics(len(inventory.Devices))),

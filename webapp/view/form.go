@@ -166,7 +166,9 @@ func (f *form) devices() []choice {
 				label += ", " + d.Name
 			}
 		}
-		if slot.Problem != "" || slot.Paused {
+		if s, kept := f.Page.steered(slot.Device); kept {
+			label += " (" + strings.ToLower(phaseNames[s.Phase]) + ")"
+		} else if slot.Problem != "" {
 			label += " (takes no work now)"
 		}
 		out = append(out, choice{slot.Device.String(), label})

@@ -2,6 +2,7 @@ package view
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/maxence-charriere/go-app/v10/pkg/app"
 
@@ -17,20 +18,27 @@ type jobs struct {
 	Version int
 }
 
-// endedSets is how many sets stay on the list after they ended.
-const endedSets = 5
+// endedSets is how many sets stay on the list after they ended; activeSets is how many are shown of those that have not, beside
+// all of which an image is being made.
+const (
+	endedSets  = 5
+	activeSets = 12
+)
 
 // Render shows the list.
 func (l *jobs) Render() app.UI {
 	sets := l.Page.state.Sets()
 	var active, ended []app.UI
 	running, queued := 0, 0
+	shown, hidden := shownSets(sets)
+	for _, s := range shown {
+		active = append(active, l.renderSet(s))
+	}
 	for _, s := range sets {
 		running += s.Count(job.Running)
 		queued += s.Count(job.Queued)
 		switch {
 		case s.Active():
-			active = append(active, l.renderSet(s))
 		case len(ended) < endedSets:
 			ended = append(ended, l.renderEnded(s))
 		}
@@ -40,7 +48,30 @@ func (l *jobs) Render() app.UI {
 		heading("jobs", "Jobs", el("p", "tally", nil, text(l.tally(running, queued)))),
 		l.renderEmpty(len(waiting)+len(active)+len(ended) == 0),
 		el("div", "sets", nil, append(waiting, active...)...),
+		renderHidden(hidden),
 		el("div", "sets ended", nil, ended...))
+}
+
+// shownSets gives of the sets that have not ended those that are shown, and how many images of the others wait. Thousands may be
+// queued.
+func shownSets(sets []state.Set) (shown []state.Set, hidden int) {
+	for _, s := range sets {
+		switch {
+		case !s.Active():
+		case len(shown) < activeSets || s.Count(job.Running) > 0:
+			shown = append(shown, s)
+		default:
+			hidden += s.Count(job.Queued)
+		}
+	}
+	return shown, hidden
+}
+
+func renderHidden(images int) app.UI {
+	if images == 0 {
+		return nothing()
+	}
+	return el("p", "hidden-sets", nil, text("And "+plural(images, "image", "images")+" of earlier orders, which wait."))
 }
 
 func (l *jobs) tally(running, queued int) string {
@@ -106,10 +137,29 @@ func (l *jobs) renderRows(s state.Set) app.UI {
 func (l *jobs) renderSet(s state.Set) app.UI {
 	return el("article", "set", at{"data-set", s.ID},
 		setPrompt("p", s.Jobs[0].Prompt),
+		el("p", "set-when", at{"id", "s" + s.ID + "-when"}, text(l.Page.setOutlook(s))),
 		el("div", "set-end", nil,
-			el("p", "set-meta", nil, text(l.describe(s))),
+			el("div", "set-words", nil,
+				el("p", "set-meta", nil, text(shareWords(s))),
+				el("p", "set-meta", nil, text(l.describe(s)))),
 			el("button", "quiet-button", at{"type", "button", "data-set", s.ID}, text(cancelWord(len(s.Jobs))), on("click", l.cancelSet))),
 		l.renderRows(s))
+}
+
+// shareWords say how many images of a set are on which device: "2 on Device 0, 1 on Device 3, 5 waiting". "" for a single image,
+// and while all wait.
+func shareWords(s state.Set) string {
+	if len(s.Jobs) == 1 {
+		return ""
+	}
+	words := ""
+	for _, share := range s.Shares() {
+		words += separated(words, ", ") + strconv.Itoa(share.Images) + nbsp + "on" + nbsp + strings.ReplaceAll(share.Device.Label(), " ", nbsp)
+	}
+	if waiting := s.Count(job.Queued); waiting > 0 && words != "" {
+		words += ", " + strconv.Itoa(waiting) + nbsp + "waiting"
+	}
+	return words
 }
 
 // renderEnded folds a set that has ended, unless something went wrong with it.
@@ -161,34 +211,57 @@ func (l *jobs) renderJob(j *job.Job, of int) app.UI {
 		el("div", "job-body", nil,
 			el("p", "job-head", nil,
 				el("span", "visually-hidden", nil, text("Image "+number+" of "+strconv.Itoa(of)+": ")),
-				el("strong", "", nil, text(where(j))),
+				el("strong", "", nil, text(l.Page.where(j))),
+				l.Page.renderPin(j),
 				el("span", "job-words", at{"id", id + "-words"}, text(jobWords(j)))),
 			progress(id+"-bar", "job-bar", "Progress of image "+number, j),
-			renderWhy(j)),
+			l.Page.renderWhy(j)),
 		l.renderEnd(j, "image "+number))
 }
 
 // where names the device of a job, and says if it is simulated.
-func where(j *job.Job) string {
-	where := "any device"
+func (p *Page) where(j *job.Job) string {
 	switch {
 	case j.DeviceID != nil && j.State != job.Queued:
-		where = j.DeviceID.Label()
 		if j.Simulated {
-			where += " (simulated)"
+			return j.DeviceID.Label() + " (simulated)"
 		}
-	case j.PinnedTo != nil:
-		where = j.PinnedTo.Label()
+		return j.DeviceID.Label()
+	case j.PinnedTo != nil || j.PinnedKey != "":
+		return p.pinLabel(j)
 	case j.State.Terminal():
-		where = "no device"
+		return "no device"
+	default:
+		return "any device"
 	}
-	return where
+}
+
+// pinLabel names the device that a job is pinned to by its number of now; numbers may have changed since it was asked for.
+func (p *Page) pinLabel(j *job.Job) string {
+	if ref, ok := p.refByID(j.PinnedKey); ok {
+		return ref.Label()
+	}
+	if j.PinnedTo != nil && j.PinnedKey == "" {
+		return j.PinnedTo.Label()
+	}
+	return "a device that is not here now"
+}
+
+// renderPin marks a job that must be made on one device, until it has ended.
+func (p *Page) renderPin(j *job.Job) app.UI {
+	if j.PinnedTo == nil && j.PinnedKey == "" || j.State.Terminal() {
+		return nothing()
+	}
+	return el("span", "badge pin", at{"title", "It was asked for on " + p.pinLabel(j) + ", and no other device makes it."}, text("pinned"))
 }
 
 // jobWords says where a job is in its life.
 func jobWords(j *job.Job) string {
 	switch j.State {
 	case job.Running:
+		if j.Expected != nil {
+			return stepsDone(j) // the time left stands below
+		}
 		return stepWords(j)
 	case job.Queued:
 		if j.Attempt > 0 {
@@ -205,16 +278,23 @@ func jobWords(j *job.Job) string {
 	}
 }
 
-// renderWhy shows the reason of the placement or of the wait, and what went wrong.
-func renderWhy(j *job.Job) app.UI {
-	var lines []app.UI
-	if j.Error != "" && j.State != job.Succeeded {
-		lines = append(lines, el("p", "job-error", nil, text(j.Error)))
+// renderWhy shows why the job is where it is, when it is expected, and what went wrong. The first two are painted.
+func (p *Page) renderWhy(j *job.Job) app.UI {
+	wrong, said := "", outlook{reason: j.Reason}
+	if j.State != job.Succeeded {
+		wrong = j.Error
 	}
-	if j.Reason != "" && (!j.State.Terminal() || j.State == job.Succeeded) {
-		lines = append(lines, el("p", "reason", nil, text(j.Reason)))
+	switch {
+	case !j.State.Terminal():
+		said = p.outlook(j)
+	case j.State != job.Succeeded:
+		said.reason = ""
 	}
-	return el("div", "why", nil, lines...)
+	id := "j" + j.ID
+	return el("div", "why", nil,
+		el("p", "job-error", nil, text(wrong)),
+		el("p", "reason", at{"id", id + "-reason"}, text(said.reason)),
+		el("p", "when", at{"id", id + "-when"}, text(said.when)))
 }
 
 func (l *jobs) renderEnd(j *job.Job, name string) app.UI {
@@ -277,11 +357,12 @@ func (p *Page) giveUp(jobID string) {
 	p.refreshOutbox()
 }
 
-// paintJobs writes how far the running images are.
+// paintJobs writes how far the running images are, and what is expected of those that have not ended.
 func (p *Page) paintJobs() {
 	for _, j := range p.working {
 		id := "j" + j.ID
 		p.steps.text(id+"-words", jobWords(j))
 		p.steps.progress(id+"-bar", j)
 	}
+	p.paintOutlooks()
 }

@@ -73,8 +73,10 @@ func (p *Page) note(e wire.Event) {
 	case e.Hello != nil, e.Inventory != nil:
 		p.version.all()
 	case e.Capacity != nil:
+		p.told()
 		p.version.form++
 		p.version.devices++
+		p.version.system++
 	case e.History != nil:
 		p.drawn = 0
 	case e.Snapshot != nil:
@@ -113,8 +115,8 @@ func (p *Page) noteReport(r *gpu.Report) {
 
 func (p *Page) noteJob(j *job.Job) {
 	old := p.state.Job(j.ID)
-	if old != nil && old.State == j.State && old.Attempt == j.Attempt && old.Reason == j.Reason && old.Error == j.Error && old.ImageID == j.ImageID {
-		return // progress
+	if old != nil && old.State == j.State && old.Attempt == j.Attempt && old.Error == j.Error && old.ImageID == j.ImageID {
+		return // progress and outlook are painted
 	}
 	p.version.jobs++
 	if old == nil || old.State != j.State || old.Attempt != j.Attempt {

@@ -9,14 +9,14 @@ import (
 )
 
 // renderOpener is the button that opens a card's details. It covers the head of the card.
-func (p *Page) renderOpener(d *gpu.Device) app.UI {
-	n := d.Index.String()
-	open := p.open[d.ID]
+func (p *Page) renderOpener(ref gpu.Ref, id string) app.UI {
+	n := ref.String()
+	open := p.open[id]
 	controls := ""
 	if open {
-		controls = panelID(d.Index)
+		controls = panelID(ref)
 	}
-	return el("button", "opener", at{"type", "button", "id", "open-" + n, "data-panel", n, "aria-expanded", strconv.FormatBool(open), "aria-controls", controls, "aria-label", "Details of " + d.Index.Label()},
+	return el("button", "opener", at{"type", "button", "id", "open-" + n, "data-panel", n, "aria-expanded", strconv.FormatBool(open), "aria-controls", controls, "aria-label", "Details of " + ref.Label()},
 		icon(iconDown), on("click", p.togglePanel))
 }
 
@@ -32,20 +32,32 @@ func (p *Page) renderPanel(d *gpu.Device) app.UI {
 
 // togglePanel opens or closes the details that the button names.
 func (p *Page) togglePanel(ctx app.Context, _ app.Event) {
-	n, err := strconv.Atoi(data(ctx, "panel"))
-	if err != nil || p.state.Inventory == nil {
+	ref := pinned(data(ctx, "panel"))
+	if ref == nil {
 		return
 	}
-	d, ok := p.state.Inventory.Device(gpu.Ref(n))
-	if !ok {
+	id := p.idOf(*ref)
+	if id == "" {
 		return
 	}
-	p.setOpen(d.ID, !p.open[d.ID])
+	p.setOpen(id, !p.open[id])
 	p.settle(p.around) // the button that was clicked may be gone by then
-	focus("open-" + d.Index.String())
-	if p.open[d.ID] {
-		ctx.Defer(func(app.Context) { reveal(panelID(d.Index), "card-"+d.Index.String()) })
+	focus("open-" + ref.String())
+	if p.open[id] {
+		ctx.Defer(func(app.Context) { reveal(panelID(*ref), "card-"+ref.String()) })
 	}
+}
+
+// idOf gives the stable ID of a device; "" when there is none of that number.
+func (p *Page) idOf(ref gpu.Ref) string {
+	if ref == gpu.CPU {
+		return processorKey
+	}
+	if p.state.Inventory == nil {
+		return ""
+	}
+	d, _ := p.state.Inventory.Device(ref)
+	return d.ID
 }
 
 func (p *Page) setOpen(id string, open bool) {

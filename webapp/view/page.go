@@ -31,6 +31,8 @@ type Agent struct {
 	OnVisible func(func())
 	// Past asks for what a device measured before; nil: no history is shown.
 	Past func(context.Context, live.PastQuery) (live.Past, error)
+	// Decide tells the agent what a person decided about its devices, now or not at all; its error is for people. nil: nobody can.
+	Decide func(context.Context, live.Decision) error
 	// Keep holds the last known state and the choices of the reader; nil keeps nothing.
 	Keep Keep
 }
@@ -66,6 +68,9 @@ type Page struct {
 	paneled time.Time              // the snapshot that the panels rendered last
 	behind  bool                   // something came that the panels do not show yet
 	choice  pastChoice             // of history that was looked at last
+
+	decisions map[string]*deciding // by stable ID of a device, or budgetKey
+	outlooks  outlooks
 
 	title    string // of the browser's tab
 	theme    theme
@@ -191,9 +196,11 @@ func (p *Page) settle(ctx app.Context) {
 		}
 		if p.settled.jobs != p.version.jobs {
 			p.steps.reset()
+			p.outlooks.painted = false
 		}
 		p.settled = p.version
 		p.retitle()
+		p.fillIn()
 		p.paintAll()
 	})
 }

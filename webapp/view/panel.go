@@ -86,6 +86,7 @@ func (d *panel) Render() app.UI {
 				el("p", "details-time", nil, text(asked(w)))),
 			iconButton("Close the details of "+d.Device.Label(), iconCross, at{"data-panel", n}, on("click", d.Page.togglePanel))),
 		renderFaults(w.details, d.Page.now()),
+		d.Page.renderSteering(d.Device, d.ID),
 		d.renderPast(),
 		d.renderGroups(inspect(w)),
 		w.renderPartitions(),

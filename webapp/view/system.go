@@ -31,7 +31,16 @@ func (s *system) Render() app.UI {
 				el("h1", "", at{"id", "system-title"}, text(detected(len(inventory.Devices)))),
 				el("p", "system-sub", nil, text(composition(inventory)))),
 			el("div", "builds", nil, s.builds(&inventory.Host)...)),
-		el("dl", "figures", nil, s.figures(inventory)...))
+		el("dl", "figures", nil, s.figures(inventory)...),
+		s.renderBudget(len(inventory.Devices)))
+}
+
+// renderBudget stands where there are GPUs to be limited.
+func (s *system) renderBudget(devices int) app.UI {
+	if devices == 0 {
+		return nothing()
+	}
+	return s.Page.renderBudget()
 }
 
 // detected is the sentence that scripts and people look for.
@@ -151,7 +160,9 @@ func (p *Page) totals() totalWords {
 	if p.state.Inventory != nil {
 		w.utilizationContext = over(t.Utilized, len(p.state.Inventory.Devices))
 	}
-	if t.PowerLimitWatts != nil {
+	if budget := p.state.Budget().MaxWatts; budget != nil {
+		w.powerContext = "of " + grouped(*budget) + " W budget"
+	} else if t.PowerLimitWatts != nil {
 		w.powerContext = "of " + grouped(*t.PowerLimitWatts) + " W limit"
 	}
 	if t.HottestCelsius != nil {
