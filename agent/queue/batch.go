@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"muster/shared/job"
+	"muster/shared/pool"
 )
 
 // batch is one transaction being made. Changes first check everything and then write, so that one that is refused leaves nothing.
@@ -17,7 +18,10 @@ type batch struct {
 	queued  int
 	staged  map[string]job.Job // newest version within this transaction
 	changed []job.Job          // all of them, in order of Seq
-	failed  error              // of the disk or of the database: the whole transaction is lost
+	// steering is what people decided from this transaction on; nil when it changes nothing of that.
+	steering *pool.Steering
+	floor    uint64 // number of the event that took sets away; 0 when none was
+	failed   error  // of the disk or of the database: the whole transaction is lost
 }
 
 // exec runs a prepared statement; after the first failure it does nothing.
@@ -28,6 +32,14 @@ func (b *batch) exec(text string, args ...any) sql.Result {
 	result, err := b.w.prepared[text].ExecContext(uncancelled, args...)
 	b.failed = err
 	return result
+}
+
+// count gives the number that a statement counts; 0 after a failure.
+func (b *batch) count(text string, args ...any) (n int) {
+	if b.failed == nil {
+		b.failed = b.w.prepared[text].QueryRowContext(uncancelled, args...).Scan(&n)
+	}
+	return n
 }
 
 func (b *batch) jobs(text string, args ...any) []job.Job {
@@ -97,7 +109,7 @@ func (b *batch) record(j job.Job, detail string) {
 
 // requeueRunning gives the jobs of an agent that is gone back to the queue. Its death is not the job's failure.
 func (b *batch) requeueRunning() {
-	for _, j := range b.w.mirror.active() {
+	for _, j := range b.w.mirror.current() {
 		if j.State == job.Running {
 			const why = "queued again: the agent was restarted while it ran"
 			b.update(j, waiting(j, why), why)

@@ -110,7 +110,7 @@ func history(b *testing.B, terminal, queued int) (crashed string) {
 		err := q.writer.transaction(func(t *batch) error {
 			t.q = q
 			for i := n; i < min(n+1000, terminal+queued); i += 4 {
-				jobs, _, err := t.submit("", spec(4), fmt.Appendf(nil, `{"prompt":"job %d, a lighthouse in a storm at dusk","model":"sketch","width":512,"height":512,"steps":20,"guidance":7,"count":4}`, i))
+				jobs, _, err := t.submit(asCommand(b, "", job.Spec{Prompt: fmt.Sprintf("job %d, a lighthouse in a storm at dusk", i), Model: "sketch", Count: 4}.WithDefaults()))
 				if err != nil {
 					return err
 				}
@@ -144,13 +144,23 @@ func copyFiles(b *testing.B, from, to string) {
 	}
 }
 
+// BenchmarkActive is what the scheduler pays on every event, with a full queue: an image got on, or one ended.
 func BenchmarkActive(b *testing.B) {
 	q, _ := running(b, b.TempDir(), Options{})
-	for range 1000 / job.MaxCount {
+	for range DefaultMaxQueued / job.MaxCount {
 		submit(b, q, job.MaxCount)
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		q.Active()
+	runs := start(b, q, q.Active()[17])
+	for _, durable := range []bool{false, true} {
+		b.Run(fmt.Sprintf("durable_change_%v", durable), func(b *testing.B) {
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				q.Progress(runs.ID, runs.Attempt, job.Progress{Step: n})
+				if durable {
+					q.mirror.apply(committed{jobs: []job.Job{runs}})
+				}
+				q.Active()
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"muster/shared/gpu"
 	"muster/shared/job"
 )
 
@@ -28,6 +29,35 @@ func TestKeyOfAnotherCommand(t *testing.T) {
 	}
 	if a, b := submit(t, q, 1), submit(t, q, 1); a[0].ID == b[0].ID {
 		t.Error("no key must never be the same key")
+	}
+}
+
+// A client that sends a command once more must get its images, whatever the agent would make of the command by now.
+func TestKeyAfterTheDefaultsChanged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	q, stop := running(t, dir, Options{})
+	asked := spec(2)
+	asked.Model, asked.DeviceKey = "", "GPU-7"
+	resolved := func(model string, number gpu.Ref) job.Spec {
+		s := asked
+		s.Model, s.DeviceID = model, &number
+		return s
+	}
+	first, _, err := q.Submit(t.Context(), "k", asked, resolved("sketch", 3))
+	check(t, err)
+	for range 2 {
+		again, created, err := q.Submit(t.Context(), "k", asked, resolved("sdxl", 0))
+		if err != nil || created || len(again) != 2 || again[0].ID != first[0].ID || again[0].Model != "sketch" || *again[0].PinnedTo != 3 || again[0].PinnedKey != "GPU-7" {
+			t.Errorf("created=%v, %v: %+v", created, err, again)
+		}
+		stop()
+		q, stop = running(t, dir, Options{})
+	}
+	other := asked
+	other.Model = "sketch" // what was made, but not what was asked for
+	if _, _, err := q.Submit(t.Context(), "k", other, resolved("sketch", 3)); !errors.Is(err, ErrKeyReused) {
+		t.Errorf("another command that comes to the same: %v", err)
 	}
 }
 

@@ -2,11 +2,13 @@ package queue
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"muster/shared/job"
+	"muster/shared/pool"
 )
 
 // entry is a queued or running job in memory. Its job is replaced, never changed.
@@ -21,56 +23,75 @@ type mirror struct {
 	wake   chan struct{} // of size 1: there may be something to publish
 	listen bool          // somebody publishes
 
-	mu      sync.RWMutex
-	byID    map[string]*entry
-	ordered []*entry // by id, which is by submission
-	seq     uint64   // of the newest durable event
-	queued  int
-	outbox  []job.Job         // durable versions not yet published, in order of Seq
-	dirty   map[string]*entry // those whose newest version that is not durable is not yet published
-	ends    map[string]chan struct{}
+	mu       sync.RWMutex
+	byID     map[string]*entry
+	ordered  []*entry  // by id, which is by submission
+	shown    []job.Job // what active gave last; nil when something durable changed since
+	seq      uint64    // of the newest durable event
+	floor    uint64    // of the newest that took sets away; 0 when none ever was
+	queued   int
+	steering *pool.Steering    // replaced, never changed
+	pruned   bool              // not yet published that sets were taken away
+	outbox   []job.Job         // durable versions not yet published, in order of Seq
+	dirty    map[string]*entry // those whose newest version that is not durable is not yet published
+	ends     map[string]chan struct{}
 }
 
 func newMirror(listen bool) *mirror {
 	return &mirror{
-		wake:   make(chan struct{}, 1),
-		listen: listen,
-		byID:   map[string]*entry{},
-		dirty:  map[string]*entry{},
-		ends:   map[string]chan struct{}{},
+		wake:     make(chan struct{}, 1),
+		listen:   listen,
+		byID:     map[string]*entry{},
+		dirty:    map[string]*entry{},
+		ends:     map[string]chan struct{}{},
+		steering: &pool.Steering{Devices: map[string]pool.Control{}},
 	}
+}
+
+// committed is what a transaction changed.
+type committed struct {
+	jobs     []job.Job      // in order of Seq
+	seq      uint64         // of the newest event
+	floor    uint64         // as in mirror; 0 when it did not change
+	steering *pool.Steering // nil when it did not change
 }
 
 // load fills an empty mirror from the database; nothing of it is published.
-func (m *mirror) load(jobs []job.Job, seq uint64) {
+func (m *mirror) load(all committed) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, j := range jobs {
+	for _, j := range all.jobs {
 		m.put(j)
 	}
-	m.seq = seq
+	m.seq, m.floor, m.steering = all.seq, all.floor, all.steering
 }
 
-// apply takes over versions that were committed, in order of Seq.
-func (m *mirror) apply(jobs []job.Job) {
-	if len(jobs) == 0 {
-		return
-	}
+// apply takes over what was committed. steered says that what people decided is another than before.
+func (m *mirror) apply(c committed) (steered bool) {
 	m.mu.Lock()
-	for _, j := range jobs {
+	defer m.nudge()
+	defer m.mu.Unlock()
+	for _, j := range c.jobs {
 		j = m.put(j)
-		m.seq = j.Seq
 		delete(m.dirty, j.ID)
 		if m.listen {
 			m.outbox = append(m.outbox, j)
 		}
 	}
-	m.mu.Unlock()
-	m.nudge()
+	m.seq = max(m.seq, c.seq)
+	if c.floor > m.floor {
+		m.floor, m.pruned = c.floor, true
+	}
+	if c.steering == nil || reflect.DeepEqual(c.steering, m.steering) {
+		return false
+	}
+	m.steering = c.steering
+	return true
 }
 
 // put is called with mu held. It gives the version as it is in memory.
 func (m *mirror) put(j job.Job) job.Job {
+	m.shown = nil
 	e, known := m.byID[j.ID]
 	if known && j.State == job.Running {
 		j.Expected = e.job.Expected // it may have been told while the disk worked
@@ -125,14 +146,50 @@ func (m *mirror) overlay(j job.Job) job.Job {
 	return j
 }
 
+// active gives the versions of the last durable change, the same slice until the next one: with a full queue a copy takes
+// milliseconds and megabytes.
 func (m *mirror) active() []job.Job {
 	m.mu.RLock()
+	shown := m.shown
+	m.mu.RUnlock()
+	if shown != nil {
+		return shown
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shown == nil {
+		m.shown = m.copy()
+	}
+	return m.shown
+}
+
+// current gives the newest versions; the slice is the caller's.
+func (m *mirror) current() []job.Job {
+	m.mu.RLock()
 	defer m.mu.RUnlock()
+	return m.copy()
+}
+
+// copy is called with mu held, if only to read.
+func (m *mirror) copy() []job.Job {
 	jobs := make([]job.Job, len(m.ordered))
 	for i, e := range m.ordered {
 		jobs[i] = e.job
 	}
 	return jobs
+}
+
+// prunedAt is the number of the newest event that took sets away; 0 when none ever was.
+func (m *mirror) prunedAt() uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.floor
+}
+
+func (m *mirror) decided() *pool.Steering {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.steering
 }
 
 func (m *mirror) newest() (seq uint64, queued int) {

@@ -37,11 +37,11 @@ func (s *seen) last() job.Job {
 // listening publishes a mirror with one running job "r" and one queued "q" until stop.
 func listening(out func([]job.Job)) (m *mirror, stop func()) {
 	m = newMirror(true)
-	m.load([]job.Job{{ID: "q", Seq: 2, State: job.Queued}, {ID: "r", Seq: 4, State: job.Running, Attempt: 1}}, 4)
+	m.load(committed{jobs: []job.Job{{ID: "q", Seq: 2, State: job.Queued}, {ID: "r", Seq: 4, State: job.Running, Attempt: 1}}, seq: 4})
 	last, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		m.publish(last, out)
+		m.publish(last, out, nil)
 	}()
 	return m, func() {
 		close(last)
@@ -120,11 +120,11 @@ func TestExpectedIsToldAndDropped(t *testing.T) {
 		if len(s.jobs) != 2 || s.jobs[0].Expected == nil || !s.jobs[1].Expected.At.Equal(at) || s.jobs[0].Reason != "" {
 			t.Errorf("published: %+v", s.jobs)
 		}
-		m.apply([]job.Job{{ID: "q", Seq: 5, State: job.Running, Attempt: 1}}) // the transaction did not know of it
+		m.apply(committed{jobs: []job.Job{{ID: "q", Seq: 5, State: job.Running, Attempt: 1}}}) // the transaction did not know of it
 		if j, _ := m.get("q"); j.Expected == nil {
 			t.Error("a start forgets when the image is expected")
 		}
-		m.apply([]job.Job{{ID: "q", Seq: 6, State: job.Queued, Attempt: 1}})
+		m.apply(committed{jobs: []job.Job{{ID: "q", Seq: 6, State: job.Queued, Attempt: 1}}})
 		if j, _ := m.get("q"); j.Expected != nil {
 			t.Error("it is expected still, though it was given back")
 		}
@@ -144,7 +144,7 @@ func TestNothingFollowsANewerVersion(t *testing.T) {
 		m.progress("r", 1, job.Progress{Step: 1})
 		synctest.Wait()
 		m.progress("r", 1, job.Progress{Step: 2}) // waits for its turn
-		m.apply([]job.Job{{ID: "r", Seq: 5, State: job.Succeeded, Attempt: 1}})
+		m.apply(committed{jobs: []job.Job{{ID: "r", Seq: 5, State: job.Succeeded, Attempt: 1}}})
 		m.progress("r", 1, job.Progress{Step: 3})
 		time.Sleep(time.Second)
 		stop()
@@ -165,7 +165,7 @@ func TestSlowListenerHoldsNobodyUp(t *testing.T) {
 		})
 		for seq := range uint64(50) {
 			m.progress("r", 1, job.Progress{Step: int(seq)})
-			m.apply([]job.Job{{ID: "q", Seq: 5 + seq, State: job.Queued}})
+			m.apply(committed{jobs: []job.Job{{ID: "q", Seq: 5 + seq, State: job.Queued}}})
 			synctest.Wait()
 		}
 		close(release)

@@ -195,10 +195,10 @@ func compareMirror(t *testing.T, q *Queue) {
 	var s scanner
 	rows, err := s.all(q.reader.QueryContext(t.Context(), selectJobs+"WHERE j.state IN ('queued', 'running') ORDER BY j.id"))
 	check(t, err)
-	memory := q.Active()
+	memory := q.mirror.current()
 	queued := 0
 	for i := range memory {
-		memory[i].Progress = job.Progress{}
+		memory[i].Progress, memory[i].Expected = job.Progress{}, nil
 		if memory[i].State == job.Queued {
 			queued++
 			memory[i].Reason = ""
@@ -214,8 +214,8 @@ func compareMirror(t *testing.T, q *Queue) {
 			t.Errorf("memory differs from disk: %s", diff)
 		}
 	}
-	var onDisk uint64
-	check(t, q.reader.QueryRowContext(t.Context(), selectSeq).Scan(&onDisk))
+	var onDisk, floor uint64
+	check(t, q.reader.QueryRowContext(t.Context(), selectSeq).Scan(&onDisk, &floor))
 	if seq, n := q.mirror.newest(); seq != onDisk || n != queued {
 		t.Errorf("memory is at event %d with %d queued, the disk at %d with %d", seq, n, onDisk, queued)
 	}

@@ -40,6 +40,14 @@ type Options struct {
 	// Publish gets every changed job, in order of Seq; versions that differ only in Progress or Reason keep the job's Seq and
 	// come after it. One goroutine at a time calls it, from Run; while it blocks nothing else is published. nil publishes nothing.
 	Publish func([]job.Job)
+	// Pruned is called after sets were taken away, before any later change is published, by the goroutine that calls Publish:
+	// those who watch should ask Since anew. nil tells nobody.
+	Pruned func()
+	// Steered is called when what people decided was changed, from the goroutine that writes: it must not block. nil tells nobody.
+	Steered func()
+	// MakeRoom is called when a submission would be refused because the disk is nearly full, with that submission's context and
+	// by its goroutine; when it says that it made room, the submission is tried once more. nil makes none.
+	MakeRoom func(ctx context.Context) bool
 	// MaxQueued is how many jobs may wait; 0 is DefaultMaxQueued.
 	MaxQueued int
 	// Free tells the free and total bytes of the disk that dir is on; nil asks the file system.
@@ -151,7 +159,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	last := make(chan struct{}) // closed when nothing more will be committed
 	go func() {
 		defer close(published)
-		q.mirror.publish(last, q.options.Publish)
+		q.mirror.publish(last, q.options.Publish, q.options.Pruned)
 	}()
 	go func() {
 		defer close(checked)

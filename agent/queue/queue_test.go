@@ -46,6 +46,13 @@ func spec(count int) job.Spec {
 	return job.Spec{Prompt: "a lighthouse", Model: "sketch", Count: count}.WithDefaults()
 }
 
+func asCommand(t testing.TB, key string, s job.Spec) command {
+	t.Helper()
+	c, err := newCommand(key, s, s)
+	check(t, err)
+	return c
+}
+
 func submit(t testing.TB, q *Queue, count int) []job.Job {
 	t.Helper()
 	jobs, created, err := q.Submit(t.Context(), "", spec(count), spec(count))

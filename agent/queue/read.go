@@ -36,7 +36,8 @@ func (q *Queue) Progress(id string, attempt int, p job.Progress) { q.mirror.prog
 // or is given back.
 func (q *Queue) Explain(outlooks map[string]job.Outlook) { q.mirror.explain(outlooks) }
 
-// Active gives the queued and running jobs, oldest first, from memory. The slice is the caller's.
+// Active gives the queued and running jobs, oldest first, from memory. Nobody may change the slice: everyone gets the same until the
+// next durable change. What is not durable (Progress, Expected, the Reason of those that wait) may be as old as that; Job gives the newest.
 func (q *Queue) Active() []job.Job { return q.mirror.active() }
 
 // Job gives the newest version of a job, or ErrNotFound.
@@ -66,6 +67,27 @@ func (q *Queue) List(ctx context.Context, f Filter) (jobs []job.Job, next string
 		next = jobs[limit-1].ID
 	}
 	return jobs, next, nil
+}
+
+// Export gives every job that f chooses to each, in order of id; f.Limit and f.Newest do not count. It reads in pages, so that it
+// may take as long as each does: what is submitted meanwhile is in it, what is pruned meanwhile may be. An error of each ends it.
+func (q *Queue) Export(ctx context.Context, f Filter, each func(job.Job) error) error {
+	f.Limit, f.Newest = MaxLimit, false
+	for {
+		jobs, next, err := q.List(ctx, f)
+		if err != nil {
+			return err
+		}
+		for _, j := range jobs {
+			if err := each(j); err != nil {
+				return err
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		f.After = next
+	}
 }
 
 func (f Filter) query(limit int) (string, []any) {
@@ -106,12 +128,13 @@ func clamp(limit int) int {
 }
 
 // Since gives the newest versions of the jobs that changed after seq and of all active ones, in order of Seq, and the number of
-// the newest event to resume from; none of them is newer, so subscribe to Publish first. complete says that the caller must drop what it had: seq is 0 or ahead of us, or more than
-// limit jobs changed since; then they are the newest limit jobs and all active ones. limit is as Filter.Limit.
+// the newest event to resume from; none of them is newer, so subscribe to Publish first. complete says that the caller must drop
+// what it had: seq is 0 or ahead of us, jobs were pruned since, or more than limit jobs changed; then they are the newest limit
+// jobs and all active ones. limit is as Filter.Limit.
 func (q *Queue) Since(ctx context.Context, seq uint64, limit int) (jobs []job.Job, newest uint64, complete bool, err error) {
 	limit = clamp(limit)
 	newest, _ = q.mirror.newest() // before the reads
-	complete = seq == 0 || seq > newest
+	complete = seq == 0 || seq > newest || seq < q.mirror.prunedAt()
 	if !complete {
 		if jobs, err = q.read(ctx, selectAfter, seq, limit+1); err != nil {
 			return nil, 0, false, err
@@ -125,7 +148,7 @@ func (q *Queue) Since(ctx context.Context, seq uint64, limit int) (jobs []job.Jo
 	}
 	// What changes meanwhile is left to Publish: a caller that resumes from the highest number it was given would otherwise
 	// miss the changes between newest and that one.
-	jobs = slices.DeleteFunc(merge(jobs, q.Active()), func(j job.Job) bool { return j.Seq > newest })
+	jobs = slices.DeleteFunc(merge(jobs, q.mirror.current()), func(j job.Job) bool { return j.Seq > newest })
 	return jobs, newest, complete, nil
 }
 
@@ -175,7 +198,7 @@ func (q *Queue) Wait(ctx context.Context, id string) (job.Job, error) {
 // References tells whether any job has that image.
 func (q *Queue) References(ctx context.Context, imageID string) (bool, error) {
 	var n int
-	err := q.reader.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE image_id = ? AND image_id <> '' LIMIT 1)", imageID).Scan(&n)
+	err := q.reader.QueryRowContext(ctx, countImage, imageID).Scan(&n)
 	if err != nil {
 		return false, q.readError(ctx, err)
 	}

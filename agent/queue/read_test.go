@@ -87,7 +87,7 @@ func TestReadsShowProgressAndReason(t *testing.T) {
 	check(t, err)
 	one, err := q.Job(t.Context(), runs.ID)
 	check(t, err)
-	for name, got := range map[string]job.Job{"List": list[0], "Job": one, "Active": q.Active()[0], "Since": since[len(since)-1]} {
+	for name, got := range map[string]job.Job{"List": list[0], "Job": one, "Since": since[len(since)-1]} {
 		if got.ID != runs.ID || got.Progress.Step != 3 || *got.Progress.ETASeconds != 1.5 || got.Reason != "idle" || got.Seq != runs.Seq {
 			t.Errorf("%s: %+v", name, got)
 		}
@@ -183,7 +183,7 @@ func TestWait(t *testing.T) {
 func TestReadsUseIndices(t *testing.T) {
 	t.Parallel()
 	q, _ := running(t, t.TempDir(), Options{})
-	texts := map[string][]any{selectJob: {""}, selectSet: {""}, selectState: {""}, selectAfter: {0, 1}, selectKey: {""}, selectSession: {[]byte{}, 0}, selectLastID: {}}
+	texts := map[string][]any{selectJob: {""}, selectSet: {""}, selectState: {""}, selectAfter: {0, 1}, selectKey: {""}, selectSession: {[]byte{}, 0}, selectLastID: {}, selectEnded: {1}, selectImages: {""}, countImage: {""}, trimEvents: {1, 1}}
 	for _, f := range []Filter{{State: job.Queued, After: "x"}, {SetID: "s"}, {SetID: "s", State: job.Failed, Newest: true, After: "x"}, {State: job.Failed, Newest: true}} {
 		text, args := f.query(10)
 		texts[text] = args

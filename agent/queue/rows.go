@@ -22,10 +22,11 @@ const (
 	selectState  = selectJobs + "WHERE j.state = ? ORDER BY j.id"
 	selectAfter  = selectJobs + "WHERE j.seq > ? ORDER BY j.seq LIMIT ?"
 	selectNewest = selectJobs + "ORDER BY j.id DESC LIMIT ?"
-	selectKey    = "SELECT id, spec FROM sets WHERE key = ?"
-	selectSeq    = "SELECT coalesce(max(seq), 0) FROM events"
-	selectLastID = "SELECT coalesce(max(id), '') FROM jobs"
-	insertSet    = "INSERT INTO sets (id, key, spec) VALUES (?, ?, ?)"
+	selectKey    = "SELECT id, spec, asked FROM sets WHERE key = ?"
+	selectSeq    = `SELECT max(coalesce((SELECT max(seq) FROM events), 0), floor), floor
+	FROM (SELECT CAST(value AS INTEGER) AS floor FROM meta WHERE name = '` + metaPruned + `')`
+	selectLastID = "SELECT max(coalesce((SELECT max(id) FROM jobs), ''), value) FROM meta WHERE name = '" + metaLastID + "'"
+	insertSet    = "INSERT INTO sets (id, key, spec, asked) VALUES (?, ?, ?, ?)"
 	insertJob    = `INSERT INTO jobs (id, set_id, ordinal, seq, state, attempt, failures, device, device_key, simulated, backend, seed,
 	reason, image_id, error, created, started, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	updateJob = `UPDATE jobs SET seq = ?, state = ?, attempt = ?, failures = ?, device = ?, device_key = ?, simulated = ?, backend = ?,
@@ -134,7 +135,8 @@ func prepare(ctx context.Context, conn *sql.Conn) (statements, error) {
 	prepared := statements{}
 	for _, text := range []string{
 		selectJob, selectSet, selectAfter, selectKey, selectSeq, insertSet, insertJob, updateJob, insertEvent, updateMeta,
-		insertSession, deleteSession, deleteExpired, "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK",
+		insertSession, deleteSession, deleteExpired, insertDevice, deleteDevice, selectActive, countImage, keepLastID, deleteEvents,
+		deleteJobs, deleteSet, trimEvents, "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK",
 	} {
 		s, err := conn.PrepareContext(ctx, text)
 		if err != nil {

@@ -21,28 +21,28 @@ import (
 // or the numbers of the devices are by then; "" is no key. Errors: ErrKeyReused for another command under the key, ErrFull,
 // ErrDiskFull, ErrCorrupt.
 func (q *Queue) Submit(ctx context.Context, key string, asked, spec job.Spec) (jobs []job.Job, created bool, err error) {
-	if spec.Count < 1 || spec.Guidance == nil {
-		return nil, false, errors.New("submit: the spec lacks its defaults")
-	}
-	text, err := json.Marshal(spec)
+	c, err := newCommand(key, asked, spec)
 	if err != nil {
-		return nil, false, fmt.Errorf("submit: %w", err)
-	}
-	var own job.Spec // shares no pointer with the caller's
-	if err := json.Unmarshal(text, &own); err != nil {
-		return nil, false, fmt.Errorf("submit: %w", err)
+		return nil, false, err
 	}
 	// The caller may be gone, its context ended, when this runs: it must not share the caller's variables.
 	type answer struct {
 		jobs    []job.Job
 		created bool
 	}
-	answers := make(chan answer, 1)
-	err = q.change(ctx, func(b *batch) error {
-		jobs, created, err := b.submit(key, own, text)
-		answers <- answer{jobs, created}
-		return err
-	})
+	answers := make(chan answer, 2)
+	try := func() error {
+		return q.change(ctx, func(b *batch) error {
+			jobs, created, err := b.submit(c)
+			answers <- answer{jobs, created}
+			return err
+		})
+	}
+	err = try()
+	if errors.Is(err, ErrDiskFull) && q.options.MakeRoom != nil && q.options.MakeRoom(ctx) {
+		<-answers
+		err = try()
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -50,9 +50,40 @@ func (q *Queue) Submit(ctx context.Context, key string, asked, spec job.Spec) (j
 	return a.jobs, a.created, nil
 }
 
-func (b *batch) submit(key string, spec job.Spec, text []byte) (jobs []job.Job, created bool, err error) {
-	if key != "" {
-		jobs, err := b.submitted(key, spec)
+// command is what Submit keeps. It shares no pointer with the caller's.
+type command struct {
+	key         string // "" for none
+	asked, spec job.Spec
+	askedText   []byte
+	specText    []byte
+}
+
+func newCommand(key string, asked, spec job.Spec) (c command, err error) {
+	if spec.Count < 1 || spec.Guidance == nil || asked.Count != spec.Count {
+		return command{}, errors.New("submit: the spec lacks its defaults")
+	}
+	c.key = key
+	if c.askedText, err = json.Marshal(asked); err == nil {
+		err = json.Unmarshal(c.askedText, &c.asked)
+	}
+	if err == nil {
+		c.specText, err = json.Marshal(spec)
+	}
+	if err == nil {
+		err = json.Unmarshal(c.specText, &c.spec)
+	}
+	if err != nil {
+		return command{}, fmt.Errorf("submit: %w", err)
+	}
+	return c, nil
+}
+
+func (b *batch) submit(c command) (jobs []job.Job, created bool, err error) {
+	spec := c.spec
+	var key, asked sql.NullString
+	if c.key != "" {
+		key, asked = sql.NullString{String: c.key, Valid: true}, sql.NullString{String: string(c.askedText), Valid: true}
+		jobs, err := b.submitted(c.key, c.asked)
 		if jobs != nil || err != nil {
 			return jobs, false, err
 		}
@@ -70,31 +101,37 @@ func (b *batch) submit(key string, spec job.Spec, text []byte) (jobs []job.Job, 
 	if spec.Seed != nil {
 		seed = *spec.Seed
 	}
-	b.exec(insertSet, ids[0], sql.NullString{String: key, Valid: key != ""}, string(text))
+	b.exec(insertSet, ids[0], key, string(c.specText), asked)
 	for i, id := range ids[1:] {
 		j := job.Job{ID: id, SetID: ids[0], Ordinal: i, State: job.Queued, Seed: seed + int64(i), Reason: "waits for a device", Created: b.now}
-		describe(&j, key, spec)
+		describe(&j, c.key, spec)
 		jobs = append(jobs, b.insert(j))
 	}
 	return jobs, true, b.failed
 }
 
 // submitted gives the jobs that the key stands for; nil when it is new.
-func (b *batch) submitted(key string, spec job.Spec) ([]job.Job, error) {
-	var id, text string
-	err := b.w.prepared[selectKey].QueryRowContext(uncancelled, key).Scan(&id, &text)
+func (b *batch) submitted(key string, asked job.Spec) ([]job.Job, error) {
+	var id, spec string
+	var text sql.NullString
+	err := b.w.prepared[selectKey].QueryRowContext(uncancelled, key).Scan(&id, &spec, &text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	var before job.Spec
-	if err == nil {
-		err = json.Unmarshal([]byte(text), &before)
+	switch {
+	case err == nil && text.Valid:
+		err = json.Unmarshal([]byte(text.String), &before)
+	case err == nil: // of version 1, which kept only what was made of the command
+		if err = json.Unmarshal([]byte(spec), &before); asked.Model == "" {
+			asked.Model = before.Model
+		}
 	}
 	if err != nil {
 		b.failed = err
 		return nil, err
 	}
-	if !reflect.DeepEqual(before, spec) {
+	if !reflect.DeepEqual(before, asked) {
 		return nil, fmt.Errorf("%w: take a new key for a new command", ErrKeyReused)
 	}
 	jobs := b.jobs(selectSet, id)

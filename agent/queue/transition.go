@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"muster/shared/job"
 )
@@ -11,13 +12,12 @@ import (
 // when it is not, ErrNotFound when there is no such job.
 func (q *Queue) Start(ctx context.Context, id string, attempt int, at Placement) (job.Job, error) {
 	return q.transition(ctx, id, &attempt, func(b *batch, j job.Job) (job.Job, string) {
-		now := b.now
 		j.State = job.Running
 		j.Attempt++
 		j.DeviceID, j.DeviceKey = &at.Device, at.DeviceKey
 		j.Simulated, j.Backend, j.Reason = at.Simulated, at.Backend, at.Reason
 		j.Progress = job.Progress{}
-		j.Started = &now
+		j.Started = notBefore(j.Created, b.now)
 		return j, at.Reason
 	})
 }
@@ -95,13 +95,23 @@ func (b *batch) move(id string, attempt *int, next func(*batch, job.Job) (job.Jo
 }
 
 func ended(b *batch, j job.Job, state job.State) job.Job {
-	now := b.now
 	j.State = state
-	j.Finished, j.Expected = &now, nil
+	j.Finished, j.Expected = notBefore(j.Created, b.now), nil
+	if j.Started != nil {
+		j.Finished = notBefore(*j.Started, b.now)
+	}
 	if state != job.Succeeded {
 		j.Progress = job.Progress{}
 	}
 	return j
+}
+
+// notBefore is the time, or what came before it where the clock was put back since.
+func notBefore(before, now time.Time) *time.Time {
+	if now.Before(before) {
+		return &before
+	}
+	return &now
 }
 
 // waiting is a job that was given back to the queue. It keeps where it ran last.

@@ -26,6 +26,7 @@ type writer struct {
 	entropy  io.Reader
 	lastID   uint64 // milliseconds of the newest id
 	commits  atomic.Uint64
+	steered  func() // what people decided is another than before; never nil
 }
 
 // nothing cancels the writer's statements: a transaction is made whole or fails.
@@ -38,7 +39,10 @@ func openWriter(ctx context.Context, path string, q *Queue) (*writer, error) {
 	}
 	db.SetMaxOpenConns(1)
 	db.SetMaxIdleConns(-1) // a connection that is given back is closed, whatever state it was in
-	w := &writer{db: db, mirror: q.mirror, now: q.options.Now, entropy: ulid.Monotonic(rand.Reader, 0)}
+	w := &writer{db: db, mirror: q.mirror, now: q.options.Now, steered: q.options.Steered, entropy: ulid.Monotonic(rand.Reader, 0)}
+	if w.steered == nil {
+		w.steered = func() {}
+	}
 	if w.conn, err = db.Conn(ctx); err != nil {
 		db.Close()
 		return nil, err
@@ -54,7 +58,7 @@ func (w *writer) restart(ctx context.Context) (unclean bool, err error) {
 	if err := migrate(ctx, w.conn); err != nil {
 		return false, err // closing the connection rolls back
 	}
-	stopped, err := meta(ctx, w.conn, "stopped")
+	stopped, err := meta(ctx, w.conn, metaStopped)
 	if err != nil {
 		return false, err
 	}
@@ -68,7 +72,7 @@ func (w *writer) restart(ctx context.Context) (unclean bool, err error) {
 		return false, err
 	}
 	return stopped != stoppedInOrder, w.transaction(func(b *batch) error {
-		b.exec(updateMeta, stoppedNot, "stopped")
+		b.exec(updateMeta, stoppedNot, metaStopped)
 		b.requeueRunning()
 		return b.failed
 	})
@@ -76,8 +80,7 @@ func (w *writer) restart(ctx context.Context) (unclean bool, err error) {
 
 func (w *writer) load(ctx context.Context) error {
 	var (
-		jobs []job.Job
-		seq  uint64
+		all  committed
 		last string
 		s    scanner
 	)
@@ -89,9 +92,9 @@ func (w *writer) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		jobs = append(jobs, found...)
+		all.jobs = append(all.jobs, found...)
 	}
-	if err := w.conn.QueryRowContext(ctx, selectSeq).Scan(&seq); err != nil {
+	if err := w.conn.QueryRowContext(ctx, selectSeq).Scan(&all.seq, &all.floor); err != nil {
 		return err
 	}
 	if err := w.conn.QueryRowContext(ctx, selectLastID).Scan(&last); err != nil {
@@ -100,7 +103,11 @@ func (w *writer) load(ctx context.Context) error {
 	if id, err := ulid.ParseStrict(last); err == nil {
 		w.lastID = id.Time() + 1
 	}
-	w.mirror.load(jobs, seq)
+	var err error
+	if all.steering, err = readSteering(ctx, w.conn); err != nil {
+		return err
+	}
+	w.mirror.load(all)
 	return nil
 }
 
@@ -135,8 +142,14 @@ func (w *writer) transaction(do func(*batch) error) error {
 		return err
 	}
 	w.commits.Add(1)
-	w.mirror.apply(b.changed)
+	w.apply(committed{b.changed, b.seq, b.floor, b.steering})
 	return nil
+}
+
+func (w *writer) apply(c committed) {
+	if w.mirror.apply(c) {
+		w.steered()
+	}
 }
 
 func (w *writer) begin() (*batch, error) {
@@ -158,35 +171,36 @@ func (w *writer) resync() error {
 			return err
 		}
 	}
-	w.mirror.apply(missed)
+	w.apply(missed)
 	w.suspect = false
 	return nil
 }
 
-// missed gives the jobs whose newest event is not in the mirror.
-func (w *writer) missed() ([]job.Job, error) {
+// missed gives what is on the disk and not in the mirror.
+func (w *writer) missed() (c committed, err error) {
 	if w.prepared == nil {
-		return nil, driver.ErrBadConn
+		return c, driver.ErrBadConn
 	}
 	// A connection that is still inside a transaction would show what was not committed; here BEGIN fails on it.
 	if _, err := w.prepared["BEGIN IMMEDIATE"].ExecContext(uncancelled); err != nil {
-		return nil, err
+		return c, err
 	}
 	seq, _ := w.mirror.newest()
-	var onDisk uint64
-	if err := w.prepared[selectSeq].QueryRowContext(uncancelled).Scan(&onDisk); err != nil {
-		return nil, err
+	if err := w.prepared[selectSeq].QueryRowContext(uncancelled).Scan(&c.seq, &c.floor); err != nil {
+		return c, err
 	}
-	if onDisk < seq {
-		return nil, fmt.Errorf("its newest event is %d, after %d was committed: %w", onDisk, seq, ErrCorrupt)
+	if c.seq < seq {
+		return c, fmt.Errorf("its newest event is %d, after %d was committed: %w", c.seq, seq, ErrCorrupt)
 	}
 	var s scanner
-	missed, err := s.all(w.prepared[selectAfter].QueryContext(uncancelled, seq, -1))
-	if err != nil {
-		return nil, err
+	if c.jobs, err = s.all(w.prepared[selectAfter].QueryContext(uncancelled, seq, -1)); err != nil {
+		return c, err
+	}
+	if c.steering, err = readSteering(uncancelled, w.conn); err != nil {
+		return c, err
 	}
 	_, err = w.prepared["ROLLBACK"].ExecContext(uncancelled)
-	return missed, err
+	return c, err
 }
 
 func (w *writer) reconnect() error {
@@ -203,7 +217,7 @@ func (w *writer) reconnect() error {
 // markStopped notes that there is nothing to check at the next start.
 func (w *writer) markStopped() error {
 	return w.transaction(func(b *batch) error {
-		b.exec(updateMeta, stoppedInOrder, "stopped")
+		b.exec(updateMeta, stoppedInOrder, metaStopped)
 		return b.failed
 	})
 }

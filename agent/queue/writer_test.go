@@ -19,7 +19,7 @@ func TestCommitThatFailedAndWasMade(t *testing.T) {
 	q, stop := running(t, t.TempDir(), Options{Publish: p.take})
 	j := submit(t, q, 1)[0]
 	err := q.change(t.Context(), func(b *batch) error {
-		_, _, err := b.submit("k", spec(3), []byte(`{"prompt":"a lighthouse","model":"sketch","width":512,"height":512,"steps":20,"guidance":7,"count":3}`))
+		_, _, err := b.submit(asCommand(t, "k", spec(3)))
 		check(t, err)
 		current, _ := b.job(j.ID)
 		b.update(current, ended(b, current, job.Cancelled), "")
@@ -53,7 +53,7 @@ func TestFailedTransactionLeavesNothing(t *testing.T) {
 	q, _ := running(t, t.TempDir(), Options{})
 	j := submit(t, q, 1)[0]
 	err := q.change(t.Context(), func(b *batch) error {
-		_, _, err := b.submit("k", spec(3), []byte("{}"))
+		_, _, err := b.submit(asCommand(t, "k", spec(3)))
 		check(t, err)
 		b.failed = errDisk
 		return nil
@@ -76,7 +76,7 @@ func TestStuckConnection(t *testing.T) {
 	submit(t, q, 1)
 	var stuck *sql.Conn
 	err := q.change(t.Context(), func(b *batch) error {
-		_, _, err := b.submit("k", spec(1), []byte("{}"))
+		_, _, err := b.submit(asCommand(t, "k", spec(1)))
 		check(t, err)
 		stuck = b.w.conn
 		check(t, b.w.prepared["ROLLBACK"].Close())
