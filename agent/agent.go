@@ -111,7 +111,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	})
 	p.spread = scheduler.New(scheduler.Config{
 		Policy: scheduler.Policy(config.Policy), Queue: p.jobs, Images: p.store, Slots: hardware.Slots,
-		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, Log: log,
+		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, Report: p.sampler.Report, Log: log,
 		Publish: func(c wire.Capacity) { p.feed.Capacity(&c) },
 	})
 	if p.listener, err = net.Listen("tcp", config.Listen); err != nil {
@@ -122,7 +122,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 		Token: token, ModelsDir: config.ModelsDir(), MaxClients: config.MaxClients, Queue: p.jobs, Images: p.store, Feed: p.feed,
 		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, History: p.history, Temperatures: p.temperatures,
 		Report: p.sampler.Report, PCIeThroughput: p.sampler.PCIeThroughput, Query: p.query,
-		Capacity: p.spread.Capacity, Pause: p.spread.Pause, Ready: ready(p.spread), Site: site, Log: log,
+		Capacity: p.spread.Capacity, Pause: func(gpu.Ref, bool) error { return errors.New("pausing is not there yet") }, Ready: ready(p.spread), Site: site, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.discard())

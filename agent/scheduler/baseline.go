@@ -8,13 +8,13 @@ import (
 // leastLoaded starts images by age on the idle station with the least memory in use; equal ones keep their order.
 func (p *planner) leastLoaded(order []int) {
 	for n, j := range order {
-		if n >= window || n >= explained && p.idles == 0 {
+		if n >= p.Horizon && p.idles == 0 {
 			p.wait(Wait{Job: j, Cause: inTurn})
 			continue
 		}
 		best, next := -1, -1
 		for _, s := range p.candidates(j) {
-			if p.idle(s) && (best < 0 || p.Stations[s].Memory < p.Stations[best].Memory) {
+			if p.idle(s) && p.powered(s) && (best < 0 || p.Stations[s].Memory < p.Stations[best].Memory) {
 				best = s
 			}
 			if next < 0 || p.free[s] < p.free[next] {
@@ -90,7 +90,7 @@ func (p *planner) roundRobin(order []int) {
 		switch {
 		case s < 0 || p.Stations[s].Blocked != "" || !p.fits(p.Pending[j].Kind, s):
 			p.wait(p.stranded(j))
-		case p.idle(s):
+		case p.idle(s) && p.powered(s):
 			p.start(j, s, dealtReason(p.Stations[s]))
 		default:
 			p.wait(Wait{Job: j, Cause: dealt, Station: s, Seconds: p.free[s]})

@@ -88,9 +88,9 @@ func TestLoadTime(t *testing.T) {
 func TestObserveTellsLoadStepsAndTailApart(t *testing.T) {
 	t.Parallel()
 	begun := time.Now()
-	a := &attempt{cold: true, model: backend.Model{Bytes: 1}, begun: begun, share: 1, job: job.Job{Steps: 4}}
+	a := &Attempt{cold: true, model: backend.Model{Bytes: 1}, begun: begun, share: 1, Job: job.Job{Steps: 4}}
 	for step := 1; step <= 4; step++ {
-		a.report(job.Progress{Step: step, Steps: 4}, begun.Add(7*time.Second+time.Duration(step)*time.Second))
+		a.Report(job.Progress{Step: step, Steps: 4}, begun.Add(7*time.Second+time.Duration(step)*time.Second))
 	}
 	o, ok := a.observe(13 * time.Second)
 	if want := (observation{step: 1, load: 7, tail: 2, loaded: true, share: 1}); !ok || o != want {
@@ -147,7 +147,7 @@ func TestCrowdLearnsOnlyWhenWeDoNothing(t *testing.T) {
 		want    float64
 	}{
 		{"another program works", slotState{share: 1}, nil, 0.8},
-		{"we work ourselves", slotState{share: 1, current: &attempt{}}, nil, 1},
+		{"we work ourselves", slotState{share: 1, current: &Attempt{}}, nil, 1},
 		{"we just worked", slotState{share: 1, idleSince: now.Add(-time.Second)}, nil, 1},
 		{"we worked a while ago", slotState{share: 1, idleSince: now.Add(-4 * time.Second)}, nil, 0.8},
 		{"the load contradicts itself", slotState{share: 1}, []string{"utilization_percent"}, 1},

@@ -1,10 +1,11 @@
 package scheduler
 
 import (
-	"context"
+	"fmt"
 	"slices"
 	"time"
 
+	"muster/agent/backend"
 	"muster/shared/gpu"
 	"muster/shared/job"
 )
@@ -21,14 +22,21 @@ type demand struct {
 	pixels, steps int
 }
 
+// How often every queued image is planned, not only those that could start soon: what people are told when they are far behind.
+const (
+	fullEvery = time.Second
+	fullPlan  = 2048
+	shortPlan = 64
+)
+
 // input gathers what the plan depends on.
-func (l *loop) input(ctx context.Context, active []job.Job, now time.Time) input {
-	in := input{Input: Input{Policy: l.s.config.Policy, Hold: l.hold(now), Stations: l.stations(now)}}
+func (c *Core) input(active []job.Job, now time.Time, orders *Orders) input {
+	in := input{Input: Input{Policy: c.policy, Hold: c.hold(now), Stations: c.stations(now), Horizon: shortPlan, Watts: c.wattsLeft()}}
 	in.Pending, in.jobs = make([]Pending, 0, len(active)), make([]*job.Job, 0, len(active)) // they can be thousands
 	kinds := map[demand]int{}
 	for i := range active {
 		j := &active[i]
-		if j.State != job.Queued || l.attempts[j.ID] != nil || l.failing[j.ID] {
+		if j.State != job.Queued || c.attempts[j.ID] != nil || c.failing[j.ID] {
 			continue
 		}
 		d := demand{j.Model, j.Width * j.Height, j.Steps}
@@ -36,62 +44,117 @@ func (l *loop) input(ctx context.Context, active []job.Job, now time.Time) input
 		if !known {
 			kind = len(in.Kinds)
 			kinds[d] = kind
-			in.Kinds = append(in.Kinds, l.kind(d))
+			in.Kinds = append(in.Kinds, c.kind(d))
 		}
-		if l.hopeless(in.Kinds[kind], now) {
-			l.refuse(ctx, *j)
+		if c.hopeless(in.Kinds[kind], now) {
+			c.failing[j.ID] = true
+			orders.Refuse = append(orders.Refuse, Refusal{*j, fmt.Sprintf("no device here has a generator for model %q: choose another model", j.Model)})
 			continue
 		}
 		in.Pending = append(in.Pending, Pending{
-			ID: j.ID, Set: j.SetID, Ordinal: j.Ordinal, Kind: kind, Priority: j.Priority,
-			Waited: max(0, now.Sub(j.Created).Seconds()), Pin: j.PinnedTo, Avoid: l.avoided(j.ID), Bound: l.boundTo(j.ID),
+			ID: j.ID, Set: j.SetID, Ordinal: j.Ordinal, Kind: kind, Priority: j.Priority, Client: j.ClientID,
+			Waited: max(0, now.Sub(j.Created).Seconds()), Pin: c.pin(j), Avoid: c.avoided(j.ID), Bound: c.boundTo(j.ID),
 		})
 		in.jobs = append(in.jobs, j)
 	}
-	l.forgetMissing(in.Kinds)
+	if in.several() {
+		for i := range in.Pending {
+			in.Pending[i].Used = c.usage.of(in.Pending[i].Client, now)
+		}
+	}
+	c.forgetMissing(in.Kinds)
+	if now.Sub(c.fullAt) >= fullEvery || len(in.Pending) > c.count {
+		in.Horizon, c.fullAt = fullPlan, now
+	}
+	c.count = len(in.Pending)
 	return in
 }
 
-// hold says why nothing may start.
-func (l *loop) hold(now time.Time) string {
+// several says whether images of more than one client wait.
+func (in *input) several() bool {
+	return slices.ContainsFunc(in.Pending, func(p Pending) bool { return p.Client != in.Pending[0].Client })
+}
+
+// pin gives the stable ID of the device that the job is bound to; "" for none. Jobs of versions that kept only the number go by that.
+func (c *Core) pin(j *job.Job) string {
 	switch {
-	case l.inventory == nil:
+	case j.PinnedKey != "" || j.PinnedTo == nil:
+		return j.PinnedKey
+	case *j.PinnedTo == gpu.CPU:
+		return backend.CPU().ID
+	}
+	if c.inventory != nil {
+		if device, ok := c.inventory.Device(*j.PinnedTo); ok {
+			return device.ID
+		}
+	}
+	return j.PinnedTo.Label()
+}
+
+// hold says why nothing may start.
+func (c *Core) hold(now time.Time) string {
+	switch {
+	case c.inventory == nil:
 		return "the devices are not known yet"
-	case now.Before(l.diskUntil):
-		return "results can't be stored (" + l.diskFault + "): starting again in a while"
+	case now.Before(c.diskUntil):
+		return "results can't be stored (" + c.diskFault + "): starting again in a while"
 	}
 	return ""
 }
 
-func (l *loop) stations(now time.Time) []Station {
+// wattsLeft is what all GPUs together may draw more than they do; nil when there is no limit.
+func (c *Core) wattsLeft() *float64 {
+	limit := c.steering.Pool.MaxWatts
+	if limit == nil {
+		return nil
+	}
+	left := *limit
+	counted := map[string]bool{}
+	for _, st := range c.slots {
+		if st.Device.Index == gpu.CPU {
+			continue
+		}
+		draws := st.drawn
+		if st.current != nil {
+			draws += st.extra() // it will soon
+		}
+		if !counted[st.Device.ID] {
+			counted[st.Device.ID] = true
+			left -= draws
+		}
+	}
+	return &left
+}
+
+func (c *Core) stations(now time.Time) []Station {
 	promised := map[string]uint64{} // by Device.ID
-	for _, st := range l.byKey {
+	for _, st := range c.byKey {
 		promised[st.Device.ID] += st.holds
 	}
-	stations := make([]Station, len(l.slots))
-	for i, st := range l.slots {
+	stations := make([]Station, len(c.slots))
+	for i, st := range c.slots {
 		blocked, gone := st.blocked(now)
 		stations[i] = Station{
-			Ref: st.Device.Index, Name: st.Device.Index.Label(), Blocked: blocked, Gone: gone,
+			Ref: st.Device.Index, Key: st.Device.ID, Name: st.Device.Index.Label(), Blocked: blocked, Gone: gone,
 			Idle: st.current == nil, Available: st.available(now), Loaded: st.loaded, Share: st.share, Memory: st.memory(),
-			Room: st.room(promised[st.Device.ID] - st.holds),
+			Room: st.room(promised[st.Device.ID] - st.holds), Extra: st.extra(),
 		}
 		if st.current != nil {
-			stations[i].Set = st.current.job.SetID
+			stations[i].Set = st.current.Job.SetID
 		}
 	}
 	return stations
 }
 
-func (l *loop) kind(d demand) Kind {
-	kind := Kind{Model: d.model, Costs: make([]Cost, len(l.slots))}
-	for i, st := range l.slots {
+func (c *Core) kind(d demand) Kind {
+	kind := Kind{Model: d.model, Costs: make([]Cost, len(c.slots))}
+	for i, st := range c.slots {
 		model, ok := st.model(d.model)
 		if !ok {
 			continue
 		}
 		at := pace{st.key, d.model, d.pixels}
-		kind.Costs[i] = Cost{Serves: true, Work: l.estimates.work(at, st.Speed, d.steps), Load: l.estimates.load(st.key, model), Guess: !l.estimates.measured(d.model)}
+		kind.Costs[i] = Cost{Serves: true, Work: c.estimates.work(at, st.Speed, d.steps), Load: c.estimates.load(st.key, model), Guess: !c.estimates.measured(d.model)}
 		if st.Device.Index != gpu.CPU {
 			kind.Costs[i].Needs = needs(model, d.pixels)
 		}
@@ -100,36 +163,36 @@ func (l *loop) kind(d demand) Kind {
 }
 
 // hopeless says whether no slot has had the model for a while although the devices are known.
-func (l *loop) hopeless(kind Kind, now time.Time) bool {
+func (c *Core) hopeless(kind Kind, now time.Time) bool {
 	served := slices.ContainsFunc(kind.Costs, func(c Cost) bool { return c.Serves })
-	if served || l.inventory == nil {
-		delete(l.missing, kind.Model)
+	if served || c.inventory == nil {
+		delete(c.missing, kind.Model)
 		return false
 	}
-	since, known := l.missing[kind.Model]
+	since, known := c.missing[kind.Model]
 	if !known {
-		l.missing[kind.Model] = now
+		c.missing[kind.Model] = now
 		return false
 	}
 	return now.Sub(since) >= missingAfter
 }
 
-func (l *loop) forgetMissing(kinds []Kind) {
-	for model := range l.missing {
+func (c *Core) forgetMissing(kinds []Kind) {
+	for model := range c.missing {
 		if !slices.ContainsFunc(kinds, func(k Kind) bool { return k.Model == model }) {
-			delete(l.missing, model)
+			delete(c.missing, model)
 		}
 	}
 }
 
 // avoided gives the positions of the slots on which the job failed.
-func (l *loop) avoided(id string) []int {
-	slots := l.avoid[id]
+func (c *Core) avoided(id string) []int {
+	slots := c.avoid[id]
 	if len(slots) == 0 {
 		return nil
 	}
 	var at []int
-	for i, st := range l.slots {
+	for i, st := range c.slots {
 		if slots[st.key] {
 			at = append(at, i)
 		}
@@ -138,10 +201,10 @@ func (l *loop) avoided(id string) []int {
 }
 
 // boundTo gives the position of the slot that the job was dealt to; −1 for none.
-func (l *loop) boundTo(id string) int {
-	key, ok := l.bound[id]
+func (c *Core) boundTo(id string) int {
+	key, ok := c.bound[id]
 	if !ok {
 		return -1
 	}
-	return slices.IndexFunc(l.slots, func(st *slotState) bool { return st.key == key })
+	return slices.IndexFunc(c.slots, func(st *slotState) bool { return st.key == key })
 }

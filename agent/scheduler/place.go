@@ -12,14 +12,16 @@ const (
 	saturatedAfter = 20  // seconds of whole-machine work that are queued, from which on warm devices take what they hold first
 	lookAhead      = 32  // images that a warm device looks at then
 	headPatience   = 180 // seconds after which the first image is not passed any more
-	window         = 512 // images that are planned; more can't change what starts now
-	explained      = 64  // images that are planned when nothing is idle any more, to say what each waits for
 )
 
 // Input is all that a plan depends on: no clocks, no devices, no queue. Times are seconds.
 type Input struct {
-	Policy   Policy
-	Hold     string // why nothing may start at all; "" when it may
+	Policy Policy
+	Hold   string // why nothing may start at all; "" when it may
+	// Horizon is how many images are planned when nothing is idle any more, to say what each waits for and until when; 0 is none.
+	Horizon int
+	// Watts is what all devices together may draw more than they do now; nil is no limit.
+	Watts    *float64
 	Stations []Station
 	Kinds    []Kind
 	Pending  []Pending
@@ -28,6 +30,7 @@ type Input struct {
 // Station is a slot as the plan sees it.
 type Station struct {
 	Ref       gpu.Ref
+	Key       string  // the device's stable ID
 	Name      string  // for people: "Device 0"
 	Blocked   string  // why it takes no work ("is paused"); "" when it does
 	Gone      bool    // blocked for so long that images bound to it are dealt again
@@ -37,6 +40,7 @@ type Station struct {
 	Loaded    string  // model that it holds when it is free
 	Share     float64 // of its speed that other programs leave, 0 to 1; 0 counts as 1
 	Memory    float64 // share of its memory in use by all programs, 0 to 1
+	Extra     float64 // watts that an image adds to what its device draws
 	Room      *uint64 // bytes for a model, with those of the one that it would unload; nil when not known
 }
 
@@ -62,10 +66,12 @@ type Pending struct {
 	Ordinal  int // in its set
 	Kind     int // position in Input.Kinds
 	Priority int
-	Waited   float64  // since its set was submitted
-	Pin      *gpu.Ref // the only device that may make it; nil for any
-	Avoid    []int    // stations on which it failed
-	Bound    int      // station that round robin dealt it to; −1 for none
+	Client   string  // who asked for it
+	Used     float64 // seconds of the whole machine that the client had lately; told only when several clients wait
+	Waited   float64 // since its set was submitted
+	Pin      string  // stable ID of the only device that may make it; "" for any
+	Avoid    []int   // stations on which it failed
+	Bound    int     // station that round robin dealt it to; −1 for none
 }
 
 // Plan is what to do now. Jobs and stations are positions in the Input.
@@ -73,6 +79,9 @@ type Plan struct {
 	Starts []Start
 	Waits  []Wait // every image that does not start, in the plan's order
 	Deals  []Deal // round robin only: bindings to remember
+	// Finish is by image when it is predicted to be done, in seconds from now: never when it is not known, unplanned when this plan
+	// did not look so far.
+	Finish []float64
 }
 
 // Start gives an image to an idle station.
@@ -111,7 +120,7 @@ func (p *planner) warmFirst(order []int) []int {
 		return order
 	}
 	for s := range p.Stations {
-		if !p.idle(s) || p.holds[s] < 0 {
+		if !p.idle(s) || !p.powered(s) || p.holds[s] < 0 {
 			continue
 		}
 		if at := p.held(order, s); at >= 0 {
@@ -148,29 +157,40 @@ func (p *planner) saturated() bool {
 // predicted plans images in order, each where it is done first, and starts what comes first on an idle station.
 func (p *planner) predicted(order []int) {
 	for n, j := range order {
-		if n >= window || n >= explained && p.idles == 0 {
+		if n >= p.Horizon && p.idles == 0 {
 			p.wait(Wait{Job: j, Cause: inTurn})
 			continue
 		}
 		candidates := p.candidates(j)
-		best, bestAt, other, otherAt := -1, 0.0, -1, 0.0 // other: the best of the idle ones
-		for _, s := range candidates {
-			at := p.finish(j, s)
-			if best < 0 || at < bestAt || at == bestAt && p.idle(s) && !p.idle(best) {
-				best, bestAt = s, at
-			}
-			if p.idle(s) && (other < 0 || at < otherAt) {
-				other, otherAt = s, at
-			}
-		}
+		best, other := p.best(j, candidates)
 		switch {
 		case best < 0:
 			p.wait(p.stranded(j))
+			p.plan.Finish[j] = never
+		case p.idle(best) && p.powered(best):
+			p.start(j, best, p.bestReason(j, best, len(candidates), p.finish(j, best)))
 		case p.idle(best):
-			p.start(j, best, p.bestReason(j, best, len(candidates), bestAt))
+			p.wait(Wait{Job: j, Cause: powered, Station: best})
+			p.occupy(j, best, p.finish(j, best))
 		default:
 			p.wait(p.later(j, best, other))
-			p.occupy(j, best, bestAt)
+			p.occupy(j, best, p.finish(j, best))
 		}
 	}
+}
+
+// best gives the station on which the image is done first, and the best of those that are idle; −1 for none.
+func (p *planner) best(j int, candidates []int) (best, other int) {
+	best, other = -1, -1
+	var bestAt, otherAt float64
+	for _, s := range candidates {
+		at := p.finish(j, s)
+		if best < 0 || at < bestAt || at == bestAt && p.idle(s) && !p.idle(best) {
+			best, bestAt = s, at
+		}
+		if p.idle(s) && (other < 0 || at < otherAt) {
+			other, otherAt = s, at
+		}
+	}
+	return best, other
 }

@@ -14,9 +14,9 @@ import (
 
 // box gives idle stations of those speeds, one kind of image that takes 6 s at speed 1 and loads in 5 s.
 func box(speeds ...float64) Input {
-	in := Input{Kinds: []Kind{{Model: "sdxl"}}}
+	in := Input{Horizon: shortPlan, Kinds: []Kind{{Model: "sdxl"}}}
 	for i, speed := range speeds {
-		in.Stations = append(in.Stations, Station{Ref: gpu.Ref(i), Name: gpu.Ref(i).Label(), Idle: true})
+		in.Stations = append(in.Stations, Station{Ref: gpu.Ref(i), Key: fmt.Sprintf("GPU-%d", i), Name: gpu.Ref(i).Label(), Idle: true})
 		in.Kinds[0].Costs = append(in.Kinds[0].Costs, Cost{Serves: true, Work: 6 / speed, Load: 5})
 	}
 	return in
@@ -66,7 +66,7 @@ func load(share float64) func(*Station) { return func(st *Station) { st.Memory =
 func room(gib float64) func(*Station) {
 	return func(st *Station) { bytes := uint64(gib * (1 << 30)); st.Room = &bytes }
 }
-func pinned(ref gpu.Ref) func(*Pending)    { return func(p *Pending) { p.Pin = &ref } }
+func pinned(key string) func(*Pending)     { return func(p *Pending) { p.Pin = key } }
 func waited(s float64) func(*Pending)      { return func(p *Pending) { p.Waited = s } }
 func priority(n int) func(*Pending)        { return func(p *Pending) { p.Priority = n } }
 func avoiding(slots ...int) func(*Pending) { return func(p *Pending) { p.Avoid = slots } }
@@ -98,9 +98,9 @@ func TestPlace(t *testing.T) {
 		{"the slow one gets what would queue too long", box(1, .25).station(0, busyFor(4)).set("a", 5), "a04→1"}, // 4+6·5=34 s against 29 s
 		{"other programs slow a device", box(1, 1).station(0, func(st *Station) { st.Share = .5 }).set("a", 1), "a00→1"},
 		{"paused takes nothing", box(1, 1).station(0, blockedBy("is paused", true)).set("a", 2), "a00→1"},
-		{"pinned only there", box(1, 1).set("a", 1, pinned(1)), "a00→1"},
-		{"pinned waits there", box(1, 1).station(1, busyFor(99)).set("a", 1, pinned(1)), ""},
-		{"pinned to what is not there", box(1, 1).set("a", 1, pinned(7)), ""},
+		{"pinned only there", box(1, 1).set("a", 1, pinned("GPU-1")), "a00→1"},
+		{"pinned waits there", box(1, 1).station(1, busyFor(99)).set("a", 1, pinned("GPU-1")), ""},
+		{"pinned to what is not there", box(1, 1).set("a", 1, pinned("GPU-7")), ""},
 		{"no room", box(1, .25).needing(9.5).station(0, room(8)).station(1, room(12)).set("a", 1), "a00→1"},
 		{"no room anywhere", box(1).needing(9.5).station(0, room(8)).set("a", 1), ""},
 		{"room unknown", box(1).needing(9.5).set("a", 1), "a00→0"},
@@ -215,7 +215,7 @@ func TestWords(t *testing.T) {
 		{"all busy", in.station(1, busyFor(90)), "waiting 4 s for Device 0: every device is busy"},
 		{"paused", box(1).station(0, blockedBy("is paused", true)).set("a", 1), "waiting: Device 0 is paused"},
 		{"no room", box(1).needing(9.5).station(0, room(3.1)).set("a", 1), "waiting: Device 0 has room for 3.1 GiB, sdxl needs about 9.5 GiB"},
-		{"pinned away", box(1).set("a", 1, pinned(3)), `waiting: Device 3, which was asked for, has no generator for model "sdxl" now`},
+		{"pinned away", box(1).set("a", 1, pinned("GPU-3")), `waiting: the device that was asked for (GPU-3) is not here now`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -246,7 +246,7 @@ func FuzzPlace(f *testing.F) {
 		}
 		in := Input{Policy: []Policy{Predicted, LeastLoaded, RoundRobin}[policy%3], Kinds: make([]Kind, 1+next()%3)}
 		for i := range next() % 9 {
-			st := Station{Ref: gpu.Ref(i), Idle: next()%2 == 0, Share: float64(next()%3) / 2, Memory: float64(next()%9) / 8, Loaded: fmt.Sprint(next() % 3)}
+			st := Station{Ref: gpu.Ref(i), Key: fmt.Sprintf("GPU-%d", i), Idle: next()%2 == 0, Share: float64(next()%3) / 2, Memory: float64(next()%9) / 8, Loaded: fmt.Sprint(next() % 3)}
 			if next()%4 == 0 {
 				st.Blocked, st.Gone = "x", next()%2 == 0
 			}
@@ -266,8 +266,7 @@ func FuzzPlace(f *testing.F) {
 		for i := range next() % 60 {
 			p := Pending{ID: fmt.Sprint(i), Set: fmt.Sprint(next() % 5), Ordinal: i, Kind: next() % len(in.Kinds), Priority: next() % 2, Waited: float64(next()), Bound: next()%(len(in.Stations)+1) - 1}
 			if next()%5 == 0 {
-				ref := gpu.Ref(next() % 9)
-				p.Pin = &ref
+				p.Pin = fmt.Sprint("GPU-", next()%9)
 			}
 			if next()%5 == 0 && len(in.Stations) > 0 {
 				p.Avoid = []int{next() % len(in.Stations)}
@@ -282,7 +281,7 @@ func FuzzPlace(f *testing.F) {
 		for _, s := range plan.Starts {
 			p, st := in.Pending[s.Job], in.Stations[s.Station]
 			c := in.Kinds[p.Kind].Costs[s.Station]
-			if jobs[s.Job] || used[s.Station] || !st.Idle || st.Blocked != "" || !c.Serves || p.Pin != nil && *p.Pin != st.Ref || st.Room != nil && c.Needs > *st.Room || s.Reason == "" {
+			if jobs[s.Job] || used[s.Station] || !st.Idle || st.Blocked != "" || !c.Serves || p.Pin != "" && p.Pin != st.Key || st.Room != nil && c.Needs > *st.Room || s.Reason == "" {
 				t.Fatalf("bad start %+v of %+v on %+v", s, p, st)
 			}
 			jobs[s.Job], used[s.Station] = true, true
@@ -307,7 +306,7 @@ func BenchmarkPlace(b *testing.B) {
 			in := Input{Kinds: []Kind{{Model: "sd15"}, {Model: "sdxl"}, {Model: "flux"}}}
 			for i := range tt.devices {
 				bytes := uint64(24) << 30
-				in.Stations = append(in.Stations, Station{Ref: gpu.Ref(i), Name: gpu.Ref(i).Label(), Idle: tt.idle, Available: float64(i), Loaded: in.Kinds[i%3].Model, Room: &bytes})
+				in.Stations = append(in.Stations, Station{Ref: gpu.Ref(i), Key: fmt.Sprintf("GPU-%d", i), Name: gpu.Ref(i).Label(), Idle: tt.idle, Available: float64(i), Loaded: in.Kinds[i%3].Model, Room: &bytes})
 				for k := range in.Kinds {
 					in.Kinds[k].Costs = append(in.Kinds[k].Costs, Cost{Serves: true, Work: float64(2+4*k) * (1 + float64(i%4)), Load: 5, Needs: uint64(k) << 33})
 				}
@@ -336,7 +335,7 @@ func TestReasonsOfStarts(t *testing.T) {
 		{"warm", box(1, 1).station(1, warm).set("a", 1), "Device 1 is free, holds the model and is done first, in about 7 s"},
 		{"nothing measured", guess, "Device 0 is free and should be done first"},
 		{"only one", box(1).set("a", 1), "Device 0 is the only device that can make it now"},
-		{"pinned", box(1, 1).set("a", 1, pinned(1)), "Device 1 was asked for"},
+		{"pinned", box(1, 1).set("a", 1, pinned("GPU-1")), "Device 1 was asked for"},
 		{"after a failure", box(1, 1, 1).set("a", 1, avoiding(0)), "Device 1 is free; the last attempt failed on Device 0"},
 		{"least loaded", box(1, 1).policy(LeastLoaded).station(0, load(.5)).station(1, load(.1)).set("a", 1), "Device 1 has the least memory in use of the free devices (10 %)"},
 		{"round robin", box(1).policy(RoundRobin).set("a", 1), "Device 0 by round robin over the devices by memory in use"},

@@ -1,6 +1,11 @@
 package scheduler
 
-import "slices"
+import (
+	"math"
+	"slices"
+
+	"muster/shared/gpu"
+)
 
 // planner is a plan in the making.
 type planner struct {
@@ -19,7 +24,8 @@ type planner struct {
 	work   [][]float64 // by station: seconds, with what other programs leave of it
 	able   [][]int     // stations that can make it now or when they are free
 
-	bound []int // by image: the station that round robin dealt it to, −1 for none
+	watts float64 // that may still be drawn
+	bound []int   // by image: the station that round robin dealt it to, −1 for none
 }
 
 func newPlanner(in Input) *planner {
@@ -27,7 +33,14 @@ func newPlanner(in Input) *planner {
 		Input: in, plan: Plan{Waits: make([]Wait, 0, len(in.Pending))},
 		free: make([]float64, len(in.Stations)), holds: make([]int, len(in.Stations)), taken: make([]bool, len(in.Stations)),
 		models: make([]int, len(in.Kinds)), work: make([][]float64, len(in.Kinds)), able: make([][]int, len(in.Kinds)),
-		bound: make([]int, len(in.Pending)),
+		bound: make([]int, len(in.Pending)), watts: math.Inf(1),
+	}
+	if in.Watts != nil {
+		p.watts = *in.Watts
+	}
+	p.plan.Finish = make([]float64, len(in.Pending))
+	for j := range p.plan.Finish {
+		p.plan.Finish[j] = unplanned
 	}
 	for j := range in.Pending {
 		p.bound[j] = in.Pending[j].Bound
@@ -73,6 +86,7 @@ func (p *planner) wait(w Wait) {
 
 func (p *planner) start(j, s int, reason string) {
 	p.plan.Starts = append(p.plan.Starts, Start{Job: j, Station: s, Reason: reason})
+	p.watts -= p.Stations[s].Extra
 	p.occupy(j, s, p.finish(j, s))
 }
 
@@ -82,6 +96,7 @@ func (p *planner) occupy(j, s int, until float64) {
 	}
 	p.taken[s] = true
 	p.free[s] = until
+	p.plan.Finish[j] = until
 	p.holds[s] = p.models[p.Pending[j].Kind]
 }
 
@@ -89,6 +104,11 @@ func (p *planner) cost(j, s int) Cost { return p.Kinds[p.Pending[j].Kind].Costs[
 
 // idle says whether the image that is planned on the station next would start now.
 func (p *planner) idle(s int) bool { return p.Stations[s].Idle && !p.taken[s] }
+
+// powered says whether an image may start on the station without drawing more than all devices together may.
+func (p *planner) powered(s int) bool {
+	return p.Stations[s].Extra <= p.watts || p.Stations[s].Ref == gpu.CPU
+}
 
 // holding says whether the station will hold the image's model when it is free.
 func (p *planner) holding(j, s int) bool { return p.holds[s] == p.models[p.Pending[j].Kind] }
@@ -113,7 +133,7 @@ func (p *planner) finish(j, s int) float64 {
 // allowed says whether the station may make the image at all, now or later.
 func (p *planner) allowed(j, s int) bool {
 	job := &p.Pending[j]
-	return p.cost(j, s).Serves && (job.Pin == nil || *job.Pin == p.Stations[s].Ref)
+	return p.cost(j, s).Serves && (job.Pin == "" || job.Pin == p.Stations[s].Key)
 }
 
 // candidates gives the stations that can make the image, without those on which it failed as long as there are others. Nobody
@@ -121,12 +141,12 @@ func (p *planner) allowed(j, s int) bool {
 func (p *planner) candidates(j int) []int {
 	job := &p.Pending[j]
 	able := p.able[job.Kind]
-	if job.Pin == nil && len(job.Avoid) == 0 {
+	if job.Pin == "" && len(job.Avoid) == 0 {
 		return able
 	}
 	var mine, others []int
 	for _, s := range able {
-		if job.Pin != nil && *job.Pin != p.Stations[s].Ref {
+		if job.Pin != "" && job.Pin != p.Stations[s].Key {
 			continue
 		}
 		mine = append(mine, s)

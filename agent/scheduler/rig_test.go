@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"muster/agent/queue"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/pool"
 	"muster/shared/wire"
 )
 
@@ -128,6 +130,9 @@ func (q *memoryJobs) Explain(outlooks map[string]job.Outlook) {
 	defer q.mu.Unlock()
 	for id, outlook := range outlooks {
 		reason := outlook.Reason
+		if told := q.explains[id]; reason == "" || len(told) > 0 && told[len(told)-1] == reason {
+			continue // only its time has changed
+		}
 		if q.explains == nil {
 			q.explains = map[string][]string{}
 		}
@@ -228,6 +233,7 @@ type rig struct {
 	inventory atomic.Pointer[gpu.Inventory]
 	snapshot  atomic.Pointer[gpu.Snapshot]
 	published atomic.Pointer[wire.Capacity]
+	steering  atomic.Pointer[pool.Steering]
 	speeds    []float64
 	models    []backend.Model
 	stop      context.CancelFunc
@@ -250,7 +256,7 @@ func newRig(t *testing.T, n int, policy Policy) *rig {
 	r.inventory.Store(inventory)
 	r.measure(func(int, *gpu.Reading) {})
 	r.Scheduler = New(Config{
-		Policy: policy, Queue: r.jobs, Images: r.images, Inventory: r.inventory.Load, Snapshot: r.snapshot.Load,
+		Policy: policy, Queue: r.jobs, Images: r.images, Inventory: r.inventory.Load, Snapshot: r.snapshot.Load, Steering: r.steering.Load,
 		Slots: func(inventory gpu.Inventory) []Slot {
 			var slots []Slot
 			for i, d := range inventory.Devices {
@@ -279,6 +285,19 @@ func (r *rig) measure(change func(i int, reading *gpu.Reading)) {
 	if r.Scheduler != nil {
 		r.Wake()
 	}
+}
+
+// steer decides about a device as a person does.
+func (r *rig) steer(i int, c pool.Control) {
+	decided := &pool.Steering{Devices: map[string]pool.Control{}}
+	if old := r.steering.Load(); old != nil {
+		decided.Pool = old.Pool
+		maps.Copy(decided.Devices, old.Devices)
+	}
+	decided.Devices[fmt.Sprintf("GPU-%d", i)] = c
+	r.steering.Store(decided)
+	r.Wake()
+	synctest.Wait()
 }
 
 func (r *rig) run() {

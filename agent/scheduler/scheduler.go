@@ -1,15 +1,13 @@
 // Package scheduler spreads queued images over the devices that can make them.
 //
-// It is three parts. place.go decides: a pure function from what is known to what should start, and why the rest waits.
-// scheduler.go and attempt.go do: one goroutine plans again on every event and gives images to devices; each attempt has a
-// goroutine of its own, because no call into a backend is trusted to return. The queue records. estimate.go learns what images
-// cost. Nothing is bound to a device until it starts.
+// It is three parts. Core decides, without goroutine, clock or disk: what is known becomes an Input, and Place, a pure function,
+// makes of it what should start, and why and until when the rest waits; estimate.go learns what images cost. scheduler.go, loop.go
+// and carry.go do: one goroutine plans again on every event and gives images to devices; each attempt has a goroutine of its own,
+// because no call into a backend is trusted to return. The queue records. Nothing is bound to a device until it starts.
 package scheduler
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"muster/agent/queue"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/pool"
 	"muster/shared/wire"
 )
 
@@ -31,6 +30,9 @@ type Slot struct {
 	Problem string // why it can't take work now, in words for people; "" when it can
 	// Owns says whether a process on the device is the backend's; nil when it can't tell. It must not block.
 	Owns func(pid int) bool
+	// Fallback says that it only goes on with what was accepted while nothing else here could generate: it is offered to nobody
+	// as long as another slot is there.
+	Fallback bool
 }
 
 // Jobs is what the scheduler needs of *queue.Queue.
@@ -57,6 +59,8 @@ type Config struct {
 	Slots     func(gpu.Inventory) []Slot // must not block
 	Inventory func() *gpu.Inventory      // gives nil until the devices are known
 	Snapshot  func() *gpu.Snapshot       // gives nil until something was measured
+	Report    func() *gpu.Report         // gives nil until the programs on the devices are known; may be nil
+	Steering  func() *pool.Steering      // what people decided about the devices; may be nil
 	Publish   func(wire.Capacity)        // gets every change of Capacity; must not block; may be nil
 	Log       *slog.Logger               // nil discards
 }
@@ -70,7 +74,6 @@ type Scheduler struct {
 	gone   chan struct{} // closed when Run has returned
 
 	mu       sync.Mutex
-	paused   map[string]bool // by Device.ID
 	capacity wire.Capacity
 }
 
@@ -86,7 +89,6 @@ func New(config Config) *Scheduler {
 	return &Scheduler{
 		config: config, log: log,
 		wake: make(chan struct{}, 1), events: make(chan event), gone: make(chan struct{}),
-		paused:   map[string]bool{},
 		capacity: wire.Capacity{Policy: string(config.Policy), Models: []wire.Model{}, Slots: []wire.Slot{}},
 	}
 }
@@ -99,31 +101,6 @@ func (s *Scheduler) Wake() {
 	}
 }
 
-// Pause keeps new work from a device, or allows it again; what runs goes on. It fails when there is no such device.
-func (s *Scheduler) Pause(ref gpu.Ref, paused bool) error {
-	id := backend.CPU().ID
-	if ref != gpu.CPU {
-		inventory := s.config.Inventory()
-		if inventory == nil {
-			return errors.New("the devices are not known yet: try again in a moment")
-		}
-		device, ok := inventory.Device(ref)
-		if !ok {
-			return fmt.Errorf("no device %s: this machine has %d", ref, len(inventory.Devices))
-		}
-		id = device.ID
-	}
-	s.mu.Lock()
-	if paused {
-		s.paused[id] = true
-	} else {
-		delete(s.paused, id)
-	}
-	s.mu.Unlock()
-	s.Wake()
-	return nil
-}
-
 // Capacity is what can generate now. Any goroutine may call it; nobody may change the result.
 func (s *Scheduler) Capacity() wire.Capacity {
 	s.mu.Lock()
@@ -131,17 +108,9 @@ func (s *Scheduler) Capacity() wire.Capacity {
 	return s.capacity
 }
 
-func (s *Scheduler) isPaused(deviceID string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.paused[deviceID]
-}
-
 // Timing of the loop.
 const (
 	shutdownGrace = 4 * time.Second        // for attempts to end when the agent stops
-	replanEvery   = time.Second            // while images wait: predictions age
-	idleEvery     = 30 * time.Second       // when nothing waits
 	planShare     = 20                     // planning takes at most one part in this many of a core
 	maxPlanGap    = 500 * time.Millisecond // between two plans
 )

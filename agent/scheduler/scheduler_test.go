@@ -13,6 +13,7 @@ import (
 	"muster/agent/backend"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/pool"
 )
 
 // within runs a test in fake time.
@@ -74,14 +75,9 @@ func TestPinnedAndPaused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, Predicted)
 		r.run()
-		if err := r.Pause(7, true); err == nil {
-			t.Error("a device that does not exist was paused")
-		}
-		if err := r.Pause(2, true); err != nil {
-			t.Fatal(err)
-		}
+		r.steer(2, pool.Control{Mode: pool.Paused})
 		two := gpu.Ref(2)
-		pin := r.jobs.add(1, func(j *job.Job) { j.PinnedTo = &two })
+		pin := r.jobs.add(1, func(j *job.Job) { j.PinnedTo, j.PinnedKey = &two, "GPU-2" })
 		others := r.jobs.add(3)
 		pass(time.Millisecond)
 		if j := r.expect(pin[0], job.Queued); j.Reason != "waiting: Device 2 is paused" {
@@ -96,9 +92,7 @@ func TestPinnedAndPaused(t *testing.T) {
 				t.Errorf("image %d went to %d", i, device)
 			}
 		}
-		if err := r.Pause(2, false); err != nil {
-			t.Fatal(err)
-		}
+		r.steer(2, pool.Control{})
 		pass(11 * time.Second)
 		if j := r.expect(pin[0], job.Succeeded); *j.DeviceID != 2 || j.Reason != "Device 2 was asked for" {
 			t.Errorf("device %v, reason %q", *j.DeviceID, j.Reason)
@@ -255,14 +249,17 @@ func TestReasonsDoNotFlicker(t *testing.T) {
 
 func TestWaveringPredictionKeepsItsText(t *testing.T) {
 	t.Parallel()
-	jobs := &memoryJobs{}
-	l := newLoop(New(Config{Queue: jobs}))
+	c := NewCore(Predicted)
 	in := input{Input: box(1).set("a", 1), jobs: []*job.Job{{ID: "a"}}}
+	var told []string
 	for _, seconds := range []float64{4.9, 5.1, 4.9, 6, 9, 4.9} {
-		l.explain(in, Plan{Waits: []Wait{{Cause: busy, Seconds: seconds}}})
+		plan := Plan{Waits: []Wait{{Cause: busy, Seconds: seconds}}, Finish: []float64{unplanned}}
+		if outlook, changed := c.explain(in, plan, View{Now: time.Now()})["a"]; changed {
+			told = append(told, outlook.Reason)
+		}
 	}
 	want := []string{"waiting 5 s for Device 0: every device is busy", "waiting 10 s for Device 0: every device is busy", "waiting 5 s for Device 0: every device is busy"}
-	if diff := cmp.Diff(want, jobs.explains["a"]); diff != "" {
+	if diff := cmp.Diff(want, told); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -1,45 +1,87 @@
 package scheduler
 
 import (
-	"reflect"
+	"math"
 	"slices"
 	"time"
 
+	"muster/agent/backend"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/pool"
 	"muster/shared/wire"
 )
 
 // telling is what was last explained about a job.
 type telling struct {
-	text    string
-	seconds float64
+	text     string
+	seconds  float64
+	expected *job.Expected
+	since    time.Time // when its end was predicted first, and
+	ahead    float64   // the seconds to it then; 0 when nothing was
 }
 
-// explain tells the queue why images wait, where that has changed.
-func (l *loop) explain(in input, plan Plan) {
-	told := make(map[string]telling, len(plan.Waits))
+// A new time is told when it is so much earlier or later than the one that was told, as a share of the time that is left.
+const (
+	moved     = 0.1
+	movedLeft = 2 * time.Second // at least
+)
+
+// explain says why images wait and when they are expected, where that has changed.
+func (c *Core) explain(in input, plan Plan, v View) map[string]job.Outlook {
+	told := make(map[string]telling, len(c.told))
 	changed := map[string]job.Outlook{}
 	for _, w := range plan.Waits {
 		id := in.jobs[w.Job].ID
-		old, known := l.told[id]
-		now := telling{w.Words(in.Stations), w.Seconds}
+		old, known := c.told[id]
+		now := telling{text: w.Words(in.Stations), seconds: w.Seconds}
 		if known && now.text != old.text && nearly(old.seconds, w.Seconds) {
 			steady := w
 			steady.Seconds = old.seconds
 			if steady.Words(in.Stations) == old.text {
-				now = old // only a prediction that wavers
+				now.text, now.seconds = old.text, old.seconds // only a prediction that wavers
 			}
 		}
-		if !known || now.text != old.text {
-			changed[id] = job.Outlook{Reason: now.text}
-		}
+		c.tell(id, &now, old, c.accuracy.queued.expect, plan.Finish[w.Job], v.Now, known, changed)
 		told[id] = now
 	}
-	l.told = told
-	if len(changed) > 0 {
-		l.s.config.Queue.Explain(changed)
+	for id, a := range c.attempts {
+		old, known := c.told[id]
+		now := telling{text: ""}
+		left := never
+		if !a.settled && a.cancelled.IsZero() {
+			left = a.remaining(v.Now)
+		}
+		c.tell(id, &now, old, c.accuracy.started.expect, left, v.Now, known && old.text == "", changed)
+		told[id] = now
 	}
+	c.told = told
+	return changed
+}
+
+// tell completes what is told of a job now, and notes it as changed when it is.
+func (c *Core) tell(id string, now *telling, old telling, expect func(time.Time, float64) *job.Expected, left float64, at time.Time, known bool, changed map[string]job.Outlook) {
+	now.since, now.ahead, now.expected = old.since, old.ahead, old.expected
+	if left != unplanned { // else what was told stands
+		now.expected = expect(at, left)
+	}
+	if now.ahead == 0 && now.expected != nil {
+		now.since, now.ahead = at, left
+	}
+	if known && now.text == old.text && sameTime(old.expected, now.expected, at) {
+		now.expected = old.expected
+		return
+	}
+	changed[id] = job.Outlook{Reason: now.text, Expected: now.expected}
+}
+
+// sameTime says whether a new time is not worth telling.
+func sameTime(old, new *job.Expected, now time.Time) bool {
+	if old == nil || new == nil {
+		return old == new
+	}
+	off := max(new.At.Sub(old.At).Abs(), new.Late.Sub(old.Late).Abs()/2)
+	return off <= max(movedLeft, time.Duration(moved*float64(max(0, new.At.Sub(now)))))
 }
 
 // nearly says whether a wait grew by no more than one coarse step: not worth another text.
@@ -51,45 +93,94 @@ func nearly(old, now float64) bool {
 	return step(now)-step(old) == 1
 }
 
-// publish tells what can generate, when that has changed.
-func (l *loop) publish(now time.Time) {
-	capacity := l.capacity(now)
-	s := l.s
-	s.mu.Lock()
-	same := reflect.DeepEqual(capacity, s.capacity)
-	s.capacity = capacity
-	s.mu.Unlock()
-	if !same && s.config.Publish != nil {
-		s.config.Publish(capacity)
-	}
-}
-
-func (l *loop) capacity(now time.Time) wire.Capacity {
-	c := wire.Capacity{Policy: string(l.s.config.Policy), Models: []wire.Model{}, Slots: []wire.Slot{}}
-	for _, st := range l.slots {
+func (c *Core) capacity(now time.Time) wire.Capacity {
+	out := wire.Capacity{Policy: string(c.policy), Models: []wire.Model{}, Slots: []wire.Slot{}, Pool: c.steering.Pool}
+	others := slices.ContainsFunc(c.slots, func(st *slotState) bool { return !st.Fallback })
+	for _, st := range c.slots {
+		if st.Fallback && others {
+			continue
+		}
 		slot := wire.Slot{
 			Device: st.Device.Index, Backend: st.Backend.Name(), Models: []string{}, Loaded: st.loaded,
-			Paused: st.paused, Simulated: st.Device.Simulated, Problem: st.problem(now),
+			Paused: st.steeredAway() != "", Simulated: st.Device.Simulated, Problem: st.problem(now),
 		}
 		for _, m := range st.Models {
 			slot.Models = append(slot.Models, m.Name)
-			if !slices.ContainsFunc(c.Models, func(known wire.Model) bool { return known.Name == m.Name }) {
-				c.Models = append(c.Models, wire.Model{Name: m.Name, Title: m.Title, Bytes: m.Bytes})
+			if !slices.ContainsFunc(out.Models, func(known wire.Model) bool { return known.Name == m.Name }) {
+				out.Models = append(out.Models, wire.Model{Name: m.Name, Title: m.Title, Bytes: m.Bytes})
 			}
 		}
-		c.Slots = append(c.Slots, slot)
+		out.Slots = append(out.Slots, slot)
 	}
-	c.DefaultModel = l.defaultModel()
-	return c
+	out.DefaultModel = c.defaultModel()
+	out.Devices = c.steeredDevices(now)
+	return out
+}
+
+// steeredDevices gives the devices about which people decided something, with what that means now.
+func (c *Core) steeredDevices(now time.Time) []wire.Steered {
+	var out []wire.Steered
+	devices := []gpu.Device{backend.CPU()}
+	if c.inventory != nil {
+		devices = append(slices.Clone(c.inventory.Devices), backend.CPU())
+	}
+	for _, device := range devices {
+		control, decided := c.steering.Devices[device.ID]
+		st := c.slotOf(device.ID)
+		switch {
+		case !decided && (st == nil || !st.hot):
+			continue
+		case st == nil:
+			st = &slotState{Slot: Slot{Device: device}}
+			st.steer(control, now)
+		}
+		phase, words := st.phase(now)
+		out = append(out, wire.Steered{Device: device.Index, Key: device.ID, Control: st.control, Phase: phase, Words: words})
+	}
+	return out
+}
+
+func (c *Core) slotOf(deviceID string) *slotState {
+	at := slices.IndexFunc(c.slots, func(st *slotState) bool { return st.Device.ID == deviceID })
+	if at < 0 {
+		return nil
+	}
+	return c.slots[at]
+}
+
+// phase is what the slot does about what people decided, and why in words.
+func (st *slotState) phase(now time.Time) (wire.Phase, string) {
+	why := st.steeredAway()
+	if st.unloadFault != "" && why != "" {
+		why += "; its memory could not be freed: " + st.unloadFault
+	}
+	free := st.current == nil && st.loaded == "" && !st.unloading
+	switch mode := st.control.Mode; {
+	case mode == pool.Paused:
+		return wire.PhasePaused, why
+	case mode == pool.Draining && free:
+		return wire.PhaseDrained, "is drained: nothing of ours runs or is loaded there"
+	case mode == pool.Draining:
+		return wire.PhaseDraining, why
+	case mode == pool.Reserved:
+		return wire.PhaseReserved, why
+	case st.yielding:
+		return wire.PhaseYielding, why
+	case st.hot:
+		return wire.PhaseLimited, "is too hot"
+	case st.limited(now) != "" && !st.unloading:
+		return wire.PhaseLimited, st.limited(now)
+	}
+	return wire.PhaseActive, ""
 }
 
 // sketcher is the name of the backend that needs no model: the default only where there is no other.
 const sketcher = "builtin"
 
 // defaultModel is the first model of the first GPU that has a real generator, else the first of any slot; "" when there is none.
-func (l *loop) defaultModel() string {
+func (c *Core) defaultModel() string {
 	fallback := ""
-	for _, st := range l.slots {
+	for _, st := range c.slots {
 		switch {
 		case len(st.Models) == 0 || st.Problem != "":
 		case st.Device.Index != gpu.CPU && st.Backend.Name() != sketcher:
@@ -100,3 +191,43 @@ func (l *loop) defaultModel() string {
 	}
 	return fallback
 }
+
+// next is the time until something may change by itself.
+func (c *Core) next(waiting bool, now time.Time) time.Duration {
+	next := idleEvery
+	if waiting || len(c.attempts) > 0 {
+		next = replanEvery
+	}
+	at := func(t time.Time) {
+		if t.After(now) {
+			next = min(next, t.Sub(now))
+		}
+	}
+	at(c.diskUntil)
+	for _, st := range c.byKey {
+		at(st.restUntil)
+		at(st.unloadAgain)
+		if st.control.Until != nil {
+			at(*st.control.Until)
+		}
+		at(st.hours.Next(now.Local()))
+		if a := st.current; a != nil {
+			if !st.badSince.IsZero() {
+				at(st.badSince.Add(deadAfter))
+			}
+			if !a.cancelled.IsZero() {
+				at(a.cancelled.Add(finishingAfter))
+			}
+		}
+	}
+	return next
+}
+
+// Timing of plans.
+const (
+	replanEvery = time.Second      // while images wait or run: predictions age
+	idleEvery   = 30 * time.Second // when nothing does
+)
+
+// unplanned stands for the end of an image that this plan did not look at.
+var unplanned = math.Inf(-1)

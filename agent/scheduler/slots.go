@@ -10,10 +10,12 @@ import (
 
 // What a slot is judged by.
 const (
-	hotCelsius       = 95 // edge or junction: no new work from here on
-	coolCelsius      = 90 // until it is below this again
+	hotCelsius       = 95.0 // edge or junction: no new work from here on, unless a person set another limit
+	hotSlack         = 5.0  // until it is so much cooler again
 	staleAfter       = 10 * time.Second
 	deadAfter        = 10 * time.Second // stuck, lost or vanished for so long: what runs there is given up
+	steadyShare      = 0.8              // steps that are slower than this share of their usual speed are slowed down by something
+	leastFelt        = 0.1              // of the speed that is left when steps crawl
 	finishingAfter   = 30 * time.Second // a cancelled attempt that has not returned is told as a problem
 	settleAfter      = 3 * time.Second  // utilization is our own work's until so long after it
 	leastBusy        = 10               // percent; below it is a desktop, not another program's work
@@ -23,16 +25,16 @@ const (
 	restAfterFailure = 2 // failures in a row from which on the rest is told as a problem
 )
 
-// slotState is what the loop knows about a slot beyond what it is told.
+// slotState is what the Core knows about a slot beyond what it is told.
 type slotState struct {
 	Slot
 	key     string
 	present bool // in the newest list of slots
-	paused  bool
+	steered
 	reading *gpu.Reading // nil when unknown or stale
 	state   gpu.State    // the last known; "" when never known
 
-	current   *attempt  // occupies it until Generate has returned
+	current   *Attempt  // occupies it until the backend's call has returned
 	idleSince time.Time // zero before the first attempt
 	loaded    string    // model that is resident; "" for none
 	holds     uint64    // bytes promised to it, or to the one that is being loaded
@@ -51,6 +53,7 @@ func (st *slotState) measured(r *gpu.Reading, now time.Time) {
 	if r != nil {
 		st.state = r.State
 		st.feel(*r)
+		st.draws(*r, now)
 		st.crowd(*r, now)
 	}
 	vanished := !st.present && st.Device.Index != gpu.CPU // the processor is only not needed any more
@@ -71,9 +74,9 @@ func (st *slotState) feel(r gpu.Reading) {
 		}
 	}
 	switch {
-	case !known || hottest < coolCelsius:
+	case !known || hottest < st.hotAt()-hotSlack:
 		st.hot = false
-	case hottest >= hotCelsius:
+	case hottest >= st.hotAt():
 		st.hot = true
 	}
 }
@@ -81,7 +84,7 @@ func (st *slotState) feel(r gpu.Reading) {
 // crowd learns how much of the device other programs use, from what it does while we do nothing on it. A load that the device's
 // own other values contradict (stuck at 100 %, as some firmware reports) teaches nothing.
 func (st *slotState) crowd(r gpu.Reading, now time.Time) {
-	if st.current != nil || r.UtilizationPercent == nil || r.IsSuspect("utilization_percent") || !st.idleSince.IsZero() && now.Sub(st.idleSince) < settleAfter {
+	if st.justWorked(now) || r.UtilizationPercent == nil || r.IsSuspect("utilization_percent") {
 		return
 	}
 	left := 1.0
@@ -91,17 +94,40 @@ func (st *slotState) crowd(r gpu.Reading, now time.Time) {
 	st.share += learningRate * (left - st.share)
 }
 
+// feelSteps learns the same from how fast our own steps are, compared with what they took when the device was ours alone.
+func (c *Core) feelSteps(st *slotState) {
+	a := st.current
+	if a == nil {
+		return
+	}
+	usual, known := c.estimates.steps[pace{a.slot, a.Job.Model, a.Job.Width * a.Job.Height}]
+	if !known {
+		return
+	}
+	now, fresh := a.pace()
+	if !fresh || now <= 0 {
+		return
+	}
+	left := min(1, usual/now)
+	if left > steadyShare {
+		left = 1 // images differ so much by themselves
+	}
+	st.share += learningRate * (max(left, leastFelt) - st.share)
+}
+
 // blocked says why the slot takes no work, as "Device 0 " would continue; "" when it does. gone means: not soon.
 func (st *slotState) blocked(now time.Time) (why string, gone bool) {
 	switch {
 	case st.Problem != "":
 		return "can't generate: " + st.Problem, true
-	case st.paused:
-		return "is paused", true
+	case st.steeredAway() != "":
+		return st.steeredAway(), true
 	case st.state != "" && !st.state.Usable():
 		return stateWords(st.state), true
 	case st.hot:
-		return fmt.Sprintf("is too hot (%d °C or more)", hotCelsius), false
+		return fmt.Sprintf("is too hot (%.0f °C or more)", st.hotAt()), false
+	case st.limited(now) != "":
+		return st.limited(now), false
 	case st.finishing(now):
 		return "is still finishing a cancelled image", false
 	case now.Before(st.restUntil):
@@ -110,13 +136,13 @@ func (st *slotState) blocked(now time.Time) (why string, gone bool) {
 	return "", false
 }
 
-// problem is blocked for the list of slots, which shows a pause by itself.
+// problem is blocked for the list of slots, which shows by itself what people decided.
 func (st *slotState) problem(now time.Time) string {
-	if st.paused && st.Problem == "" {
-		return ""
-	}
 	if st.Problem != "" {
 		return st.Problem
+	}
+	if st.steeredAway() != "" {
+		return ""
 	}
 	why, _ := st.blocked(now)
 	return why

@@ -17,6 +17,7 @@ const (
 	sooner                // Station is busy, yet done sooner than the idle station Other
 	dealt                 // round robin dealt it to Station, which is busy
 	inTurn                // others come first; it was not planned
+	powered               // Station is idle, but all devices together would draw too much
 )
 
 // Wait is why an image does not start now.
@@ -62,12 +63,22 @@ func (p *planner) stranded(j int) Wait {
 		w.Detail = fmt.Sprintf("%s; and %d more", strings.Join(why[:2], "; "), len(why)-2)
 	case len(why) > 0:
 		w.Detail = strings.Join(why, "; ")
-	case job.Pin != nil:
-		w.Detail = fmt.Sprintf("%s, which was asked for, has no generator for model %q now", job.Pin.Label(), model)
+	case job.Pin != "":
+		w.Detail = p.pinned(job.Pin, model)
 	default:
 		w.Detail = fmt.Sprintf("no device has a generator for model %q now", model)
 	}
 	return w
+}
+
+// pinned says why the device that was asked for can't take an image.
+func (p *planner) pinned(key, model string) string {
+	for _, st := range p.Stations {
+		if st.Key == key {
+			return fmt.Sprintf("%s, which was asked for, has no generator for model %q now", st.Name, model)
+		}
+	}
+	return fmt.Sprintf("the device that was asked for (%s) is not here now", key)
 }
 
 func gib(bytes uint64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) }
@@ -84,6 +95,8 @@ func (w Wait) Words(stations []Station) string {
 			than = "sooner than loading on " + name(w.Other)
 		}
 		return fmt.Sprintf("waiting %s for %s: %s", about(w.Seconds), name(w.Station), than)
+	case powered:
+		return fmt.Sprintf("waiting: with %s all devices together would draw more than they may", name(w.Station))
 	case dealt:
 		return fmt.Sprintf("waiting %s for %s: dealt to it by round robin", about(w.Seconds), name(w.Station))
 	case busy:
@@ -130,7 +143,7 @@ func about(seconds float64) string {
 func (p *planner) bestReason(j, s, candidates int, finish float64) string {
 	st, c := p.Stations[s], p.cost(j, s)
 	switch {
-	case p.Pending[j].Pin != nil:
+	case p.Pending[j].Pin != "":
 		return st.Name + " was asked for"
 	case len(p.Pending[j].Avoid) > 0:
 		return fmt.Sprintf("%s is free; the last attempt failed on %s", st.Name, p.names(p.Pending[j].Avoid))
