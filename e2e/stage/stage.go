@@ -55,7 +55,7 @@ func Open(past Past, events ...wire.Event) (*Stage, error) {
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /api/v1/events", s.socket)
 	routes.HandleFunc("GET /api/v1/history", s.history)
-	for _, decision := range []string{"POST /api/v1/devices/{id}/{act}", "PUT /api/v1/devices/{id}/control", "PUT /api/v1/pool"} {
+	for _, decision := range []string{"POST /api/v1/devices/{id}/{act}", "PATCH /api/v1/devices/{id}/control", "PUT /api/v1/pool"} {
 		routes.HandleFunc(decision, s.decide)
 	}
 	routes.HandleFunc("GET /api/v1/session", func(w http.ResponseWriter, _ *http.Request) {

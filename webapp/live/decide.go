@@ -19,15 +19,19 @@ const (
 	Reserve Act = "reserve"
 )
 
-// Decision is what a person decided: about a device an Act or its whole Control, else Pool about all devices together. It goes
-// by HTTP and is never kept for later: a device that is paused hours after somebody asked for it is a surprise.
+// Decision is what a person decided: about a device an Act or a Change, else Pool about all devices together. It goes by HTTP and
+// is never kept for later: a device that is paused hours after somebody asked for it is a surprise.
 type Decision struct {
 	Device  string // its stable ID, "cpu" for the processor; "" with Pool
-	Act     Act    // "" with Control and Pool
+	Act     Act    // "" with Change and Pool
 	Seconds int    // how long Act holds; 0 until a person says otherwise
-	Control *pool.Control
+	Change  Change
 	Pool    *pool.Settings
 }
+
+// Change is fields of a pool.Control by their JSON names: nil undoes one, and those that are not named stay as they are, whoever
+// decided them meanwhile.
+type Change map[string]any
 
 // Request gives the method, path and JSON body that carry the decision.
 func (d Decision) Request() (method, path, body string) {
@@ -35,8 +39,8 @@ func (d Decision) Request() (method, path, body string) {
 	switch {
 	case d.Pool != nil:
 		return "PUT", "/api/v1/pool", written(d.Pool)
-	case d.Control != nil:
-		return "PUT", device + "/control", written(d.Control)
+	case d.Change != nil:
+		return "PATCH", device + "/control", written(d.Change)
 	case d.Seconds > 0:
 		return "POST", device + "/" + string(d.Act), `{"for_s":` + strconv.Itoa(d.Seconds) + `}`
 	default:

@@ -3,15 +3,13 @@ package live
 import (
 	"errors"
 	"testing"
-	"time"
 
 	"muster/shared/pool"
 )
 
 func TestADecisionAsARequest(t *testing.T) {
 	t.Parallel()
-	until := time.Date(2026, 3, 4, 18, 0, 0, 0, time.UTC)
-	celsius, watts := 80.0, 1200.0
+	watts := 1200.0
 	for _, test := range []struct {
 		name string
 		in   Decision
@@ -21,8 +19,8 @@ func TestADecisionAsARequest(t *testing.T) {
 		{"an act for a time", Decision{Device: "cpu", Act: Reserve, Seconds: 3600}, [3]string{"POST", "/api/v1/devices/cpu/reserve", `{"for_s":3600}`}},
 		{"an id that needs escaping", Decision{Device: "a/b c", Act: Resume}, [3]string{"POST", "/api/v1/devices/a%2Fb%20c/resume", ""}},
 		{
-			"a control", Decision{Device: "pci-0000:4a:00.0", Control: &pool.Control{Mode: pool.Reserved, Until: &until, Yield: true, MaxCelsius: &celsius, Hours: "22:00-08:00"}},
-			[3]string{"PUT", "/api/v1/devices/pci-0000:4a:00.0/control", `{"mode":"reserved","until":"2026-03-04T18:00:00Z","yield":true,"max_celsius":80,"hours":"22:00-08:00"}`},
+			"a change", Decision{Device: "pci-0000:4a:00.0", Change: Change{"yield": true, "max_celsius": (*float64)(nil), "max_watts": &watts, "hours": "22:00-08:00"}},
+			[3]string{"PATCH", "/api/v1/devices/pci-0000:4a:00.0/control", `{"hours":"22:00-08:00","max_celsius":null,"max_watts":1200,"yield":true}`},
 		},
 		{"a budget", Decision{Pool: &pool.Settings{MaxWatts: &watts}}, [3]string{"PUT", "/api/v1/pool", `{"max_watts":1200}`}},
 		{"no budget any more", Decision{Pool: &pool.Settings{}}, [3]string{"PUT", "/api/v1/pool", `{}`}},

@@ -33,7 +33,7 @@ func (p *Page) renderCard(d *gpu.Device) app.UI {
 	case working != nil && (!ok || reading.State.Usable()):
 		badge, tone = "generating", "busy"
 	case kept && reading.State == gpu.StateOK:
-		badge, tone = strings.ToLower(phaseNames[steered.Phase]), "steered"
+		badge, tone = strings.ToLower(phaseName(&steered)), "steered"
 	}
 	return el("article", "card", at{"id", "card-" + d.Index.String(), "data-device", d.Index.String(), "data-state", tone, "aria-labelledby", ids.title},
 		el("div", "card-head", nil,

@@ -167,7 +167,7 @@ func (f *form) devices() []choice {
 			}
 		}
 		if s, kept := f.Page.steered(slot.Device); kept {
-			label += " (" + strings.ToLower(phaseNames[s.Phase]) + ")"
+			label += " (" + strings.ToLower(phaseName(&s)) + ")"
 		} else if slot.Problem != "" {
 			label += " (takes no work now)"
 		}

@@ -110,7 +110,7 @@ func (p *Page) fillIn() {
 	}
 }
 
-// saveLimits checks what was entered as the agent will, and sends it with what else was decided.
+// saveLimits checks what was entered as the agent will, and sends it.
 func (p *Page) saveLimits(ctx app.Context, e app.Event) {
 	e.PreventDefault()
 	key := data(ctx, "key")
@@ -118,13 +118,13 @@ func (p *Page) saveLimits(ctx app.Context, e app.Event) {
 	if !ok {
 		return
 	}
-	control, err := readLimits(p.state.Steered(ref).Control, ref, entered)
+	change, err := readLimits(ref, entered)
 	if err != nil {
 		p.rejectDecision(key, "limits", err)
 		focusWrong(ref, err)
 		return
 	}
-	p.decide("limits", live.Decision{Device: key, Control: &control})
+	p.decide("limits", live.Decision{Device: key, Change: change})
 }
 
 // focusWrong puts the cursor where the mistake is.
@@ -134,19 +134,22 @@ func focusWrong(ref gpu.Ref, err error) {
 	}
 }
 
-// readLimits gives the control with the limits that were entered. Its error is a *pool.FieldError.
-func readLimits(control pool.Control, ref gpu.Ref, text func(id string) string) (pool.Control, error) {
-	var err error
+// readLimits gives what the limits that were entered change. Its error is a *pool.FieldError.
+func readLimits(ref gpu.Ref, text func(id string) string) (live.Change, error) {
+	var control pool.Control
+	control.Hours = strings.TrimSpace(text(limitID(ref, "hours")))
+	change := live.Change{"hours": control.Hours}
 	if ref != gpu.CPU {
+		var err error
 		if control.MaxCelsius, err = readNumber("max_celsius", text(limitID(ref, "max_celsius"))); err != nil {
-			return control, err
+			return nil, err
 		}
 		if control.MaxWatts, err = readNumber("max_watts", text(limitID(ref, "max_watts"))); err != nil {
-			return control, err
+			return nil, err
 		}
+		change["max_celsius"], change["max_watts"] = control.MaxCelsius, control.MaxWatts
 	}
-	control.Hours = strings.TrimSpace(text(limitID(ref, "hours")))
-	return control, control.Validate()
+	return change, control.Validate()
 }
 
 // readNumber reads a limit as people write it, with a point or a comma; nil when nothing was entered.

@@ -36,7 +36,9 @@ func due(early, at, late int) *job.Expected {
 func TestExpectations(t *testing.T) {
 	t.Parallel()
 	one := machine(1)
-	at := func(seconds int) string { return noon.Add(time.Duration(seconds) * time.Second).Local().Format("15:04") }
+	at := func(seconds int) string {
+		return noon.Add(time.Duration(seconds) * time.Second).Local().Format("15:04")
+	}
 	for _, test := range []struct {
 		name string
 		link state.Link

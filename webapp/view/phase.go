@@ -7,6 +7,7 @@ import (
 	"github.com/maxence-charriere/go-app/v10/pkg/app"
 
 	"muster/shared/gpu"
+	"muster/shared/pool"
 	"muster/shared/wire"
 )
 
@@ -14,6 +15,14 @@ import (
 var phaseNames = map[wire.Phase]string{
 	wire.PhasePaused: "Paused", wire.PhaseDraining: "Draining", wire.PhaseDrained: "Drained", wire.PhaseReserved: "Reserved",
 	wire.PhaseYielding: "Gives way", wire.PhaseLimited: "Limited",
+}
+
+// phaseName gives the name of a device's phase; "" of one that takes work. One that is reserved is called so from the start.
+func phaseName(s *wire.Steered) string {
+	if s.Phase == wire.PhaseDraining && s.Control.Mode == pool.Reserved {
+		return phaseNames[wire.PhaseReserved]
+	}
+	return phaseNames[s.Phase]
 }
 
 // steered gives what a device does about what people decided, and whether that keeps work away.
@@ -26,6 +35,10 @@ func (p *Page) steered(ref gpu.Ref) (wire.Steered, bool) {
 // makes an image.
 func (p *Page) phaseWords(s *wire.Steered, working bool) string {
 	until := p.until(s)
+	reserved := until
+	if until == "" {
+		reserved = "for other programs"
+	}
 	switch s.Phase {
 	case wire.PhasePaused:
 		if working {
@@ -33,17 +46,18 @@ func (p *Page) phaseWords(s *wire.Steered, working bool) string {
 		}
 		return until
 	case wire.PhaseDraining:
-		if working {
+		switch {
+		case s.Control.Mode == pool.Reserved:
+			return reserved + ", it is being freed"
+		case working:
 			return "1 image left"
+		default:
+			return "its memory is being freed"
 		}
-		return "its memory is being freed"
 	case wire.PhaseDrained:
 		return until + separated(until, ", ") + "nothing runs, no model is loaded"
 	case wire.PhaseReserved:
-		if until == "" {
-			return "for other programs"
-		}
-		return until
+		return reserved
 	case wire.PhaseYielding:
 		return strings.TrimPrefix(s.Words, "gives way ")
 	default:
@@ -73,13 +87,14 @@ func hourOr(t, now time.Time) string {
 
 // phaseSentence puts a phase's name and words together: "Reserved until 18:00", "Draining: 1 image left".
 func (p *Page) phaseSentence(s *wire.Steered) (name, rest string) {
+	name = phaseName(s)
 	words := p.phaseWords(s, p.running[s.Device] != nil)
 	for _, joined := range []string{"until ", "to ", "for "} {
 		if strings.HasPrefix(words, joined) {
-			return phaseNames[s.Phase], " " + words
+			return name, " " + words
 		}
 	}
-	return phaseNames[s.Phase], separated(words, ": ") + words
+	return name, separated(words, ": ") + words
 }
 
 // renderPhase is the line on a card that takes no work because of what people decided; nothing on others.

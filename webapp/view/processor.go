@@ -21,7 +21,7 @@ func (p *Page) renderProcessor(inventory *gpu.Inventory, slot *wire.Slot) app.UI
 	case slot == nil:
 		badge, tone = "no generator", "unsupported"
 	case kept:
-		badge, tone = strings.ToLower(phaseNames[steered.Phase]), "steered"
+		badge, tone = strings.ToLower(phaseName(&steered)), "steered"
 	}
 	words := p.totals()
 	return el("article", "card processor", at{"id", "card-cpu", "data-processor", "cpu", "data-state", tone, "aria-labelledby", ids.title},

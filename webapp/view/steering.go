@@ -105,9 +105,7 @@ func (p *Page) toggleYield(ctx app.Context, _ app.Event) {
 	if !ok {
 		return
 	}
-	control := p.state.Steered(ref).Control
-	control.Yield = !control.Yield
-	p.decide("yield", live.Decision{Device: id, Control: &control})
+	p.decide("yield", live.Decision{Device: id, Change: live.Change{"yield": !p.state.Steered(ref).Control.Yield}})
 }
 
 // refByID gives the number of the device with that stable ID; false when there is none now.

@@ -50,6 +50,7 @@ func TestPhasesOfADevice(t *testing.T) {
 		{"draining its memory", wire.Steered{Control: control(pool.Draining, nil), Phase: wire.PhaseDraining}, nil, "Draining: its memory is being freed", "steered"},
 		{"drained", wire.Steered{Control: control(pool.Draining, nil), Phase: wire.PhaseDrained}, nil, "Drained: nothing runs, no model is loaded", "steered"},
 		{"reserved", wire.Steered{Control: control(pool.Reserved, nil), Phase: wire.PhaseReserved, Words: "is reserved for other programs"}, nil, "Reserved for other programs", "steered"},
+		{"reserved, and not free yet", wire.Steered{Control: control(pool.Reserved, nil), Phase: wire.PhaseDraining}, nil, "Reserved for other programs, it is being freed", "steered"},
 		{"reserved until another day", wire.Steered{Control: control(pool.Reserved, &tomorrow), Phase: wire.PhaseReserved}, nil, "Reserved until " + tomorrow.Local().Format("2 Jan 15:04"), "steered"},
 		{"gives way", wire.Steered{Control: pool.Control{Yield: true}, Phase: wire.PhaseYielding, Words: "gives way to blender"}, nil, "Gives way to blender", "steered"},
 		{"limited", wire.Steered{Phase: wire.PhaseLimited, Words: "draws 310 W, its limit is 300 W"}, nil, "Limited: draws 310 W, its limit is 300 W", "steered"},
@@ -163,31 +164,27 @@ func TestRefusalsOfADecision(t *testing.T) {
 
 func TestLimitsAreReadAndChecked(t *testing.T) {
 	t.Parallel()
-	until := noon.Add(time.Hour)
-	held := pool.Control{Mode: pool.Reserved, Until: &until, Yield: true, MaxCelsius: ptr(70.0)}
-	limited := func(celsius, watts *float64, hours string) pool.Control {
-		c := held
-		c.MaxCelsius, c.MaxWatts, c.Hours = celsius, watts, hours
-		return c
+	change := func(celsius, watts *float64, hours string) live.Change {
+		return live.Change{"max_celsius": celsius, "max_watts": watts, "hours": hours}
 	}
 	for _, test := range []struct {
 		name                  string
 		celsius, watts, hours string
-		want                  pool.Control
+		want                  live.Change
 		field                 string // that is wrong; "" for none
 	}{
-		{"nothing", "", " ", "", limited(nil, nil, ""), ""},
-		{"all, and what else was decided stays", "80", "250.5", " 22:00-08:00 ", limited(ptr(80.0), ptr(250.5), "22:00-08:00"), ""},
-		{"with a comma", "80,5", "", "", limited(ptr(80.5), nil, ""), ""},
-		{"too cold", "20", "", "", pool.Control{}, "max_celsius"},
-		{"no number", "warm", "", "", pool.Control{}, "max_celsius"},
-		{"not a number", "NaN", "", "", pool.Control{}, "max_celsius"},
-		{"no power", "", "0", "", pool.Control{}, "max_watts"},
-		{"endless power", "", "Inf", "", pool.Control{}, "max_watts"},
-		{"hours", "", "", "at night", pool.Control{}, "hours"},
+		{"nothing", "", " ", "", change(nil, nil, ""), ""},
+		{"all", "80", "250.5", " 22:00-08:00 ", change(ptr(80.0), ptr(250.5), "22:00-08:00"), ""},
+		{"with a comma", "80,5", "", "", change(ptr(80.5), nil, ""), ""},
+		{"too cold", "20", "", "", nil, "max_celsius"},
+		{"no number", "warm", "", "", nil, "max_celsius"},
+		{"not a number", "NaN", "", "", nil, "max_celsius"},
+		{"no power", "", "0", "", nil, "max_watts"},
+		{"endless power", "", "Inf", "", nil, "max_watts"},
+		{"hours", "", "", "at night", nil, "hours"},
 	} {
 		entered := map[string]string{"max-celsius-0": test.celsius, "max-watts-0": test.watts, "hours-0": test.hours}
-		got, err := readLimits(held, 0, func(id string) string { return entered[id] })
+		got, err := readLimits(0, func(id string) string { return entered[id] })
 		var wrong *pool.FieldError
 		if errors.As(err, &wrong) != (test.field != "") || wrong != nil && wrong.Field != test.field {
 			t.Errorf("%s: %v, want an error about %q", test.name, err, test.field)
@@ -198,9 +195,9 @@ func TestLimitsAreReadAndChecked(t *testing.T) {
 		}
 	}
 	// The processor has no temperature or power of its own: what was decided of them stays.
-	got, err := readLimits(held, gpu.CPU, func(string) string { return "" })
-	if err != nil || got.MaxCelsius == nil {
-		t.Errorf("the processor's limits are %+v: %v", got, err)
+	got, err := readLimits(gpu.CPU, func(string) string { return "" })
+	if diff := cmp.Diff(live.Change{"hours": ""}, got); diff != "" || err != nil {
+		t.Errorf("the processor's limits (-want +got): %s%v", diff, err)
 	}
 }
 
