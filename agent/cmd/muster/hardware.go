@@ -170,8 +170,8 @@ func passedOn(lookup func(string) (string, bool)) []string {
 	return passed
 }
 
-// slots gives every GPU that sd-server serves, those that it can't serve with the reason, and the CPU while no GPU has a
-// generator. canTell says that the fleet knows its processes by the numbers that drivers give them.
+// slots gives every GPU that sd-server serves, those that it can't serve with the reason, and the CPU: while a GPU serves it only
+// goes on with what was accepted before. canTell says that the fleet knows its processes by the numbers that drivers give them.
 func slots(inventory gpu.Inventory, sketch backend.Backend, fleet *sdserver.Fleet, canTell bool) []scheduler.Slot {
 	var slots []scheduler.Slot
 	served := false
@@ -189,10 +189,7 @@ func slots(inventory gpu.Inventory, sketch backend.Backend, fleet *sdserver.Flee
 			slots = append(slots, slot)
 		}
 	}
-	if !served {
-		slots = append(slots, scheduler.Slot{Device: backend.CPU(), Backend: sketch, Models: []backend.Model{builtin.Model()}})
-	}
-	return slots
+	return append(slots, scheduler.Slot{Device: backend.CPU(), Backend: sketch, Models: []backend.Model{builtin.Model()}, Fallback: served})
 }
 
 func simulatedSlots(inventory gpu.Inventory, sketch backend.Backend, machine *sim.Machine) []scheduler.Slot {
