@@ -69,6 +69,7 @@ type parts struct {
 	feed     *feed.Feed
 	jobs     *queue.Queue
 	store    *images.Store
+	keep     *retention
 	spread   *scheduler.Scheduler
 	edge     *server.Server
 	listener net.Listener
@@ -84,18 +85,21 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	}
 	p := &parts{feed: feed.New()}
 	p.feed.Log(log)
-	p.jobs, err = queue.Open(ctx, config.Data, queue.Options{Log: log, Publish: func(changed []job.Job) {
-		p.feed.Jobs(changed)
-		if p.spread != nil { // discard runs the queue alone
-			p.spread.Wake()
-		}
-	}})
+	p.jobs, err = queue.Open(ctx, config.Data, queue.Options{
+		Log: log, Pruned: p.feed.Forget, Steered: p.wake,
+		Publish: func(changed []job.Job) {
+			p.feed.Jobs(changed)
+			p.wake()
+		},
+		MakeRoom: func(ctx context.Context) { p.keep.makeRoom(ctx) },
+	})
 	if err != nil {
 		return nil, err
 	}
 	if p.store, err = images.Open(filepath.Join(config.Data, "images")); err != nil {
 		return nil, errors.Join(err, p.discard()) // after the queue, whose lock guards the folder
 	}
+	p.keep = newRetention(p.jobs, p.store, config.KeepFor, int64(config.KeepBytes), log)
 	if p.past, err = history.Open(filepath.Join(config.Data, "history"), config.Interval, log); err != nil {
 		return nil, errors.Join(err, p.discard())
 	}
@@ -130,6 +134,13 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	return p, nil
 }
 
+// wake makes the scheduler plan again.
+func (p *parts) wake() {
+	if p.spread != nil { // discard runs the queue alone
+		p.spread.Wake()
+	}
+}
+
 // discard closes what assemble opened, when it came to nothing.
 func (p *parts) discard() error {
 	ended, cancel := context.WithCancel(context.Background())
@@ -159,7 +170,7 @@ func (p *parts) run(ctx context.Context, hardware Hardware, log *slog.Logger) er
 		defer stopGenerators()
 		return p.spread.Run(ctx)
 	})
-	group.Go(func() error { return p.sweep(ctx, log) })
+	group.Go(func() error { return p.keep.run(ctx) })
 	group.Go(func() error { return p.edge.Serve(ctx, p.listener) })
 	if hardware.Run != nil {
 		group.Go(func() error { return hardware.Run(generatorsCtx) })
@@ -170,34 +181,6 @@ func (p *parts) run(ctx context.Context, hardware Hardware, log *slog.Logger) er
 	}
 	stopQueue()
 	return errors.Join(err, <-queueDone)
-}
-
-// Images that no job names are left by a crash between the image's rename and the job's commit. They are removed once they are
-// too old to belong to a job that is just ending.
-const (
-	sweepEvery = 6 * time.Hour
-	orphanAge  = time.Hour
-)
-
-func (p *parts) sweep(ctx context.Context, log *slog.Logger) error {
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
-	for {
-		removed, err := p.store.Sweep(ctx, func(id string) bool {
-			used, err := p.jobs.References(ctx, id)
-			return used || err != nil
-		}, orphanAge)
-		if err != nil && ctx.Err() == nil {
-			log.Warn("sweep of images that no job names", "error", err)
-		} else if removed > 0 {
-			log.Info("removed images that no job names", "count", removed)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
 }
 
 func ready(s *scheduler.Scheduler) func() error {

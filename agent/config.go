@@ -51,6 +51,10 @@ type Config struct {
 	KillCollectors bool
 	// ProcessCommands shows the command lines of programs on the devices. They can hold secrets.
 	ProcessCommands bool
+	// KeepFor is how long jobs that have ended are kept, with their images; 0 keeps them for ever.
+	KeepFor time.Duration
+	// KeepBytes is how many bytes of images are kept: beyond it the oldest sets that have ended go; 0 is no limit.
+	KeepBytes Size
 	// MaxClients bounds open event sockets.
 	MaxClients int
 	// Token is what programs send as Bearer; "" keeps the one in Data/token. It comes from MUSTER_TOKEN only, so that no
@@ -62,6 +66,12 @@ type Config struct {
 const (
 	MinInterval = 100 * time.Millisecond
 	MaxInterval = time.Minute
+)
+
+// The least KeepFor and KeepBytes: less is a unit that was forgotten, and what is removed is gone.
+const (
+	MinKeepFor   = time.Minute
+	MinKeepBytes = 1_000_000
 )
 
 // EnvironmentPrefix begins the name of every environment variable that is a setting.
@@ -107,6 +117,8 @@ func (c *Config) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.AMDSMI, "amdsmi", c.AMDSMI, "path of libamd_smi.so, or off (default: search)")
 	flags.BoolVar(&c.KillCollectors, "kill-collectors", c.KillCollectors, "kill what hangs in a driver call when the agent ends; it may hang the device for good")
 	flags.BoolVar(&c.ProcessCommands, "process-commands", c.ProcessCommands, "show the command lines of programs on the devices, which can hold secrets")
+	flags.DurationVar(&c.KeepFor, "keep-for", c.KeepFor, "remove jobs and images this long after they ended, such as 720h (0: never)")
+	flags.Var(&c.KeepBytes, "keep-bytes", "remove the oldest jobs that have ended when images take more than this, such as 50GB (0: never)")
 	flags.IntVar(&c.MaxClients, "max-clients", c.MaxClients, "open event sockets at most")
 }
 
@@ -192,6 +204,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Simulate != "" && filepath.Clean(c.SysRoot) != "/" {
 		return fmt.Errorf("--simulate and --sysroot: use one of them, for a simulated machine has no files")
+	}
+	if c.KeepFor != 0 && c.KeepFor < MinKeepFor {
+		return fmt.Errorf("--keep-for %s: want at least %s, or 0 to keep jobs for ever", c.KeepFor, MinKeepFor)
+	}
+	if c.KeepBytes != 0 && c.KeepBytes < MinKeepBytes {
+		return fmt.Errorf("--keep-bytes %s: want at least 1MB, with its unit (such as 50GB), or 0 for no limit", c.KeepBytes)
 	}
 	for _, allowed := range c.AllowHosts {
 		if name, port, err := net.SplitHostPort(allowed); err != nil || name == "" || port == "" {

@@ -86,6 +86,10 @@ func TestValidate(t *testing.T) {
 		{"policy", "--policy best", "predicted"},
 		{"simulated root", "--simulate 1xMI25 --sysroot /x", "one of them"},
 		{"host without port", "--allow-host muster.local", "name:port"},
+		{"kept for a month, up to 50 GB", "--keep-for 720h --keep-bytes 50GB", ""},
+		{"kept for seconds", "--keep-for 30s", "at least 1m0s"},
+		{"kept for less than nothing", "--keep-for -1h", "at least 1m0s"},
+		{"a size without its unit", "--keep-bytes 50", "with its unit"},
 		{"no clients", "--max-clients 0", "at least 1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

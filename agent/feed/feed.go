@@ -151,6 +151,17 @@ func (f *Feed) record(j *job.Job) {
 	}
 }
 
+// Forget makes every subscriber ask the queue for the jobs once more (Batch.Missed): some that were published are no more.
+func (f *Feed) Forget() {
+	f.mu.Lock()
+	f.version++
+	f.forgotten = f.version
+	f.order.Init()
+	clear(f.jobs)
+	f.mu.Unlock()
+	f.wake()
+}
+
 // wake tells every subscriber to look. One that has not looked since the last time needs no second telling.
 func (f *Feed) wake() {
 	f.subscribersMu.Lock()

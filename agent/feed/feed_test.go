@@ -352,3 +352,29 @@ func BenchmarkPublish(b *testing.B) {
 		})
 	}
 }
+
+func TestForgetMakesThoseWhoListenAskAnew(t *testing.T) {
+	t.Parallel()
+	f := New()
+	s := f.Subscribe(wire.JSON)
+	defer s.Close()
+	s.Take()
+	f.Jobs([]job.Job{{ID: "a", Seq: 1}})
+	for woken(s) {
+	}
+	f.Forget()
+	if b := s.Take(); !woken(s) || !b.Missed || len(b.Jobs) != 0 {
+		t.Errorf("after Forget: %+v", b)
+	}
+	later := f.Subscribe(wire.JSON)
+	defer later.Close()
+	f.Jobs([]job.Job{{ID: "b", Seq: 2}})
+	for name, s := range map[string]*Subscription{"one that was told": s, "a new one": later} {
+		if b := s.Take(); b.Missed || len(b.Jobs) != 1 || b.Jobs[0].ID != "b" {
+			t.Errorf("%s: %+v", name, b)
+		}
+	}
+	if f.Published() != 2 {
+		t.Errorf("published up to %d", f.Published())
+	}
+}

@@ -275,9 +275,10 @@ func TestSweep(t *testing.T) {
 	check(t, os.MkdirAll(filepath.Join(dir, "ef"), 0o700))
 	check(t, os.WriteFile(filepath.Join(dir, "ef", orphan+".thumb.jpg"), nil, 0o600))
 	check(t, os.WriteFile(filepath.Join(dir, "ef", "notes.txt"), nil, 0o600))
-	removed, err := s.Sweep(t.Context(), func(id string) bool { return id == wanted }, time.Hour)
-	if err != nil || removed != 1 {
-		t.Errorf("removed %d, %v; want 1", removed, err)
+	size := s.Size(wanted)
+	swept, err := s.Sweep(t.Context(), func(id string) bool { return id == wanted }, time.Hour)
+	if err != nil || swept.Removed != 1 || swept.Kept != size {
+		t.Errorf("swept %+v, %v; want 1, and %d bytes kept", swept, err, size)
 	}
 	for id, want := range map[string]bool{wanted: true, unwanted: false, young: true, again: true} {
 		f, err := s.Open(id)
@@ -299,6 +300,36 @@ func TestSweep(t *testing.T) {
 	cancel()
 	if _, err := s.Sweep(ctx, func(string) bool { return false }, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end of the context: %v", err)
+	}
+}
+
+func TestSizeAndRemove(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := store(t, dir)
+	picture := picture(t, 400, 40, 1)
+	id, err := s.Put(t.Context(), picture)
+	check(t, err)
+	if size := s.Size(id); size != int64(len(picture)) {
+		t.Errorf("size %d, want %d", size, len(picture))
+	}
+	thumb, err := s.Thumb(t.Context(), id)
+	check(t, err)
+	if size := s.Size(id); size != int64(len(picture)+len(thumb)) {
+		t.Errorf("with its thumbnail %d, want %d", size, len(picture)+len(thumb))
+	}
+	if gone, err := s.Remove(id, time.Hour); gone || err != nil {
+		t.Errorf("one that was just put: removed=%v, %v", gone, err)
+	}
+	old := time.Now().Add(-2 * time.Hour)
+	check(t, os.Chtimes(filepath.Join(dir, id[:2], id+".png"), old, old))
+	if gone, err := s.Remove(id, time.Hour); !gone || err != nil || len(names(t, dir)) != 0 || s.Size(id) != 0 {
+		t.Errorf("removed=%v, %v, left %v", gone, err, names(t, dir))
+	}
+	for _, id := range []string{id, "", "../x"} {
+		if gone, err := s.Remove(id, 0); gone || err != nil || s.Size(id) != 0 {
+			t.Errorf("Remove(%q): %v, %v", id, gone, err)
+		}
 	}
 }
 

@@ -9,17 +9,23 @@ import (
 	"time"
 )
 
+// Swept is what Sweep did and found.
+type Swept struct {
+	Removed int   // images
+	Kept    int64 // bytes of the images that are wanted, with their thumbnails
+}
+
 // Sweep removes images that keep does not want and that nobody put within olderThan, with their thumbnails, and leftovers of that
-// age; removed counts images. An image whose job has not ended yet looks unwanted: olderThan must be longer than that takes.
-// After an error or the end of the context it gives what it had removed until then.
-func (s *Store) Sweep(ctx context.Context, keep func(id string) bool, olderThan time.Duration) (removed int, err error) {
+// age. An image whose job has not ended yet looks unwanted: olderThan must be longer than that takes. After an error or the end
+// of the context it gives what it had done until then.
+func (s *Store) Sweep(ctx context.Context, keep func(id string) bool, olderThan time.Duration) (swept Swept, err error) {
 	before := time.Now().Add(-olderThan)
 	if err := s.sweepTmp(before); err != nil {
-		return 0, err
+		return swept, err
 	}
 	folders, err := fs.ReadDir(s.root.FS(), ".")
 	if err != nil {
-		return 0, fmt.Errorf("sweep images: %w", err)
+		return swept, fmt.Errorf("sweep images: %w", err)
 	}
 	for _, folder := range folders {
 		if !folder.IsDir() || len(folder.Name()) != 2 {
@@ -27,31 +33,65 @@ func (s *Store) Sweep(ctx context.Context, keep func(id string) bool, olderThan 
 		}
 		files, err := fs.ReadDir(s.root.FS(), folder.Name())
 		if err != nil {
-			return removed, fmt.Errorf("sweep images: %w", err)
+			return swept, fmt.Errorf("sweep images: %w", err)
 		}
 		for _, file := range files {
 			if err := ctx.Err(); err != nil {
-				return removed, err
+				return swept, err
 			}
-			id, isThumb := strings.CutSuffix(file.Name(), thumbSuffix)
-			id, isImage := strings.CutSuffix(id, imageSuffix)
-			switch {
-			case !isID(id) || id[:2] != folder.Name():
-				continue
-			case isThumb:
-				err = s.removeOrphan(id)
-			case isImage && !keep(id):
-				var gone bool
-				if gone, err = s.remove(id, before); gone {
-					removed++
-				}
-			}
-			if err != nil {
-				return removed, fmt.Errorf("sweep images: %w", err)
+			if err := s.sweepFile(folder.Name(), file.Name(), keep, before, &swept); err != nil {
+				return swept, fmt.Errorf("sweep images: %w", err)
 			}
 		}
 	}
-	return removed, nil
+	return swept, nil
+}
+
+func (s *Store) sweepFile(folder, name string, keep func(id string) bool, before time.Time, swept *Swept) error {
+	id, isThumb := strings.CutSuffix(name, thumbSuffix)
+	id, isImage := strings.CutSuffix(id, imageSuffix)
+	switch {
+	case !isID(id) || id[:2] != folder:
+		return nil
+	case isThumb:
+		return s.removeOrphan(id)
+	case !isImage:
+		return nil
+	case keep(id):
+		swept.Kept += s.Size(id)
+		return nil
+	}
+	gone, err := s.remove(id, before)
+	if gone {
+		swept.Removed++
+	}
+	return err
+}
+
+// Size gives the bytes of an image and its thumbnail; 0 when there is none.
+func (s *Store) Size(id string) (bytes int64) {
+	if !isID(id) {
+		return 0
+	}
+	for _, suffix := range []string{imageSuffix, thumbSuffix} {
+		if info, err := s.root.Lstat(path(id, suffix)); err == nil {
+			bytes += info.Size()
+		}
+	}
+	return bytes
+}
+
+// Remove takes an image that no job names any more away, with its thumbnail, unless it was put within olderThan: a job may be
+// about to name it again, for the same pixels have the same id. One that is not there is no error.
+func (s *Store) Remove(id string, olderThan time.Duration) (gone bool, err error) {
+	if !isID(id) {
+		return false, nil
+	}
+	gone, err = s.remove(id, time.Now().Add(-olderThan))
+	if err != nil {
+		return false, fmt.Errorf("remove image: %w", err)
+	}
+	return gone, nil
 }
 
 // removeOrphan removes a thumbnail that was made while its image went.

@@ -45,9 +45,9 @@ type Options struct {
 	Pruned func()
 	// Steered is called when what people decided was changed, from the goroutine that writes: it must not block. nil tells nobody.
 	Steered func()
-	// MakeRoom is called when a submission would be refused because the disk is nearly full, with that submission's context and
-	// by its goroutine; when it says that it made room, the submission is tried once more. nil makes none.
-	MakeRoom func(ctx context.Context) bool
+	// MakeRoom is called before a submission is refused because the disk is nearly full, with that submission's context and by its
+	// goroutine. nil makes none.
+	MakeRoom func(ctx context.Context)
 	// MaxQueued is how many jobs may wait; 0 is DefaultMaxQueued.
 	MaxQueued int
 	// Free tells the free and total bytes of the disk that dir is on; nil asks the file system.

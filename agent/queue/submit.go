@@ -25,24 +25,20 @@ func (q *Queue) Submit(ctx context.Context, key string, asked, spec job.Spec) (j
 	if err != nil {
 		return nil, false, err
 	}
+	if q.options.MakeRoom != nil && q.room() != nil {
+		q.options.MakeRoom(ctx)
+	}
 	// The caller may be gone, its context ended, when this runs: it must not share the caller's variables.
 	type answer struct {
 		jobs    []job.Job
 		created bool
 	}
-	answers := make(chan answer, 2)
-	try := func() error {
-		return q.change(ctx, func(b *batch) error {
-			jobs, created, err := b.submit(c)
-			answers <- answer{jobs, created}
-			return err
-		})
-	}
-	err = try()
-	if errors.Is(err, ErrDiskFull) && q.options.MakeRoom != nil && q.options.MakeRoom(ctx) {
-		<-answers
-		err = try()
-	}
+	answers := make(chan answer, 1)
+	err = q.change(ctx, func(b *batch) error {
+		jobs, created, err := b.submit(c)
+		answers <- answer{jobs, created}
+		return err
+	})
 	if err != nil {
 		return nil, false, err
 	}
