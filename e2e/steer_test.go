@@ -306,5 +306,23 @@ func TestEveryImageSaysWhyAndWhen(t *testing.T) {
 	if text := eval[string](t, tab, `document.querySelector("#j01B5-when").innerText + document.querySelector("#s01B-when").innerText`); text != "" {
 		t.Errorf("what is not predicted says %q", text)
 	}
-	says(t, tab, `[data-set="01A"]`, "1 on Device 3")
+	says(t, tab, `[data-set="01A"]`, "1 each on devices 0, 1, 3")
+}
+
+// The same of a real agent: once each device has made an image, whatever waits says why and when.
+func TestAFullQueueSaysWhyAndWhen(t *testing.T) {
+	agent := start(t, "--simulate", "2x V620", "--interval", "200ms")
+	tab := open(t, agent.Link)
+	made(t, agent, submit(t, agent, job.Spec{Prompt: "a first fox", Count: 4, Width: 256, Height: 256}))
+	set := submit(t, agent, job.Spec{Prompt: "a fox that waits", Count: 12, Width: 256, Height: 256, Steps: 60})
+	rows := `[...document.querySelectorAll('[data-set="` + set[0].SetID + `"] [data-job]')]`
+	until(t, tab, rows+`.length == 12 && `+rows+`.filter(r => ["queued", "running"].includes(r.dataset.state)).length > 6`)
+	until(t, tab, `(open => open.length > 4 && open.every(r => r.querySelector(".reason").innerText != "" && r.querySelector(".when").innerText.startsWith("expected")))(`+rows+`.filter(r => ["queued", "running"].includes(r.dataset.state)))`)
+	until(t, tab, `document.querySelector('[data-set="`+set[0].SetID+`"] .set-when')?.innerText.startsWith("All expected")`)
+	for _, j := range set {
+		if _, err := agent.Do(t.Context(), "DELETE", "/api/v1/jobs/"+j.ID, nil, nil); err != nil {
+			t.Log(err) // it was ready
+		}
+	}
+	finished(t, agent, 16)
 }

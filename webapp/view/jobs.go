@@ -146,20 +146,35 @@ func (l *jobs) renderSet(s state.Set) app.UI {
 		l.renderRows(s))
 }
 
-// shareWords say how many images of a set are on which device: "2 on Device 0, 1 on Device 3, 5 waiting". "" for a single image,
-// and while all wait.
+// shareWords say how many images of a set are on which device: "2 on Device 3 · 1 each on devices 0, 1 · 5 waiting". "" for a single
+// image, and while all wait.
 func shareWords(s state.Set) string {
 	if len(s.Jobs) == 1 {
 		return ""
 	}
-	words := ""
+	devices := map[int][]string{} // by how many images are there
 	for _, share := range s.Shares() {
-		words += separated(words, ", ") + strconv.Itoa(share.Images) + nbsp + "on" + nbsp + strings.ReplaceAll(share.Device.Label(), " ", nbsp)
+		devices[share.Images] = append(devices[share.Images], share.Device.Label())
+	}
+	words := ""
+	for n := len(s.Jobs); n > 0; n-- {
+		if names := devices[n]; len(names) > 0 {
+			words += separated(words, " · ") + strconv.Itoa(n) + nbsp + onDevices(names)
+		}
 	}
 	if waiting := s.Count(job.Queued); waiting > 0 && words != "" {
-		words += ", " + strconv.Itoa(waiting) + nbsp + "waiting"
+		words += " · " + strconv.Itoa(waiting) + nbsp + "waiting"
 	}
 	return words
+}
+
+// onDevices joins labels of devices: "on Device 3", "each on devices 0, 1".
+func onDevices(labels []string) string {
+	if len(labels) == 1 {
+		return "on " + strings.ReplaceAll(labels[0], " ", nbsp)
+	}
+	numbers := strings.ReplaceAll(strings.Join(labels, ", "), "Device ", "")
+	return "each on devices" + nbsp + numbers
 }
 
 // renderEnded folds a set that has ended, unless something went wrong with it.

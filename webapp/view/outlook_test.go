@@ -90,7 +90,7 @@ func TestTheListSaysWhyAndWhen(t *testing.T) {
 	markup, words := html(shown(events...))
 	words = strings.ReplaceAll(words, nbsp, " ")
 	expect(t, words, "waits for Device 0: sooner there expected ", "(in 40 s, between 25 s and 70 s)", "(in 80 s, between 50 s and 100 s)", "step 3 of 9", "(in 10 s, between 5 s and 15 s)",
-		"All expected ", "1 on Device 1, 2 waiting", "Device 1 pinned queued", "a device that is not here now pinned queued")
+		"All expected ", "1 on Device 1 · 2 waiting", "Device 1 pinned queued", "a device that is not here now pinned queued")
 	refuse(t, words, "(in 0 s", "about 10 s left Device 1: idle") // one time left is enough
 	if strings.Count(markup, "badge pin") != 2 {
 		t.Error("jobs that nobody pinned are marked")
@@ -98,6 +98,37 @@ func TestTheListSaysWhyAndWhen(t *testing.T) {
 	second.Expected = nil
 	_, words = html(shown(events...))
 	refuse(t, words, "All expected")
+}
+
+func TestWhereTheImagesOfASetAre(t *testing.T) {
+	t.Parallel()
+	cpu := gpu.CPU
+	at := func(refs ...*gpu.Ref) state.Set {
+		var s state.Set
+		for i, ref := range refs {
+			j := waiting("A", i)
+			if j.DeviceID = ref; ref != nil {
+				j.State = job.Running
+			}
+			s.Jobs = append(s.Jobs, j)
+		}
+		return s
+	}
+	on := func(n gpu.Ref) *gpu.Ref { return &n }
+	for _, test := range []struct {
+		in   state.Set
+		want string
+	}{
+		{at(on(3)), ""},
+		{at(nil, nil), ""},
+		{at(on(3), nil), "1 on Device 3 · 1 waiting"},
+		{at(on(3), on(3), on(0), on(7), on(1), nil, nil), "2 on Device 3 · 1 each on devices 0, 1, 7 · 2 waiting"},
+		{at(&cpu, on(0)), "1 each on devices CPU, 0"},
+	} {
+		if got := strings.ReplaceAll(shareWords(test.in), nbsp, " "); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
 }
 
 // However often the scheduler changes its mind, and whatever else changes on the page, the words stand for a second.
