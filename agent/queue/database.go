@@ -178,8 +178,8 @@ func explainDatabase(path string, err error) error {
 		return fmt.Errorf("%s: %w: nothing was deleted; restore it from a backup, or move it (with -wal and -shm) to another folder and start again with an empty queue; the images stay", path, err)
 	case code == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR && noRoom(path):
 		return fmt.Errorf("write %s: %w: delete something there: %w", path, ErrDiskFull, err)
-	case code == sqlite3.SQLITE_IOERR:
-		return fmt.Errorf("database %s: %w: the disk does not do what it is asked: see dmesg, or choose another with --data", path, err)
+	case code == sqlite3.SQLITE_IOERR, code == sqlite3.SQLITE_READONLY, code == sqlite3.SQLITE_CANTOPEN:
+		return fmt.Errorf("database %s: %w: is it mounted read-only, or does it fail? see dmesg, or choose another with --data: %w", path, ErrDisk, err)
 	default:
 		return fmt.Errorf("database %s: %w", path, err)
 	}

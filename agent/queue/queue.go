@@ -27,6 +27,7 @@ var (
 	ErrKeyReused = errors.New("this idempotency key was used for another command")
 	ErrFull      = errors.New("the queue is full")
 	ErrDiskFull  = errors.New("the disk is nearly full")
+	ErrDisk      = errors.New("the disk can't be written")
 	ErrLocked    = errors.New("data folder is in use")
 	ErrClosed    = errors.New("the queue is closed")
 	ErrCorrupt   = errors.New("the database is damaged")
