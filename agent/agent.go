@@ -26,6 +26,7 @@ import (
 	"muster/agent/telemetry/history"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/pool"
 	"muster/shared/wire"
 )
 
@@ -115,7 +116,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	})
 	p.spread = scheduler.New(scheduler.Config{
 		Policy: scheduler.Policy(config.Policy), Queue: p.jobs, Images: p.store, Slots: hardware.Slots,
-		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, Report: p.sampler.Report, Log: log,
+		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, Report: p.sampler.Report, Steering: p.jobs.Steering, Log: log,
 		Publish: func(c wire.Capacity) { p.feed.Capacity(&c) },
 	})
 	if p.listener, err = net.Listen("tcp", config.Listen); err != nil {
@@ -126,7 +127,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 		Token: token, ModelsDir: config.ModelsDir(), MaxClients: config.MaxClients, Queue: p.jobs, Images: p.store, Feed: p.feed,
 		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, History: p.history, Temperatures: p.temperatures,
 		Report: p.sampler.Report, PCIeThroughput: p.sampler.PCIeThroughput, Query: p.query,
-		Capacity: p.spread.Capacity, Pause: func(gpu.Ref, bool) error { return errors.New("pausing is not there yet") }, Ready: ready(p.spread), Site: site, Log: log,
+		Capacity: p.spread.Capacity, Steering: p.jobs.Steering, Steer: p.steer, SteerPool: p.jobs.SteerPool, Ready: ready(p.spread), Site: site, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.discard())
@@ -235,6 +236,19 @@ func (p *parts) temperatures(ref gpu.Ref) []server.TemperaturePoint {
 		out[i] = server.TemperaturePoint(point)
 	}
 	return out
+}
+
+// steer keeps what a person decided about a device, by its stable ID.
+func (p *parts) steer(ctx context.Context, ref gpu.Ref, c pool.Control) (pool.Control, error) {
+	if ref == gpu.CPU {
+		return p.jobs.Steer(ctx, gpu.CPU.String(), c)
+	}
+	if inventory := p.sampler.Inventory(); inventory != nil {
+		if device, ok := inventory.Device(ref); ok {
+			return p.jobs.Steer(ctx, device.ID, c)
+		}
+	}
+	return pool.Control{}, fmt.Errorf("device %s: %w", ref, server.ErrNoDevice)
 }
 
 func instance() string { return fmt.Sprintf("%x", random(8)) }

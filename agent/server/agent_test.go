@@ -24,6 +24,7 @@ import (
 	"muster/agent/queue"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/pool"
 	"muster/shared/wire"
 )
 
@@ -44,7 +45,6 @@ type testAgent struct {
 	inventory *gpu.Inventory
 	snapshot  *gpu.Snapshot
 	capacity  wire.Capacity
-	paused    map[gpu.Ref]bool
 	ready     error
 }
 
@@ -55,7 +55,12 @@ func newAgent(t testing.TB, change ...func(*Config)) *testAgent {
 
 func newAgentWith(t testing.TB, options queue.Options, change ...func(*Config)) *testAgent {
 	t.Helper()
-	a := &testAgent{t: t, feed: feed.New(), inventory: twoMI25(), snapshot: twoReadings(), paused: map[gpu.Ref]bool{}, capacity: wire.Capacity{
+	return newAgentIn(t, t.TempDir(), options, change...)
+}
+
+func newAgentIn(t testing.TB, dir string, options queue.Options, change ...func(*Config)) *testAgent {
+	t.Helper()
+	a := &testAgent{t: t, feed: feed.New(), inventory: twoMI25(), snapshot: twoReadings(), capacity: wire.Capacity{
 		DefaultModel: "sketch", Models: []wire.Model{{Name: "sketch", Title: "built-in sketch renderer, no AI model"}, {Name: "sd15", Title: "sd15", Bytes: 2 * gpu.GiB}},
 		Slots: []wire.Slot{{Device: 0, Backend: "builtin", Models: []string{"sketch", "sd15"}, Loaded: "sd15"}, {Device: 1, Backend: "builtin", Models: []string{"sketch"}}},
 	}}
@@ -64,7 +69,7 @@ func newAgentWith(t testing.TB, options queue.Options, change ...func(*Config)) 
 	if options.Free == nil {
 		options.Free = func(string) (uint64, uint64, error) { return 1 << 40, 1 << 41, nil }
 	}
-	if a.queue, err = queue.Open(t.Context(), t.TempDir(), options); err != nil {
+	if a.queue, err = queue.Open(t.Context(), dir, options); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -90,14 +95,18 @@ func newAgentWith(t testing.TB, options queue.Options, change ...func(*Config)) 
 			}
 			return []TemperaturePoint{{time.Unix(10, 0).UTC(), 41}, {time.Unix(11, 0).UTC(), 44}, {time.Unix(12, 0).UTC(), 42}}
 		},
-		Pause: func(ref gpu.Ref, paused bool) error {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			if ref > 1 {
-				return fmt.Errorf("there is no device %s", ref)
+		Steering: a.queue.Steering, SteerPool: a.queue.SteerPool,
+		Steer: func(ctx context.Context, ref gpu.Ref, c pool.Control) (pool.Control, error) {
+			if ref == gpu.CPU {
+				return a.queue.Steer(ctx, "cpu", c)
 			}
-			a.paused[ref] = paused
-			return nil
+			a.mu.Lock()
+			device, ok := a.inventory.Device(ref)
+			a.mu.Unlock()
+			if !ok {
+				return pool.Control{}, fmt.Errorf("%w: %s", ErrNoDevice, ref)
+			}
+			return a.queue.Steer(ctx, device.ID, c)
 		},
 		Ready: func() error { a.mu.Lock(); defer a.mu.Unlock(); return a.ready },
 		Site:  testSite(),

@@ -20,7 +20,7 @@ func TestBodiesThatDoNotComeAreGivenUp(t *testing.T) {
 	}{
 		"read":           {"POST /api/v1/jobs HTTP/1.1\r\nAuthorization: Bearer " + testToken + "\r\nContent-Length: 100", 400},
 		"chunked":        {"POST /api/v1/jobs HTTP/1.1\r\nAuthorization: Bearer " + testToken + "\r\nTransfer-Encoding: chunked", 400},
-		"not read":       {"POST /api/v1/devices/1/pause HTTP/1.1\r\nAuthorization: Bearer " + testToken + "\r\nContent-Length: 100", 200},
+		"not read":       {"POST /api/v1/session/link HTTP/1.1\r\nAuthorization: Bearer " + testToken + "\r\nContent-Length: 100", 200},
 		"of a stranger":  {"POST /api/v1/jobs HTTP/1.1\r\nContent-Length: 100", 401},
 		"public":         {"GET /healthz HTTP/1.1\r\nContent-Length: 100", 200},
 		"without a body": {"GET /healthz HTTP/1.1", 200},

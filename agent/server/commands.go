@@ -27,26 +27,41 @@ func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Sp
 			return nil, false, &refusal{status: http.StatusTooManyRequests, code: "rate_limited", message: "60 submissions a minute are allowed: wait a little", retry: wait}
 		}
 	}
-	spec = spec.WithDefaults()
-	if err := spec.Validate(); err != nil {
+	asked := spec.WithDefaults()
+	if err := asked.Validate(); err != nil {
 		return nil, false, err
 	}
-	asked := spec
-	if spec, err = fit(spec, s.capacity(ctx)); err != nil {
-		return nil, false, err
-	}
+	capacity := s.capacity(ctx)
+	made, unfit := fit(asked, capacity, s.config.Inventory())
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	return s.config.Queue.Submit(ctx, key, asked, spec)
+	if unfit == nil {
+		return s.config.Queue.Submit(ctx, key, asked, made)
+	}
+	if key != "" { // it may have been taken when the machine was another
+		if jobs, err := s.config.Queue.Submitted(ctx, key, asked); jobs != nil || err != nil {
+			return jobs, false, err
+		}
+	}
+	return nil, false, unfit
 }
 
 // errNoBackend is what a command meets where nothing can generate.
 var errNoBackend = &refusal{status: http.StatusServiceUnavailable, code: "no_backend", message: "no backend can generate images on this machine: see muster doctor", retry: 30 * time.Second}
 
-// fit chooses the model where none was named, and refuses models and devices that are not there.
-func fit(spec job.Spec, capacity wire.Capacity) (job.Spec, error) {
+// fit chooses the model where none was named, completes the pin, and refuses models and devices that are not there. One that is
+// paused, drained or reserved is: the images wait for it, and say so.
+func fit(spec job.Spec, capacity wire.Capacity, inventory *gpu.Inventory) (job.Spec, error) {
 	if len(capacity.Slots) == 0 || len(capacity.Models) == 0 {
 		return spec, errNoBackend
+	}
+	field := "device_id"
+	if spec.DeviceID == nil {
+		field = "device_key"
+	}
+	spec, err := pin(spec, capacity, inventory)
+	if err != nil {
+		return spec, err
 	}
 	if spec.Model == "" {
 		spec.Model = defaultModel(capacity, spec.DeviceID)
@@ -61,16 +76,9 @@ func fit(spec job.Spec, capacity wire.Capacity) (job.Spec, error) {
 	if spec.DeviceID == nil {
 		return spec, nil
 	}
-	slot, ok := slotOf(capacity, *spec.DeviceID)
-	if !ok {
-		var refs []string
-		for _, slot := range capacity.Slots {
-			refs = append(refs, slot.Device.String())
-		}
-		return spec, invalid("device_id", "%s can't generate; allowed are %s, or none for the scheduler to choose", *spec.DeviceID, strings.Join(refs, ", "))
-	}
+	slot, _ := slotOf(capacity, *spec.DeviceID)
 	if !slices.Contains(slot.Models, spec.Model) {
-		return spec, invalid("device_id", "%s has no generator for the model %q; it has %s", *spec.DeviceID, spec.Model, strings.Join(slot.Models, ", "))
+		return spec, invalid(field, "%s has no generator for the model %q; it has %s", *spec.DeviceID, spec.Model, strings.Join(slot.Models, ", "))
 	}
 	return spec, nil
 }

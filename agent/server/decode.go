@@ -124,6 +124,9 @@ func explainJSON(err error, known []string) *refusal {
 		}
 		return invalid(cut(name), "is not a field here; allowed are %s", strings.Join(known, ", "))
 	}
+	if at := new(time.ParseError); errors.As(err, &at) || strings.Contains(text, "Time.UnmarshalJSON") {
+		return invalid("until", "must be a time such as 2026-01-31T22:00:00Z")
+	}
 	if _, rest, found := strings.Cut(text, "device_id "); found { // gpu.Ref says so itself
 		return invalid("device_id", "%s", cut(rest))
 	}

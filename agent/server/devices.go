@@ -84,28 +84,6 @@ func (s *Server) byLoad(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) pause(w http.ResponseWriter, r *http.Request) error { return s.setPaused(w, r, true) }
-
-func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
-	return s.setPaused(w, r, false)
-}
-
-// setPaused answers POST /api/v1/devices/{id}/pause and /resume.
-func (s *Server) setPaused(w http.ResponseWriter, r *http.Request, paused bool) error {
-	ref, err := parseRef(r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	if err := s.config.Pause(ref, paused); err != nil {
-		return &refusal{status: http.StatusNotFound, code: "not_found", field: "device_id", message: err.Error()}
-	}
-	writeJSON(w, http.StatusOK, struct {
-		DeviceID gpu.Ref `json:"device_id"`
-		Paused   bool    `json:"paused"`
-	}{ref, paused})
-	return nil
-}
-
 // parseRef reads a device_id of a path or query.
 func parseRef(text string) (gpu.Ref, error) {
 	if text == "cpu" {

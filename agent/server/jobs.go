@@ -11,6 +11,11 @@ import (
 
 // postJobs answers POST /api/v1/jobs: 202 when the jobs are new and durable, 200 when the key stood for them already.
 func (s *Server) postJobs(w http.ResponseWriter, r *http.Request) error {
+	release, err := s.hold(w, r)
+	if err != nil {
+		return err
+	}
+	defer release()
 	body, err := readBody(w, r)
 	if err != nil {
 		return err
@@ -41,9 +46,9 @@ func (s *Server) postJobs(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// listJobs answers GET /api/v1/jobs?state=&set_id=&limit=&after=&order=.
+// listJobs answers GET /api/v1/jobs?state=&set_id=&limit=&after=&order=. With set_id alone it says when the set is expected too.
 func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
-	filter, err := jobFilter(r)
+	filter, err := jobFilter(r, "state", "set_id", "limit", "after", "order")
 	if err != nil {
 		return err
 	}
@@ -54,17 +59,23 @@ func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if jobs == nil {
 		jobs = []job.Job{}
 	}
+	var expected *job.Expected
+	if whole := filter.SetID != "" && filter.State == "" && filter.After == "" && next == ""; whole {
+		expected = job.SetExpected(jobs)
+	}
 	writeJSON(w, http.StatusOK, struct {
-		Jobs []job.Job `json:"jobs"`
-		Next string    `json:"next"`
-	}{jobs, next})
+		Jobs     []job.Job     `json:"jobs"`
+		Next     string        `json:"next"`
+		Expected *job.Expected `json:"expected,omitempty"`
+	}{jobs, next, expected})
 	return nil
 }
 
 const idLength = 26 // of jobs and sets: ULIDs
 
-func jobFilter(r *http.Request) (queue.Filter, error) {
-	values, err := query(r, "state", "set_id", "limit", "after", "order")
+// jobFilter reads the parameters that a route knows.
+func jobFilter(r *http.Request, known ...string) (queue.Filter, error) {
+	values, err := query(r, known...)
 	if err != nil {
 		return queue.Filter{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"muster/agent/queue"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/pool"
 	"muster/shared/wire"
 )
 
@@ -101,7 +102,7 @@ func TestPinnedDeviceWithoutTheDefaultModelGetsItsOwn(t *testing.T) {
 	t.Parallel()
 	capacity := wire.Capacity{DefaultModel: "big", Models: []wire.Model{{Name: "big"}, {Name: "small"}}, Slots: []wire.Slot{{Device: 0, Models: []string{"big"}}, {Device: gpu.CPU, Models: []string{"small"}}}}
 	for device, want := range map[gpu.Ref]string{0: "big", gpu.CPU: "small"} {
-		if spec, err := fit(job.Spec{DeviceID: &device}, capacity); err != nil || spec.Model != want {
+		if spec, err := fit(job.Spec{DeviceID: &device}, capacity, twoMI25()); err != nil || spec.Model != want {
 			t.Errorf("%s: %q %v, want %q", device, spec.Model, err, want)
 		}
 	}
@@ -242,6 +243,7 @@ func TestErrorsHaveOneMapping(t *testing.T) {
 		{fmt.Errorf("x: %w", queue.ErrKeyReused), 409, "key_reused"},
 		{fmt.Errorf("x: %w", queue.ErrFull), 503, "queue_full"},
 		{fmt.Errorf("x: %w", queue.ErrDiskFull), 507, "disk_full"},
+		{fmt.Errorf("/secret/path: %w", queue.ErrDisk), 503, "disk"},
 		{queue.ErrClosed, 503, "stopping"},
 		{fmt.Errorf("/secret/path: %w", queue.ErrCorrupt), 500, "store"},
 		{job.Succeeded.Check(job.Cancelled), 409, "ended"},
@@ -264,7 +266,7 @@ func TestPromptsAreNotLogged(t *testing.T) {
 	const secret = "a-very-private-prompt"
 	a := newAgent(t, func(c *Config) {
 		c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		c.Pause = func(gpu.Ref, bool) error { panic(secret) }
+		c.Steering = func() *pool.Steering { panic(secret) }
 	})
 	a.generate(func(job.Job) string { return "failed" })
 	a.ask("POST", "/api/v1/jobs", `{"prompt":"`+secret+`"}`)

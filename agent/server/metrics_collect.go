@@ -72,14 +72,24 @@ func (c collector) latest() (*gpu.Inventory, *gpu.Snapshot, *gpu.Report) {
 // work tells of jobs and generators.
 func (c collector) work(out sink) {
 	counts := map[job.State]int{job.Queued: 0, job.Running: 0}
-	for _, j := range c.server.config.Queue.Active() {
-		counts[j.State]++
+	active := c.server.config.Queue.Active()
+	for i := range active {
+		counts[active[i].State]++
 	}
 	for state, n := range counts {
 		out.put(metricJobCount, float64(n), string(state))
 	}
-	for _, slot := range c.server.config.Capacity().Slots {
+	if expected := job.SetExpected(active); expected != nil {
+		out.put(metricExpected, max(expected.At.Sub(out.now).Seconds(), 0))
+	} else if len(active) == 0 {
+		out.put(metricExpected, 0)
+	}
+	capacity := c.server.config.Capacity()
+	for _, slot := range capacity.Slots {
 		out.put(metricSlotReady, oneIf(slot.Problem == "" && !slot.Paused), slot.Device.String(), slot.Backend)
+		for _, phase := range phases {
+			out.put(metricPhase, oneIf(phase == phaseOf(capacity, slot.Device)), slot.Device.String(), string(phase))
+		}
 	}
 }
 

@@ -53,6 +53,8 @@ var (
 	metricHostMemoryUse = exported.gauge("host_memory_used_bytes", "Main memory in use.")
 	metricJobCount      = exported.gauge("jobs", "Images that are waiting or being made.", "state")
 	metricSlotReady     = exported.gauge("generator_ready", "Whether a device's generator takes work: it is not paused and has no problem.", "device_id", "backend")
+	metricPhase         = exported.gauge("device_phase", "What a device does about what people decided: 1 for that phase, 0 for the others. Only of devices with a generator.", "device_id", "phase")
+	metricExpected      = exported.gauge("jobs_expected_seconds", "Time until the last image that waits or is being made is predicted to be done, 0 when none does; absent while one can't be predicted.")
 )
 
 // Of each device, from the inventory and the newest snapshot.

@@ -21,6 +21,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"muster/shared/gpu"
+	"muster/shared/pool"
+	"muster/shared/wire"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -60,7 +62,10 @@ func everything() (*gpu.Inventory, *gpu.Snapshot, *gpu.Report) {
 
 func newAgentOf(t testing.TB, inventory *gpu.Inventory, snapshot *gpu.Snapshot, report *gpu.Report) *testAgent {
 	a := newAgent(t, func(c *Config) { c.Report = func() *gpu.Report { return report } })
-	a.set(func() { a.inventory, a.snapshot = inventory, snapshot })
+	a.set(func() {
+		a.inventory, a.snapshot = inventory, snapshot
+		a.capacity.Devices = []wire.Steered{{Device: 1, Key: "GPU-1", Control: pool.Control{Mode: pool.Reserved}, Phase: wire.PhaseReserved}}
+	})
 	return a
 }
 

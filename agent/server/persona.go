@@ -171,7 +171,7 @@ func (a personaAsk) samples(made persona) sampleAsk {
 // randomPersona answers POST /api/v1/personas/random[?generate_images=true&count=4&seed=N], with the other parameters of
 // generate-sample-images for its images.
 func (s *Server) randomPersona(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r)
+	body, err := s.readHeld(w, r)
 	if err != nil {
 		return err
 	}

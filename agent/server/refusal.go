@@ -13,6 +13,7 @@ import (
 	"muster/agent/images"
 	"muster/agent/queue"
 	"muster/shared/job"
+	"muster/shared/pool"
 	"muster/shared/wire"
 )
 
@@ -47,6 +48,7 @@ var errStopping = &refusal{status: http.StatusServiceUnavailable, code: "stoppin
 func refusalOf(err error) *refusal {
 	var known *refusal
 	var field *job.FieldError
+	var decision *pool.FieldError
 	var long *http.MaxBytesError
 	plain := func(status int, code string, retry time.Duration) *refusal {
 		return &refusal{status: status, code: code, message: err.Error(), retry: retry}
@@ -56,6 +58,8 @@ func refusalOf(err error) *refusal {
 		return known
 	case errors.As(err, &field):
 		return invalid(field.Field, "%s", field.Message)
+	case errors.As(err, &decision):
+		return invalid(decision.Field, "%s", decision.Message)
 	case errors.As(err, &long):
 		return &refusal{status: http.StatusRequestEntityTooLarge, code: "too_large", message: fmt.Sprintf("the body is too long: at most %d bytes are allowed", long.Limit)}
 	case errors.Is(err, queue.ErrNotFound), errors.Is(err, images.ErrNotFound):
@@ -68,6 +72,9 @@ func refusalOf(err error) *refusal {
 		return plain(http.StatusServiceUnavailable, "queue_full", 5*time.Second)
 	case errors.Is(err, queue.ErrDiskFull):
 		return plain(http.StatusInsufficientStorage, "disk_full", 0)
+	case errors.Is(err, queue.ErrDisk):
+		return &refusal{status: http.StatusServiceUnavailable, code: "disk", retry: 30 * time.Second, cause: err,
+			message: "the disk of the agent's data folder is read-only or fails: nothing was changed; see the agent's log"}
 	case errors.Is(err, queue.ErrClosed):
 		return errStopping
 	case errors.Is(err, queue.ErrCorrupt):

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"muster/shared/pool"
 )
 
 // access says what a route asks of its caller. The zero value asks for most of what there is, so that a route of which nothing
@@ -47,13 +49,23 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/api/v1/jobs", serve: s.listJobs},
 		{method: "GET", path: "/api/v1/jobs/{id}", serve: s.getJob},
 		{method: "DELETE", path: "/api/v1/jobs/{id}", serve: s.deleteJob},
+		{method: "GET", path: "/api/v1/jobs/export", serve: s.exportJobs},
+		{method: "GET", path: "/api/v1/sets/{id}", serve: s.getSet},
+		{method: "DELETE", path: "/api/v1/sets/{id}", serve: s.deleteSet},
 		{method: "GET", path: "/api/v1/images/{id}", serve: s.image},
 
 		{method: "GET", path: "/api/v1/devices/least-loaded", serve: s.leastLoaded},
 		{method: "GET", path: "/api/v1/devices/by-load", serve: s.byLoad},
 		{method: "GET", path: "/api/v1/devices/{id}/pcie-throughput", serve: s.pcieThroughput},
-		{method: "POST", path: "/api/v1/devices/{id}/pause", serve: s.pause},
-		{method: "POST", path: "/api/v1/devices/{id}/resume", serve: s.resume},
+		{method: "POST", path: "/api/v1/devices/{id}/pause", serve: s.setMode(pool.Paused)},
+		{method: "POST", path: "/api/v1/devices/{id}/drain", serve: s.setMode(pool.Draining)},
+		{method: "POST", path: "/api/v1/devices/{id}/reserve", serve: s.setMode(pool.Reserved)},
+		{method: "POST", path: "/api/v1/devices/{id}/resume", serve: s.setMode(pool.Active)},
+		{method: "GET", path: "/api/v1/devices/{id}/control", serve: s.getControl},
+		{method: "PUT", path: "/api/v1/devices/{id}/control", serve: s.putControl},
+		{method: "PATCH", path: "/api/v1/devices/{id}/control", serve: s.patchControl},
+		{method: "GET", path: "/api/v1/pool", serve: s.getPool},
+		{method: "PUT", path: "/api/v1/pool", serve: s.putPool},
 
 		{method: "GET", path: "/api/v1/setup/ai-models/status", legacy: true, serve: s.setupStatus},
 		{method: "GET", path: "/api/v1/setup/models/status", legacy: true, serve: s.setupStatus},

@@ -171,7 +171,7 @@ func (a sampleAsk) steps() (int, error) {
 
 // sampleImages answers POST /api/v1/personas/generate-sample-images.
 func (s *Server) sampleImages(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r)
+	body, err := s.readHeld(w, r)
 	if err != nil {
 		return err
 	}
@@ -200,15 +200,8 @@ func (s *Server) makeSamples(r *http.Request, spec job.Spec) ([]job.Job, error) 
 	if err != nil {
 		return nil, sampleRefusal(err)
 	}
-	ctx, stop := context.WithCancelCause(r.Context())
-	defer stop(nil)
-	go func() {
-		select {
-		case <-s.stopping:
-			stop(errStopping)
-		case <-ctx.Done():
-		}
-	}()
+	ctx, stop := s.untilStop(r.Context())
+	defer stop()
 	for i := range jobs {
 		ended, err := s.config.Queue.Wait(ctx, jobs[i].ID)
 		switch {
@@ -244,8 +237,10 @@ func canGenerate(capacity wire.Capacity, device *gpu.Ref) error {
 		case device != nil && slot.Device != *device:
 		case slot.Problem != "":
 			problems = append(problems, slot.Device.Label()+": "+slot.Problem)
-		case slot.Paused:
+		case slot.Paused && phaseOf(capacity, slot.Device) == wire.PhaseActive:
 			problems = append(problems, slot.Device.Label()+" is paused")
+		case slot.Paused && phaseOf(capacity, slot.Device) != wire.PhaseYielding: // that ends by itself
+			problems = append(problems, fmt.Sprintf("%s is %s", slot.Device.Label(), phaseOf(capacity, slot.Device)))
 		default:
 			return nil
 		}

@@ -19,10 +19,13 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"muster/agent/feed"
 	"muster/agent/images"
 	"muster/agent/queue"
 	"muster/shared/gpu"
+	"muster/shared/pool"
 	"muster/shared/wire"
 )
 
@@ -64,11 +67,15 @@ type Config struct {
 	// PCIeThroughput measures a device's bus; nil: no reader can. Errors wrap errors.ErrUnsupported when no reader of that device
 	// can, fs.ErrNotExist when there is no such device any more, and context.DeadlineExceeded when the driver does not answer.
 	PCIeThroughput func(context.Context, gpu.Ref) (gpu.PCIeThroughput, error)
-	Capacity       func() wire.Capacity                    // what can generate
-	Pause          func(device gpu.Ref, paused bool) error // error: no such device
-	Ready          func() error                            // an error says what is missing; nil: always ready
-	Site           fs.FS                                   // the built page; nil or empty answers 503
-	Log            *slog.Logger                            // nil discards
+	Capacity       func() wire.Capacity // what can generate
+	// Steering is what people decided about the devices: never nil, and nobody changes it. Steer and SteerPool keep a decision, and
+	// return when it is durable. Steer gives the control as it was kept; its error wraps ErrNoDevice where there is none.
+	Steering  func() *pool.Steering
+	Steer     func(context.Context, gpu.Ref, pool.Control) (pool.Control, error)
+	SteerPool func(context.Context, pool.Settings) error
+	Ready     func() error // an error says what is missing; nil: always ready
+	Site      fs.FS        // the built page; nil or empty answers 503
+	Log       *slog.Logger // nil discards
 }
 
 // Bounds of open sockets when Config does not say.
@@ -83,7 +90,8 @@ func (c Config) check() error {
 		return errors.New("a token is required")
 	case c.Queue == nil || c.Images == nil || c.Feed == nil:
 		return errors.New("queue, images and feed are required")
-	case c.Inventory == nil || c.Snapshot == nil || c.History == nil || c.Temperatures == nil || c.Capacity == nil || c.Pause == nil:
+	case c.Inventory == nil || c.Snapshot == nil || c.History == nil || c.Temperatures == nil || c.Capacity == nil,
+		c.Steering == nil || c.Steer == nil || c.SteerPool == nil:
 		return errors.New("a required function is nil")
 	}
 	return nil
@@ -104,6 +112,9 @@ type Server struct {
 	sessions    sessions
 	submissions buckets[[sha256.Size]byte] // of browsers, by session
 	sockets     sockets
+	bodies      *semaphore.Weighted // bytes of submissions, see hold
+	exports     *semaphore.Weighted // exports under way
+	steering    *semaphore.Weighted // one change of a control at a time
 
 	stopping chan struct{} // closed when the agent stops: what waits for images gives up
 	stopOnce sync.Once
@@ -129,7 +140,8 @@ func New(c Config) (*Server, error) {
 		sessions:    sessions{queue: c.Queue},
 		submissions: buckets[[sha256.Size]byte]{most: submissionsPerMinute, interval: time.Minute / submissionsPerMinute},
 		sockets:     newSockets(c.MaxClients, c.MaxClientsPerSession),
-		stopping:    make(chan struct{}),
+		bodies:      semaphore.NewWeighted(maxHeldBytes), exports: semaphore.NewWeighted(maxExports), steering: semaphore.NewWeighted(1),
+		stopping: make(chan struct{}),
 	}
 	if s.site, err = newSite(c.Site); err != nil {
 		return nil, fmt.Errorf("server: site: %w", err)
@@ -187,7 +199,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error, legac
 		return
 	}
 	refused := refusalOf(err)
-	if refused.status == http.StatusInternalServerError {
+	if refused.status == http.StatusInternalServerError || refused.cause != nil {
 		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	refused.write(w, legacy)

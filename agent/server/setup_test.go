@@ -208,21 +208,6 @@ func TestDevices(t *testing.T) {
 			t.Errorf("by load: %s, want %s", got, test.order)
 		}
 	}
-	for _, test := range []struct {
-		path   string
-		status int
-		body   string
-	}{
-		{"1/pause", 200, `{"device_id":1,"paused":true}`}, {"1/resume", 200, `{"device_id":1,"paused":false}`}, {"cpu/pause", 200, `{"device_id":"cpu","paused":true}`},
-		{"7/pause", 404, "there is no device 7"}, {"x/pause", 400, "whole number"}, {"-1/pause", 400, "whole number"}, {"null/pause", 400, "whole number"}, {"1.0/pause", 400, "whole number"},
-	} {
-		if r := a.ask("POST", "/api/v1/devices/"+test.path, ""); r.status != test.status || !strings.Contains(string(r.body), test.body) {
-			t.Errorf("%s: %d %s", test.path, r.status, r.body)
-		}
-	}
-	if !a.paused[gpu.CPU] || a.paused[1] {
-		t.Errorf("paused: %v", a.paused)
-	}
 }
 
 func TestReadyz(t *testing.T) {
