@@ -46,10 +46,18 @@ func newClient(cmd *cobra.Command, config *agent.Config) (*client, error) {
 	return &client{base: "http://" + address, token: token, http: http.Client{Timeout: answerTimeout}}, nil
 }
 
-// do sends body as JSON (nil: none) and decodes the answer into answer (nil: dropped). An answer of 400 or more is an error
-// with the agent's own message.
-func (c *client) do(ctx context.Context, method, path string, body, answer any) error {
-	response, err := c.send(ctx, method, path, body)
+// refusedError is the agent's answer to what it does not do: a status of 400 or more, with its own message.
+type refusedError struct {
+	status  int
+	message string
+}
+
+func (e *refusedError) Error() string { return e.message }
+
+// do sends body as JSON (nil: none), with headers in pairs, and decodes the answer into answer (nil: dropped). Errors: a
+// *refusedError, or that there is no answer.
+func (c *client) do(ctx context.Context, method, path string, body, answer any, headers ...string) error {
+	response, err := c.send(ctx, &c.http, method, path, body, headers...)
 	if err != nil {
 		return err
 	}
@@ -63,8 +71,59 @@ func (c *client) do(ctx context.Context, method, path string, body, answer any) 
 	return nil
 }
 
-// send is do with the body left to the caller, who closes it.
-func (c *client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+// streamIdle is how long a long answer may pause.
+const streamIdle = 30 * time.Second
+
+// stream gets what may take long: it goes on as long as something comes every streamIdle. The caller closes it.
+func (c *client) stream(ctx context.Context, path string) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &stream{path: path, cancel: cancel, idle: time.AfterFunc(streamIdle, cancel)}
+	patient := c.http
+	patient.Timeout = 0
+	response, err := c.send(ctx, &patient, http.MethodGet, path, nil)
+	if err != nil {
+		defer cancel()
+		return nil, s.explain(err)
+	}
+	s.body = response.Body
+	return s, nil
+}
+
+// stream is a body that may pause for streamIdle at most.
+type stream struct {
+	path   string
+	body   io.ReadCloser
+	cancel context.CancelFunc
+	idle   *time.Timer // cancels
+}
+
+// Read is io.Reader's.
+func (s *stream) Read(p []byte) (int, error) {
+	s.idle.Reset(streamIdle)
+	n, err := s.body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = s.explain(err)
+	}
+	return n, err
+}
+
+// explain says that the answer paused for too long, when that is why it broke off.
+func (s *stream) explain(err error) error {
+	if !s.idle.Stop() {
+		return fmt.Errorf("GET %s: nothing came for %s: %w", s.path, streamIdle, err)
+	}
+	return err
+}
+
+// Close is io.Closer's.
+func (s *stream) Close() error {
+	s.idle.Stop()
+	defer s.cancel()
+	return s.body.Close()
+}
+
+// send is do by a client of the caller's choice, with the body left to the caller, who closes it.
+func (c *client) send(ctx context.Context, by *http.Client, method, path string, body any, headers ...string) (*http.Response, error) {
 	var content io.Reader
 	if body != nil {
 		raw, err := json.Marshal(body)
@@ -81,7 +140,10 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := c.http.Do(request)
+	for i := 0; i+1 < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := by.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("%w; is the agent running? start it with muster serve", err)
 	}
@@ -99,5 +161,5 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 	if refusal.Error.Field != "" {
 		refusal.Error.Message = refusal.Error.Field + ": " + refusal.Error.Message
 	}
-	return nil, errors.New(refusal.Error.Message)
+	return nil, &refusedError{response.StatusCode, refusal.Error.Message}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -55,11 +54,7 @@ func generateCommand(config *agent.Config) *cobra.Command {
 				spec.Guidance = &guidance
 			}
 			if device != "" {
-				var ref gpu.Ref
-				if err := parseRef(device, &ref); err != nil {
-					return err
-				}
-				spec.DeviceID = &ref
+				pinTo(device, &spec)
 			}
 			client, err := newClient(cmd, config)
 			if err != nil {
@@ -72,7 +67,7 @@ func generateCommand(config *agent.Config) *cobra.Command {
 	flags.SortFlags = false
 	flags.IntVarP(&spec.Count, "count", "n", 1, "images (1 to 16)")
 	flags.StringVarP(&dir, "output", "o", ".", "folder for the images; made if missing")
-	flags.StringVar(&device, "device", "", "make every image on this device: its number, or cpu (default: spread them)")
+	flags.StringVar(&device, "device", "", "make every image on this device: its number, cpu, or its stable ID (default: spread them)")
 	flags.StringVar(&spec.Model, "model", "", "model (default: the agent's)")
 	flags.StringVar(&spec.NegativePrompt, "negative", "", "what the images should not show")
 	flags.IntVar(&spec.Width, "width", job.DefaultSide, "pixels")
@@ -85,17 +80,13 @@ func generateCommand(config *agent.Config) *cobra.Command {
 	return cmd
 }
 
-func parseRef(text string, ref *gpu.Ref) error {
-	if text == gpu.CPU.String() {
-		*ref = gpu.CPU
-		return nil
+// pinTo pins by number where the name is one, else by stable ID, of which cpu is one.
+func pinTo(device string, spec *job.Spec) {
+	if rank, err := strconv.ParseUint(device, 10, 31); err == nil {
+		spec.DeviceID = new(gpu.Ref(rank))
+		return
 	}
-	rank, err := strconv.Atoi(text)
-	if err != nil || rank < 0 {
-		return fmt.Errorf("--device %s: want a device's number as muster gpus shows it, or cpu", text)
-	}
-	*ref = gpu.Ref(rank)
-	return nil
+	spec.DeviceKey = device
 }
 
 func generate(cmd *cobra.Command, client *client, spec job.Spec, dir string, asJSON bool) error {
@@ -106,20 +97,14 @@ func generate(cmd *cobra.Command, client *client, spec job.Spec, dir string, asJ
 		return err
 	}
 	ctx := cmd.Context()
-	var accepted struct {
-		SetID string    `json:"set_id"`
-		Jobs  []job.Job `json:"jobs"`
-	}
-	if err := client.do(ctx, "POST", "/api/v1/jobs", spec, &accepted); err != nil {
+	setID, err := submit(ctx, client, spec)
+	if err != nil {
 		return err
 	}
 	view := &progressView{out: cmd.OutOrStdout(), live: !asJSON && terminal(cmd.OutOrStdout()), quiet: asJSON}
-	jobs, err := follow(ctx, client, accepted.SetID, func(j job.Job) error { return save(ctx, client, j, dir) }, view)
+	jobs, err := follow(ctx, client, setID, func(j job.Job) error { return keepImage(ctx, client, j, dir) }, view)
 	if ctx.Err() != nil {
-		if jobs == nil { // interrupted before the first look
-			jobs = accepted.Jobs
-		}
-		return errors.Join(errors.New("interrupted"), cancelSet(context.WithoutCancel(ctx), client, jobs))
+		return errors.Join(errInterrupted, cancelSet(context.WithoutCancel(ctx), client, setID))
 	}
 	if err != nil {
 		return err
@@ -162,7 +147,7 @@ func follow(ctx context.Context, client *client, setID string, save func(job.Job
 				ended++
 			}
 		}
-		view.show(jobs)
+		view.show(jobs, list.Expected)
 		if ended == len(jobs) {
 			return jobs, nil
 		}
@@ -174,44 +159,20 @@ func follow(ctx context.Context, client *client, setID string, save func(job.Job
 	}
 }
 
-// save writes an image as DIR/<job id>.png, which no other job has.
-func save(ctx context.Context, client *client, j job.Job, dir string) error {
-	response, err := client.send(ctx, "GET", "/api/v1/images/"+url.PathEscape(j.ImageID), nil)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	file, err := os.Create(filepath.Join(dir, imageName(j)))
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(file, response.Body)
-	return errors.Join(err, file.Close())
-}
-
-func imageName(j job.Job) string { return filepath.Base(j.ID) + ".png" }
-
-func cancelSet(ctx context.Context, client *client, jobs []job.Job) error {
-	var failed error
-	for _, j := range jobs {
-		if !j.State.Terminal() {
-			failed = errors.Join(failed, client.do(ctx, "DELETE", "/api/v1/jobs/"+url.PathEscape(j.ID), nil, nil))
-		}
-	}
-	return failed
-}
-
-// progressView draws one line per image: bars over each other on a terminal, else a line for every image that ended.
+// progressView draws one line per image, and when the set is expected: bars over each other on a terminal, else a line for every
+// image that ended.
 type progressView struct {
 	out         io.Writer
 	live, quiet bool
 	lines       int             // drawn by the last show
 	told        map[string]bool // ids of ended jobs, without a terminal
+	promised    bool            // when the set is expected was told, without a terminal
 }
 
 const barWidth = 24
 
-func (v *progressView) show(jobs []job.Job) {
+func (v *progressView) show(jobs []job.Job, expected *job.Expected) {
+	when := expectedWords(expected, time.Now())
 	switch {
 	case v.quiet:
 	case v.live:
@@ -223,10 +184,19 @@ func (v *progressView) show(jobs []job.Job) {
 			fmt.Fprintf(&text, "\r\033[K%s\n", line(j))
 		}
 		v.lines = len(jobs)
+		text.WriteString("\033[J")
+		if when != "" {
+			fmt.Fprintf(&text, "expected %s\n", when)
+			v.lines++
+		}
 		io.WriteString(v.out, text.String())
 	default:
 		if v.told == nil {
 			v.told = map[string]bool{}
+		}
+		if when != "" && !v.promised {
+			v.promised = true
+			fmt.Fprintln(v.out, "expected", when)
 		}
 		for _, j := range jobs {
 			if j.State.Terminal() && !v.told[j.ID] {

@@ -219,17 +219,6 @@ func TestGPUsInNarrowTerminals(t *testing.T) {
 	}
 }
 
-func TestParseRef(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]*gpu.Ref{"0": ptr(gpu.Ref(0)), "12": ptr(gpu.Ref(12)), "cpu": ptr(gpu.CPU), "-1": nil, "x": nil, "": nil, "1.5": nil, "null": nil} {
-		got := gpu.Ref(-7)
-		err := parseRef(in, &got)
-		if (err == nil) != (want != nil) || want != nil && got != *want {
-			t.Errorf("%q: %v, %v", in, got, err)
-		}
-	}
-}
-
 func TestExcerpt(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{

@@ -21,6 +21,8 @@ import (
 type jobList struct {
 	Jobs []job.Job `json:"jobs"`
 	Next string    `json:"next"`
+	// Expected is when the set is predicted to be done, where all of one was asked for; nil when that is not known.
+	Expected *job.Expected `json:"expected,omitempty"`
 }
 
 func jobsCommand(config *agent.Config) *cobra.Command {
@@ -48,9 +50,10 @@ func jobsCommand(config *agent.Config) *cobra.Command {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(list)
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 2, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "ID\tSTATE\tDEVICE\tSTEP\tAGE\tPROMPT\tWHY")
+			fmt.Fprintln(table, "ID\tSTATE\tDEVICE\tSTEP\tAGE\tEXPECTED\tPROMPT\tWHY")
+			now := time.Now()
 			for _, j := range list.Jobs {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.ID, j.State, device(j), step(j), time.Since(j.Created).Truncate(time.Second), excerpt(j.Prompt), why(j))
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.ID, j.State, device(j), step(j), now.Sub(j.Created).Truncate(time.Second), word(expectedWords(j.Expected, now)), excerpt(j.Prompt), why(j))
 			}
 			return table.Flush()
 		},
@@ -82,6 +85,7 @@ func jobsCommand(config *agent.Config) *cobra.Command {
 			return nil
 		},
 	})
+	cmd.AddCommand(exportCommand(config))
 	return cmd
 }
 

@@ -33,7 +33,6 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{"generate fox --steps 0", "steps: is 0; allowed is 1 to 200"},
 		{"generate fox --guidance -1", "guidance: is -1; allowed is 0 to 50"},
 		{"generate fox --seed -1", "seed: is -1; allowed is 0 to"},
-		{"generate fox --device gpu0", "--device gpu0: want a device's number"},
 		{"generate fox", "is the agent running? start it with muster serve"},
 		{"serve --listen 0.0.0.0:8000", "ssh -L"},
 		{"serve --policy best", "choose predicted, least-loaded or round-robin"},
