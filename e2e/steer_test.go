@@ -217,11 +217,12 @@ func TestALimitThatIsRefusedSaysWhy(t *testing.T) {
 	if s := steered(t, agent, 0); !s.Control.IsZero() {
 		t.Errorf("a refused limit holds: %+v", s.Control)
 	}
-	// The device is idle at less than 100 °C and more than 30 °C: so this one stops it.
-	enter(t, tab, "#max-celsius-0", "30")
+	hours := time.Now().Add(2*time.Hour).Format("15:04") + "-" + time.Now().Add(3*time.Hour).Format("15:04")
+	enter(t, tab, "#hours-0", hours)
 	eval[any](t, tab, `void document.querySelector("#steering-0 form").requestSubmit()`)
 	stands(t, tab, 0, "Limited")
-	enter(t, tab, "#max-celsius-0", "")
+	says(t, tab, "#steering-now-0", hours)
+	enter(t, tab, "#hours-0", "")
 	eval[any](t, tab, `void document.querySelector("#steering-0 form").requestSubmit()`)
 	free(t, tab, 0)
 }
