@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -197,8 +199,24 @@ func quickCheck(ctx context.Context, db *sql.DB) error {
 	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
 		return err
 	}
-	if result != "ok" {
-		return fmt.Errorf("%w: %s", ErrCorrupt, result)
+	if result == "ok" {
+		return nil
 	}
-	return nil
+	if unreadable(result) {
+		return fmt.Errorf("%w: %s", ErrDisk, result)
+	}
+	return fmt.Errorf("%w: %s", ErrCorrupt, result)
+}
+
+// errorCode is where the check says why it could not look at a page: "unable to get the page. error code=266".
+var errorCode = regexp.MustCompile(`error code[= ](\d+)`)
+
+// unreadable says whether the check came upon a page that the disk did not give. That is no damage: it may be well the next time.
+func unreadable(result string) bool {
+	found := errorCode.FindStringSubmatch(result)
+	if found == nil {
+		return false
+	}
+	code, err := strconv.Atoi(found[1])
+	return err == nil && code&0xff != sqlite3.SQLITE_CORRUPT && code&0xff != sqlite3.SQLITE_NOTADB
 }

@@ -27,7 +27,7 @@ var (
 	ErrKeyReused = errors.New("this idempotency key was used for another command")
 	ErrFull      = errors.New("the queue is full")
 	ErrDiskFull  = errors.New("the disk is nearly full")
-	ErrDisk      = errors.New("the disk can't be written")
+	ErrDisk      = errors.New("the disk does not do what it is asked")
 	ErrLocked    = errors.New("data folder is in use")
 	ErrClosed    = errors.New("the queue is closed")
 	ErrCorrupt   = errors.New("the database is damaged")
@@ -180,22 +180,35 @@ func (q *Queue) Run(ctx context.Context) error {
 	return nil
 }
 
+// checkAgain is when the check is done once more that the disk did not let come to its end.
+const checkAgain = time.Minute
+
 // check runs SQLite's own check after an unclean stop. Jobs are refused from then on when it finds damage: what would be
 // accepted could not be kept.
 func (q *Queue) check(ctx context.Context) {
 	path := filepath.Join(q.dir, databaseName)
-	began := time.Now()
-	err := quickCheck(ctx, q.reader)
-	if ctx.Err() != nil {
-		return
-	}
-	if err != nil {
+	for {
+		began := time.Now()
+		err := quickCheck(ctx, q.reader)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			q.options.Log.Info("database is sound after an unclean stop", "took", time.Since(began))
+			return
+		}
 		err = explainDatabase(path, err)
-		q.damage.Store(&err)
 		q.options.Log.Error("check of the database after an unclean stop", "error", err)
-		return
+		if errors.Is(err, ErrCorrupt) {
+			q.damage.Store(&err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(checkAgain):
+		}
 	}
-	q.options.Log.Info("database is sound after an unclean stop", "took", time.Since(began))
 }
 
 func (q *Queue) release() {
