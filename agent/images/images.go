@@ -14,8 +14,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,7 +47,10 @@ const (
 type Store struct {
 	dir    string
 	root   *os.Root
+	disk   disk          // root, for place
 	decode chan struct{} // of size 1: held while pixels are in memory
+
+	durable [256]atomic.Bool // folders, by their name in hex, that this process knows to be on the disk
 
 	// placing is held shared while a name comes to be or is touched, and alone while Sweep takes one away.
 	placing sync.RWMutex
@@ -60,7 +65,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the image folder: %w", err)
 	}
-	s := &Store{dir: dir, root: root, decode: make(chan struct{}, 1)}
+	s := &Store{dir: dir, root: root, disk: rootDisk{root}, decode: make(chan struct{}, 1)}
 	if err := s.sweepTmp(time.Now().Add(-tmpAge)); err != nil {
 		root.Close()
 		return nil, err
@@ -70,7 +75,7 @@ func Open(dir string) (*Store, error) {
 
 // Put keeps a PNG file and gives its id, the SHA-256 of its bytes in hex; when it returns, the image is on the disk. The same
 // bytes have the same id and are kept once. Pixels are not decoded. Errors: ErrInvalid when it is not a whole PNG file, ErrTooLarge
-// above MaxBytes or MaxPixels, ErrDiskFull, the context's; after an error nothing is left behind.
+// above MaxBytes or MaxPixels, ErrDiskFull, the context's; after an error nothing is left behind, or only what Sweep takes.
 func (s *Store) Put(ctx context.Context, png []byte) (id string, err error) {
 	if err := checkPNG(png); err != nil {
 		return "", err
@@ -115,37 +120,51 @@ func (s *Store) place(name string, content []byte) error {
 	s.placing.RLock()
 	defer s.placing.RUnlock()
 	folder := name[:2]
-	if info, err := s.root.Lstat(name); err == nil && info.Mode().IsRegular() && info.Size() == int64(len(content)) {
+	if err := s.makeFolder(folder); err != nil {
+		return err
+	}
+	if info, err := s.disk.Lstat(name); err == nil && info.Mode().IsRegular() && info.Size() == int64(len(content)) {
 		// The other Put may not have synced the folder yet; and a file that is wanted again is young to Sweep.
 		now := time.Now()
-		if err := s.root.Chtimes(name, now, now); err != nil {
+		if err := s.disk.Chtimes(name, now, now); err != nil {
 			return err
 		}
-		return s.sync(folder)
-	}
-	err := s.root.Mkdir(folder, 0o700)
-	switch {
-	case err == nil:
-		if err := s.sync("."); err != nil {
-			return err
-		}
-	case !errors.Is(err, fs.ErrExist):
-		return err
+		return s.disk.Sync(folder)
 	}
 	tmp := tmpPrefix + rand.Text()
 	if err := s.writeSynced(tmp, content); err != nil {
-		s.root.Remove(tmp)
+		s.disk.Remove(tmp)
 		return err
 	}
-	if err := s.root.Rename(tmp, name); err != nil {
-		s.root.Remove(tmp)
+	if err := s.disk.Rename(tmp, name); err != nil {
+		s.disk.Remove(tmp)
 		return err
 	}
-	return s.sync(folder)
+	return s.disk.Sync(folder)
+}
+
+// makeFolder makes one of the 256 folders durably. One that is there may have been made just before a crash, or before a sync that
+// failed: this process trusts only what it has synced itself.
+func (s *Store) makeFolder(folder string) error {
+	number, err := strconv.ParseUint(folder, 16, 8)
+	if err != nil {
+		return err
+	}
+	if s.durable[number].Load() {
+		return nil
+	}
+	if err := s.disk.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := s.disk.Sync("."); err != nil {
+		return err
+	}
+	s.durable[number].Store(true)
+	return nil
 }
 
 func (s *Store) writeSynced(name string, content []byte) error {
-	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := s.disk.Create(name)
 	if err != nil {
 		return err
 	}
@@ -154,14 +173,6 @@ func (s *Store) writeSynced(name string, content []byte) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
-}
-
-func (s *Store) sync(folder string) error {
-	f, err := s.root.Open(folder)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 func path(id, suffix string) string { return id[:2] + "/" + id + suffix }

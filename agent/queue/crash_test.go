@@ -204,6 +204,9 @@ func fill(t *testing.T, dir string) {
 	for _, err := range p.errs {
 		t.Error(err)
 	}
+	if p.missing > 0 {
+		t.Errorf("%d events were not published", p.missing)
+	}
 	q, _ = running(t, dir, Options{})
 	for _, key := range slices.Sorted(maps.Keys(accepted)) {
 		jobs, created, err := q.Submit(t.Context(), key, spec(4), spec(4))

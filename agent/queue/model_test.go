@@ -5,13 +5,17 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"muster/shared/job"
+	"muster/shared/pool"
 )
 
 func differ(a, b any) string { return cmp.Diff(a, b) }
@@ -69,12 +73,13 @@ func (m model) step(t *testing.T, q *Queue, r *rand.Rand, id string) step {
 	}
 }
 
-// history checks what is published: Seq rises by one, per job the transitions are allowed ones and it ends once.
+// published checks what is published: Seq rises, per job the transitions are allowed ones and it ends once.
 type published struct {
-	mu   sync.Mutex
-	seq  uint64
-	jobs map[string]job.Job
-	errs []error
+	mu      sync.Mutex
+	seq     uint64
+	jobs    map[string]job.Job
+	errs    []error
+	missing uint64 // numbers that no job had
 }
 
 func (p *published) take(jobs []job.Job) {
@@ -88,13 +93,33 @@ func (p *published) take(jobs []job.Job) {
 			if j.State != before.State || j.Attempt != before.Attempt {
 				p.errs = append(p.errs, fmt.Errorf("%s changed its state without an event", j.ID))
 			}
-		case j.Seq != p.seq+1:
+		case j.Seq <= p.seq:
 			p.errs = append(p.errs, fmt.Errorf("event %d after %d", j.Seq, p.seq))
 		case known && before.State.Check(j.State) != nil:
 			p.errs = append(p.errs, fmt.Errorf("%s: %w", j.ID, before.State.Check(j.State)))
 		}
-		p.seq = max(p.seq, j.Seq)
+		if j.Seq > p.seq {
+			p.missing += j.Seq - p.seq - 1
+			p.seq = j.Seq
+		}
 	}
+}
+
+// machine is a queue, its model, and everything around them that may go wrong.
+type machine struct {
+	t     *testing.T
+	r     *rand.Rand
+	clock *clock
+	dir   string
+	q     *Queue
+	stop  func()
+	model model
+	sets  map[string][]string // ids of the jobs of each set that was not pruned
+	ids   []string            // of all jobs ever, in order of submission
+	steer map[string]pool.Control
+	told  *published
+	calls int
+	prune uint64 // transactions that took sets away: each has a number of its own
 }
 
 func TestRandomCallsAgainstAModel(t *testing.T) {
@@ -102,39 +127,195 @@ func TestRandomCallsAgainstAModel(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			r := rand.New(rand.NewPCG(seed, 1))
-			dir, m, p := t.TempDir(), model{}, &published{jobs: map[string]job.Job{}}
-			q, stop := running(t, dir, Options{Publish: p.take})
-			var ids []string
-			for n := range 400 {
-				if len(ids) == 0 || r.IntN(12) == 0 {
-					for _, j := range submit(t, q, 1+r.IntN(4)) {
-						m[j.ID] = &modelled{state: job.Queued}
-						ids = append(ids, j.ID)
-					}
-				}
-				if r.IntN(100) == 0 {
-					stop()
-					q, stop = running(t, dir, Options{Publish: p.take})
-					m.restart()
-				}
-				m.one(t, q, r, ids[r.IntN(len(ids))], n)
+			m := &machine{t: t, r: rand.New(rand.NewPCG(seed, 1)), clock: newClock(), dir: t.TempDir(), model: model{},
+				sets: map[string][]string{}, steer: map[string]pool.Control{}, told: &published{jobs: map[string]job.Job{}}}
+			m.open()
+			for range 500 {
+				m.step()
 			}
-			m.compare(t, q)
-			compareMirror(t, q)
-			stop()
-			for _, err := range p.errs {
+			m.verify()
+			m.reopen()
+			m.verify()
+			m.stop()
+			for _, err := range m.told.errs {
 				t.Error(err)
 			}
-			q, _ = running(t, dir, Options{})
-			m.restart()
-			m.compare(t, q)
-			for id, want := range m {
-				if want.ends > 1 {
-					t.Errorf("%s ended %d times", id, want.ends)
-				}
+			if m.told.missing > m.prune {
+				t.Errorf("%d numbers of events are missing, %d were taken by what was pruned", m.told.missing, m.prune)
+			}
+			if m.prune == 0 || len(m.model) == 0 {
+				t.Errorf("%d times something was pruned, %d jobs are left: the test tests too little", m.prune, len(m.model))
 			}
 		})
+	}
+}
+
+func (m *machine) open() {
+	m.t.Helper()
+	m.q, m.stop = running(m.t, m.dir, Options{Publish: m.told.take, Now: m.clock.now})
+}
+
+func (m *machine) reopen() {
+	m.t.Helper()
+	m.stop()
+	m.open()
+	m.model.restart()
+}
+
+// crash goes on with a copy of the files as they were at an instant of the running queue.
+func (m *machine) crash() {
+	m.t.Helper()
+	copied := m.t.TempDir()
+	for _, name := range []string{databaseName, databaseName + "-wal"} {
+		text, err := os.ReadFile(filepath.Join(m.dir, name))
+		check(m.t, err)
+		check(m.t, os.WriteFile(filepath.Join(copied, name), text, 0o600))
+	}
+	m.stop()
+	m.dir = copied
+	m.open()
+	m.model.restart()
+}
+
+func (m *machine) step() {
+	m.t.Helper()
+	m.calls++
+	m.clock.advance(time.Duration(m.r.IntN(3)) * time.Second)
+	switch n := m.r.IntN(100); {
+	case n < 8 || len(m.model) == 0:
+		m.submit()
+	case n < 9:
+		m.reopen()
+	case n < 10:
+		m.crash()
+	case n < 14:
+		m.clock.advance(time.Duration(1-2*m.r.IntN(2)) * time.Hour)
+	case n < 18:
+		m.decide()
+	case n < 22:
+		m.pruneByAge()
+	case n < 23:
+		m.pruneByBytes()
+	default:
+		id := slices.Sorted(maps.Keys(m.model))[m.r.IntN(len(m.model))]
+		m.model.one(m.t, m.q, m.r, id, m.calls)
+	}
+}
+
+func (m *machine) submit() {
+	m.t.Helper()
+	jobs := submit(m.t, m.q, 1+m.r.IntN(4))
+	for _, j := range jobs {
+		if last := len(m.ids) - 1; last >= 0 && j.ID <= m.ids[last] {
+			m.t.Errorf("call %d: id %s after %s", m.calls, j.ID, m.ids[last])
+		}
+		if !j.Created.Equal(m.clock.now()) {
+			m.t.Errorf("call %d: created %s, it is %s", m.calls, j.Created, m.clock.now())
+		}
+		m.ids = append(m.ids, j.ID)
+		m.model[j.ID] = &modelled{state: job.Queued}
+	}
+	m.sets[jobs[0].SetID] = ids(jobs)
+}
+
+func (m *machine) decide() {
+	m.t.Helper()
+	device := fmt.Sprint("GPU-", m.r.IntN(3))
+	c := pool.Control{Mode: pool.Modes[m.r.IntN(len(pool.Modes))], Yield: m.r.IntN(2) == 0}
+	_, err := m.q.Steer(m.t.Context(), device, c)
+	check(m.t, err)
+	if delete(m.steer, device); !c.IsZero() {
+		m.steer[device] = c
+	}
+}
+
+// ended gives when the last job of a set ended; ok is false when one has not.
+func (m *machine) ended(set string) (at time.Time, ok bool) {
+	m.t.Helper()
+	for _, id := range m.sets[set] {
+		j, err := m.q.Job(m.t.Context(), id)
+		check(m.t, err)
+		if !j.State.Terminal() {
+			return at, false
+		}
+		if j.Finished.After(at) {
+			at = *j.Finished
+		}
+	}
+	return at, true
+}
+
+func (m *machine) pruneByAge() {
+	m.t.Helper()
+	age := time.Duration(1+m.r.IntN(600)) * time.Second
+	var want []string
+	for set := range m.sets {
+		if at, ok := m.ended(set); ok && !at.After(m.clock.now().Add(-age)) {
+			want = append(want, set)
+		}
+	}
+	done, err := m.q.Prune(m.t.Context(), Limits{Age: age})
+	if err != nil || done.Sets != len(want) {
+		m.t.Errorf("call %d: pruned %d sets of age %s, %v; want %d", m.calls, done.Sets, age, err, len(want))
+	}
+	m.forget(want)
+}
+
+func (m *machine) pruneByBytes() {
+	m.t.Helper()
+	bytes := int64(1 + m.r.IntN(3))
+	done, err := m.q.Prune(m.t.Context(), Limits{Bytes: bytes, Size: func(string) int64 { return 1 }})
+	check(m.t, err)
+	var gone, left []string
+	for set, jobs := range m.sets {
+		if _, err := m.q.Job(m.t.Context(), jobs[0]); errors.Is(err, ErrNotFound) {
+			gone = append(gone, set)
+		} else if at, ok := m.ended(set); ok {
+			left = append(left, at.String())
+		}
+	}
+	if len(gone) != done.Sets || len(done.Images) < int(bytes) && len(left) > 0 {
+		m.t.Errorf("call %d: %d sets are gone, %+v, %d that ended are left", m.calls, len(gone), done, len(left))
+	}
+	m.forget(gone)
+}
+
+func (m *machine) forget(sets []string) {
+	m.t.Helper()
+	if len(sets) > 0 {
+		m.prune++
+	}
+	for _, set := range sets {
+		for _, id := range m.sets[set] {
+			if !m.model[id].state.Terminal() {
+				m.t.Errorf("call %d: %s was pruned and is %s", m.calls, id, m.model[id].state)
+			}
+			delete(m.model, id)
+			if _, err := m.q.Job(m.t.Context(), id); !errors.Is(err, ErrNotFound) {
+				m.t.Errorf("call %d: %s was pruned and is there: %v", m.calls, id, err)
+			}
+		}
+		delete(m.sets, set)
+	}
+}
+
+func (m *machine) verify() {
+	m.t.Helper()
+	m.model.compare(m.t, m.q)
+	compareMirror(m.t, m.q)
+	if diff := differ(m.steer, m.q.Steering().Devices); diff != "" {
+		m.t.Errorf("decisions: %s", diff)
+	}
+	for id, want := range m.model {
+		if want.ends > 1 {
+			m.t.Errorf("%s ended %d times", id, want.ends)
+		}
+	}
+	var twice int
+	check(m.t, m.q.reader.QueryRowContext(m.t.Context(), `SELECT count(*) FROM (SELECT 1 FROM events WHERE state IN ('succeeded', 'failed', 'cancelled')
+		GROUP BY job_id HAVING count(*) > 1)`).Scan(&twice))
+	if twice != 0 {
+		m.t.Errorf("%d jobs ended twice", twice)
 	}
 }
 
@@ -142,7 +323,8 @@ func (m model) one(t *testing.T, q *Queue, r *rand.Rand, id string, n int) {
 	t.Helper()
 	now := m[id]
 	q.Progress(id, now.attempt, job.Progress{Step: n})
-	q.Explain(map[string]job.Outlook{id: {Reason: fmt.Sprint("waits, call ", n)}})
+	at := time.Unix(int64(n), 0)
+	q.Explain(map[string]job.Outlook{id: {Reason: fmt.Sprint("waits, call ", n), Expected: &job.Expected{At: at, Early: at, Late: at}}})
 	s := m.step(t, q, r, id)
 	got, err := s.call()
 	if !s.allowed {
@@ -153,6 +335,9 @@ func (m model) one(t *testing.T, q *Queue, r *rand.Rand, id string, n int) {
 	}
 	if err != nil || got.State != s.next.state || got.Attempt != s.next.attempt || got.Failures != s.next.failures {
 		t.Fatalf("call %d: %s of %+v with attempt %d gave %+v, %v; want %+v", n, s.name, *now, s.attempt, got, err, s.next)
+	}
+	if got.State != job.Running && got.Expected != nil {
+		t.Errorf("call %d: %s is %s and expected", n, id, got.State)
 	}
 	if s.next.state.Terminal() {
 		s.next.ends++
@@ -179,6 +364,9 @@ func (m model) compare(t *testing.T, q *Queue) {
 		}
 		if got.State.Terminal() != (got.Finished != nil) || (got.ImageID != "") != (got.State == job.Succeeded) {
 			t.Errorf("%s does not fit its state: %+v", id, got)
+		}
+		if got.Started != nil && got.Started.Before(got.Created) || got.Finished != nil && (got.Finished.Before(got.Created) || got.Started != nil && got.Finished.Before(*got.Started)) {
+			t.Errorf("%s was created %s, started %v, finished %v", id, got.Created, got.Started, got.Finished)
 		}
 		if !got.State.Terminal() {
 			active++

@@ -43,7 +43,7 @@ func TestCommitThatFailedAndWasMade(t *testing.T) {
 	}
 	compareMirror(t, q)
 	stop()
-	if p.seq != 5 || len(p.errs) > 0 {
+	if p.seq != 5 || len(p.errs) > 0 || p.missing > 0 {
 		t.Errorf("published up to event %d, %v", p.seq, p.errs)
 	}
 }
