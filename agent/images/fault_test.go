@@ -144,7 +144,7 @@ func TestEveryCallOfPutFails(t *testing.T) {
 func (s *Store) failsOnce(t *testing.T, d *failingDisk, image []byte, dir string) {
 	t.Helper()
 	id, err := s.Put(t.Context(), image)
-	d.at = 0 // the disk is well again
+	d.at = 0                                                                                            // the disk is well again
 	if err == nil && slices.ContainsFunc(d.failed, func(what string) bool { return what != "lstat" }) { // what can't be seen is written
 		t.Errorf("these failed, and the image counts as kept: %v", d.failed)
 	}
