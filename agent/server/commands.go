@@ -36,7 +36,11 @@ func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Sp
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	if unfit == nil {
-		return s.config.Queue.Submit(ctx, key, asked, made)
+		jobs, created, err = s.config.Queue.Submit(ctx, key, asked, made)
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			err = errNotKnown
+		}
+		return jobs, created, err
 	}
 	if key != "" { // it may have been taken when the machine was another
 		if jobs, err := s.config.Queue.Submitted(ctx, key, asked); jobs != nil || err != nil {
@@ -45,6 +49,10 @@ func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Sp
 	}
 	return nil, false, unfit
 }
+
+// errNotKnown is for a submission that the disk did not answer in time: it is taken whole or not at all.
+var errNotKnown = &refusal{status: http.StatusServiceUnavailable, code: "timeout", retry: 2 * time.Second,
+	message: "the disk did not answer in time, so whether it was taken is not known: send it again with the same Idempotency-Key, or look at the list of jobs"}
 
 // errNoBackend is what a command meets where nothing can generate.
 var errNoBackend = &refusal{status: http.StatusServiceUnavailable, code: "no_backend", message: "no backend can generate images on this machine: see muster doctor", retry: 30 * time.Second}
@@ -113,8 +121,12 @@ func (s *Server) cancel(ctx context.Context, id string) (cancelled job.Job, chan
 		return cancelled, err == nil, err
 	}
 	now, lookErr := s.config.Queue.Job(ctx, id)
-	if lookErr == nil && now.State == job.Cancelled {
+	switch {
+	case lookErr != nil:
+		return job.Job{}, false, lookErr
+	case now.State == job.Cancelled:
 		return now, false, nil
+	default:
+		return job.Job{}, false, err
 	}
-	return job.Job{}, false, err
 }

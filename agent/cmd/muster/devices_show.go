@@ -86,12 +86,10 @@ func limitWords(c pool.Control) string {
 	return word(strings.Join(limits, ", "))
 }
 
+// phaseWords is what the device does now; the agent's words would continue "Device 0".
 func phaseWords(d wire.Steered) string {
 	if d.Words == "" {
 		return string(d.Phase)
 	}
-	if d.Phase == wire.PhaseActive { // nobody keeps it from work: something else does
-		return d.Words
-	}
-	return string(d.Phase) + ": " + d.Words
+	return strings.TrimPrefix(d.Words, "is ")
 }
