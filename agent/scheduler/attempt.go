@@ -17,13 +17,14 @@ type Attempt struct {
 	Where    queue.Placement
 	slot     string // its key
 	model    backend.Model
-	cold     bool    // the model has to be loaded
-	loads    float64 // expected seconds of loading; 0 when it is resident
-	step     float64 // expected seconds a step, with what other programs leave
-	total    float64 // expected seconds, loading included
-	promised float64 // total as it was told to people
-	cost     float64 // seconds of the whole machine
-	share    float64 // of the device that other programs left when it started
+	cold     bool      // the model has to be loaded
+	loads    float64   // expected seconds of loading; 0 when it is resident
+	step     float64   // expected seconds a step, with what other programs leave
+	total    float64   // expected seconds, loading included
+	promised float64   // total as it was told to people
+	decided  time.Time // then
+	cost     float64   // seconds of the whole machine
+	share    float64   // of the device that other programs left when it started
 
 	// Core's.
 	number    int // of the attempt; 0 until the queue has started it

@@ -35,6 +35,12 @@ type Core struct {
 	missing  map[string]time.Time       // by model: since when no slot has it
 	told     map[string]telling         // by job: what was explained
 	usage    usage                      // of the machine by clients
+	lastSet  string                     // of which an image was finished
+	sets     int                        // of which images were finished, one after the other
+
+	// guessedUntil is when a device's speed, or its time of loading, was measured for the first time: how far predictions from before
+	// were off tells nothing of those since.
+	guessedUntil time.Time
 
 	fullAt time.Time // when every queued image was planned last
 	count  int       // of queued images then
@@ -174,6 +180,9 @@ func (c *Core) look(v View) {
 			reading = readingOf(snapshot, st.Device)
 		}
 		st.measured(reading, v.Now)
+		if !st.badSince.IsZero() && st.current == nil {
+			st.loaded, st.holds = "", 0 // what it held is lost with it
+		}
 		c.feelSteps(st)
 		st.neighbours(c.processesOn(st.Device.Index), v.Now)
 	}

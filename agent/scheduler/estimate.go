@@ -38,17 +38,22 @@ type estimates struct {
 	loads  map[[2]string]float64 // seconds, by slot and model
 	models map[string]float64    // by model: seconds a step of referencePixels at speed 1
 	skills map[string]float64    // by slot: measured speed ÷ prior
+	slots  map[string]bool       // on which anything was measured
 }
 
 func newEstimates() *estimates {
 	return &estimates{
 		steps: map[pace]float64{}, tails: map[pace]float64{}, sizes: map[[2]string]int{}, loads: map[[2]string]float64{},
-		models: map[string]float64{}, skills: map[string]float64{},
+		models: map[string]float64{}, skills: map[string]float64{}, slots: map[string]bool{},
 	}
 }
 
-// learn takes what an attempt took on a slot of that prior speed.
-func (e *estimates) learn(at pace, speed float64, o observation) {
+// learn takes what an attempt took on a slot of that prior speed. It says whether that was the first of its kind: what was predicted
+// before was guessed.
+func (e *estimates) learn(at pace, speed float64, o observation) (first bool) {
+	_, pacedBefore := e.steps[at]
+	_, loadedBefore := e.loads[[2]string{at.slot, at.model}]
+	first = !pacedBefore && o.step > 0 || !loadedBefore && o.loaded
 	share := o.share
 	if share <= 0 {
 		share = 1
@@ -57,13 +62,14 @@ func (e *estimates) learn(at pace, speed float64, o observation) {
 		blend(e.loads, [2]string{at.slot, at.model}, o.load)
 	}
 	if o.step <= 0 || at.pixels <= 0 {
-		return
+		return first
 	}
+	e.slots[at.slot] = true
 	step := o.step * share
 	blend(e.steps, at, step)
 	blend(e.tails, at, o.tail*share)
 	if at.pixels < scalablePixels {
-		return
+		return first
 	}
 	e.sizes[[2]string{at.slot, at.model}] = at.pixels
 	normal := step * referencePixels / float64(at.pixels) * prior(speed)
@@ -71,6 +77,7 @@ func (e *estimates) learn(at pace, speed float64, o observation) {
 		blend(e.skills, at.slot, known/normal)
 	}
 	blend(e.models, at.model, normal*e.skill(at.slot))
+	return first
 }
 
 func blend[K comparable](averages map[K]float64, key K, value float64) {
@@ -109,6 +116,13 @@ func (e *estimates) step(at pace, speed float64) float64 {
 	}
 	return normal * float64(at.pixels) / referencePixels / (prior(speed) * e.skill(at.slot))
 }
+
+// exploring is how much faster than its prior speed says a slot is believed to be that never made an image while others made many: so
+// that it is tried once, for priors can be far off.
+const exploring = 3
+
+// tried says whether anything was measured on a slot.
+func (e *estimates) tried(slot string) bool { return e.slots[slot] }
 
 // measured says whether any slot has made an image with the model; before that, times are guesses.
 func (e *estimates) measured(model string) bool {

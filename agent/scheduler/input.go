@@ -29,6 +29,9 @@ const (
 	shortPlan = 64
 )
 
+// exploreAfter is after how many sets a slot that nothing was ever made on is worth a try.
+const exploreAfter = 3
+
 // input gathers what the plan depends on.
 func (c *Core) input(active []job.Job, now time.Time, orders *Orders) input {
 	in := input{Input: Input{Policy: c.policy, Hold: c.hold(now), Stations: c.stations(now), Horizon: shortPlan, Watts: c.wattsLeft()}}
@@ -154,7 +157,11 @@ func (c *Core) kind(d demand) Kind {
 			continue
 		}
 		at := pace{st.key, d.model, d.pixels}
-		kind.Costs[i] = Cost{Serves: true, Work: c.estimates.work(at, st.Speed, d.steps), Load: c.estimates.load(st.key, model), Guess: !c.estimates.measured(d.model)}
+		work := c.estimates.work(at, st.Speed, d.steps)
+		if c.sets >= exploreAfter && !c.estimates.tried(st.key) {
+			work /= exploring
+		}
+		kind.Costs[i] = Cost{Serves: true, Work: work, Load: c.estimates.load(st.key, model), Guess: !c.estimates.measured(d.model)}
 		if st.Device.Index != gpu.CPU {
 			kind.Costs[i].Needs = needs(model, d.pixels)
 		}

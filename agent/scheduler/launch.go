@@ -22,7 +22,7 @@ func (c *Core) launch(j job.Job, st *slotState, reason string, now time.Time) *A
 		a.loads = c.estimates.load(st.key, model)
 		a.total += a.loads
 	}
-	a.promised = a.total
+	a.promised, a.decided = a.total, now
 	st.current = a
 	st.loaded = j.Model // being loaded; taken back when it fails
 	st.holds = needs(model, j.Width*j.Height)

@@ -1,18 +1,11 @@
 package scheduler
 
 import (
-	"slices"
-
 	"muster/shared/gpu"
 )
 
-// Bounds of the predicted policy (ARCHITECTURE.md, Scheduler).
-const (
-	waitWeight     = 0.5 // how much a second of waiting counts against a second of work
-	saturatedAfter = 20  // seconds of whole-machine work that are queued, from which on warm devices take what they hold first
-	lookAhead      = 32  // images that a warm device looks at then
-	headPatience   = 180 // seconds after which the first image is not passed any more
-)
+// waitWeight is how much a second of waiting counts against a second of the whole machine's work.
+const waitWeight = 0.2
 
 // Input is all that a plan depends on: no clocks, no devices, no queue. Times are seconds.
 type Input struct {
@@ -108,50 +101,9 @@ func Place(in Input) Plan {
 	case in.Policy == LeastLoaded:
 		p.leastLoaded(order)
 	default:
-		p.predicted(p.warmFirst(order))
+		p.predicted(p.search(order))
 	}
 	return p.plan
-}
-
-// warmFirst starts, when the machine is saturated, on each idle station the first image whose model it holds. It gives the
-// order without those.
-func (p *planner) warmFirst(order []int) []int {
-	if len(order) == 0 || !p.saturated() || p.Pending[order[0]].Waited > headPatience {
-		return order
-	}
-	for s := range p.Stations {
-		if !p.idle(s) || !p.powered(s) || p.holds[s] < 0 {
-			continue
-		}
-		if at := p.held(order, s); at >= 0 {
-			p.start(order[at], s, warmReason(p.Stations[s]))
-			order = slices.Delete(order, at, at+1)
-		}
-	}
-	return order
-}
-
-// held gives the position of the first image whose model the station holds; −1 when there is none within reach. It never passes
-// an image of higher priority.
-func (p *planner) held(order []int, s int) int {
-	for at, j := range order[:min(lookAhead, len(order))] {
-		if p.Pending[j].Priority != p.Pending[order[0]].Priority {
-			break
-		}
-		if p.holding(j, s) && p.cost(j, s).Load > 0 && slices.Contains(p.candidates(j), s) {
-			return at
-		}
-	}
-	return -1
-}
-
-func (p *planner) saturated() bool {
-	whole := p.wholeMachine()
-	queued := 0.0
-	for i := range p.Pending {
-		queued += whole[p.Pending[i].Kind]
-	}
-	return queued > saturatedAfter
 }
 
 // predicted plans images in order, each where it is done first, and starts what comes first on an idle station.
@@ -185,6 +137,9 @@ func (p *planner) best(j int, candidates []int) (best, other int) {
 	var bestAt, otherAt float64
 	for _, s := range candidates {
 		at := p.finish(j, s)
+		if p.aversion > 0 && !p.holding(j, s) {
+			at += p.aversion * p.cost(j, s).Load
+		}
 		if best < 0 || at < bestAt || at == bestAt && p.idle(s) && !p.idle(best) {
 			best, bestAt = s, at
 		}

@@ -112,7 +112,7 @@ func TestPlace(t *testing.T) {
 		{"times that are no numbers", box(math.NaN(), math.NaN()).station(0, busyFor(math.NaN())).set("a", 2), "a00→1"},
 		{"held", func() Input { in := hom4.set("a", 4); in.Hold = "the disk is full"; return in }(), ""},
 		{"short set before long set", box(1).set("a", 4).set("b", 1), "b00→0"},
-		{"unless the long one has waited", box(1).set("a", 4, waited(60)).set("b", 1), "a00→0"},
+		{"unless the long one has waited", box(1).set("a", 4, waited(600)).set("b", 1), "a00→0"},
 		{"priority first", box(1).set("a", 1).set("b", 4, priority(1)), "b00→0"},
 		{"least loaded takes the emptiest free one", box(1, 1, 1).policy(LeastLoaded).station(0, load(.5)).station(1, load(.1)).station(2, load(.3)).set("a", 2), "a00→1 a01→2"},
 		{"least loaded never waits for another", box(1, .1).policy(LeastLoaded).station(0, busyFor(1)).set("a", 1), "a00→1"},
@@ -176,23 +176,19 @@ func TestRoundRobinDeals(t *testing.T) {
 	}
 }
 
-func TestWarmFirstWhenSaturated(t *testing.T) {
+func TestWhatDevicesHoldComesFirstWhereAllEndSooner(t *testing.T) {
 	t.Parallel()
 	// Two models; both devices hold the second, the queue begins with the first.
 	in := box(1, 1).station(0, func(st *Station) { st.Loaded = "sd15" }).station(1, func(st *Station) { st.Loaded = "sd15" })
 	in.Kinds = append(in.Kinds, Kind{Model: "sd15", Costs: []Cost{{Serves: true, Work: 1.5, Load: 3}, {Serves: true, Work: 1.5, Load: 3}}})
 	second := func(p *Pending) { p.Kind = 1 }
-	few := in.set("a", 2, waited(100)).set("b", 2, second)
-	if got := starts(few, Place(few)); got != "a00→0 a01→1" {
-		t.Errorf("with little queued: %s", got)
-	}
 	many := in.set("a", 8, waited(100)).set("b", 2, second)
 	if got := starts(many, Place(many)); got != "b00→0 b01→1" {
-		t.Errorf("saturated: %s: want what the devices hold", got)
+		t.Errorf("%s: want what the devices hold", got)
 	}
-	patient := in.set("a", 8, waited(181)).set("b", 2, second)
-	if got := starts(patient, Place(patient)); got != "a00→0 a01→1" {
-		t.Errorf("head waited 181 s: %s", got)
+	two := in.set("a", 8, waited(100), func(p *Pending) { p.Client = "x" }).set("b", 2, second)
+	if got := starts(two, Place(two)); got != "b00→0 b01→1" {
+		t.Errorf("of two clients the smaller set comes first: %s", got)
 	}
 	important := in.set("a", 8, waited(100), priority(1)).set("b", 2, second)
 	if got := starts(important, Place(important)); got != "a00→0 a01→1" {
@@ -347,5 +343,33 @@ func TestReasonsOfStarts(t *testing.T) {
 				t.Errorf("%+v: want %q", plan.Starts, tt.want)
 			}
 		})
+	}
+}
+
+// A client with a thousand images does not keep out another who asks for one, and one who had much comes after one who had nothing.
+func TestClientsShareTheMachine(t *testing.T) {
+	t.Parallel()
+	by := func(client string, used float64) func(*Pending) {
+		return func(p *Pending) { p.Client, p.Used = client, used }
+	}
+	in := box(1)
+	for i := range 100 {
+		in = in.set(fmt.Sprintf("greedy%02d", i), 4, by("greedy", 0), waited(30))
+	}
+	in = in.set("modest", 4, by("modest", 0))
+	plan := Place(in)
+	before := 0
+	for _, w := range plan.Waits {
+		if in.Pending[w.Job].Client == "modest" {
+			break
+		}
+		before++
+	}
+	if before > 12 {
+		t.Errorf("%d images of the greedy one come before the modest one's four", before)
+	}
+	in = box(1).set("a", 1, by("had much", 100)).set("b", 1, by("had nothing", 0))
+	if got := starts(in, Place(in)); got != "b00→0" {
+		t.Errorf("%s: want who had nothing", got)
 	}
 }

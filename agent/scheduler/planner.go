@@ -24,6 +24,12 @@ type planner struct {
 	work   [][]float64 // by station: seconds, with what other programs leave of it
 	able   [][]int     // stations that can make it now or when they are free
 
+	whole    []float64 // by kind: seconds of one image when all stations share it
+	sets     []bundle
+	set      []int   // by image: its set
+	clients  int     // that wait
+	aversion float64 // to loads, found by search: how much of its own time a load counts on top of that
+
 	watts float64 // that may still be drawn
 	bound []int   // by image: the station that round robin dealt it to, −1 for none
 }
@@ -62,6 +68,8 @@ func newPlanner(in Input) *planner {
 			p.idles++
 		}
 	}
+	p.whole = p.wholeMachine()
+	p.bundles()
 	return p
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"time"
 
+	"muster/agent/backend"
 	"muster/shared/job"
 )
 
@@ -19,6 +20,9 @@ var (
 type deviceError struct{ why string }
 
 func (e *deviceError) Error() string { return e.why }
+
+// Unwrap tells the backend that what it holds on the device is to be freed at once.
+func (e *deviceError) Unwrap() error { return backend.ErrUnavailable }
 
 // movedError is the cause when the device is wanted for something else: nobody's failure, the image is made again elsewhere.
 type movedError struct{ why string }
@@ -175,13 +179,19 @@ func (c *Core) Settled(a *Attempt, o Outcome, now time.Time) {
 func (c *Core) succeeded(a *Attempt, took time.Duration, now time.Time) {
 	c.DiskTrouble("", now)
 	if o, measured := a.observe(took); measured {
-		c.estimates.learn(pace{a.slot, a.Job.Model, a.Job.Width * a.Job.Height}, a.Target.Speed, o)
+		if c.estimates.learn(pace{a.slot, a.Job.Model, a.Job.Width * a.Job.Height}, a.Target.Speed, o) {
+			c.guessedUntil = now
+		}
 	}
-	if a.promised > 0 {
+	if a.promised > 0 && a.decided.After(c.guessedUntil) {
 		c.accuracy.started.add(took.Seconds() / a.promised)
 	}
-	if t, ok := c.told[a.Job.ID]; ok && t.ahead > 0 {
+	if t, ok := c.told[a.Job.ID]; ok && t.ahead > 0 && t.since.After(c.guessedUntil) {
 		c.accuracy.queued.add(now.Sub(t.since).Seconds() / t.ahead)
+	}
+	if c.lastSet != a.Job.SetID {
+		c.lastSet = a.Job.SetID
+		c.sets++
 	}
 	c.usage.add(a.Job.ClientID, a.cost, now)
 }

@@ -167,10 +167,6 @@ func (p *planner) names(stations []int) string {
 	return strings.Join(names, ", ")
 }
 
-func warmReason(st Station) string {
-	return st.Name + " is free and holds the model already, while much is queued"
-}
-
 func leastReason(st Station) string {
 	return fmt.Sprintf("%s has the least memory in use of the free devices (%.0f %%)", st.Name, 100*st.Memory)
 }
