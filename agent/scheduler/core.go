@@ -168,7 +168,7 @@ func (c *Core) look(v View) {
 		}
 	}
 	maps.DeleteFunc(c.byKey, func(_ string, st *slotState) bool {
-		return !st.present && st.current == nil && !st.unloading && st.failures == 0
+		return !st.present && st.current == nil && !st.used && !st.unloading && st.failures == 0
 	})
 	for _, st := range c.byKey {
 		if (!st.present || st.Problem != "") && st.current == nil {

@@ -24,6 +24,7 @@ func (c *Core) launch(j job.Job, st *slotState, reason string, now time.Time) *A
 	}
 	a.promised, a.decided = a.total, now
 	st.current = a
+	st.used = true
 	st.loaded = j.Model // being loaded; taken back when it fails
 	st.holds = needs(model, j.Width*j.Height)
 	st.foreignAt = st.foreign

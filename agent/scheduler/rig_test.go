@@ -24,6 +24,7 @@ type memoryJobs struct {
 	mu       sync.Mutex
 	jobs     []*job.Job
 	explains map[string][]string
+	outlooks map[string]job.Outlook  // the newest of each
 	refuse   func(what string) error // nil accepts
 	deny     func(what string) error // an error for a change that was made all the same; nil tells the truth
 	changed  func()
@@ -129,6 +130,10 @@ func (q *memoryJobs) Explain(outlooks map[string]job.Outlook) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for id, outlook := range outlooks {
+		if q.outlooks == nil {
+			q.outlooks = map[string]job.Outlook{}
+		}
+		q.outlooks[id] = outlook
 		reason := outlook.Reason
 		if told := q.explains[id]; reason == "" || len(told) > 0 && told[len(told)-1] == reason {
 			continue // only its time has changed
@@ -143,6 +148,12 @@ func (q *memoryJobs) Explain(outlooks map[string]job.Outlook) {
 			}
 		}
 	}
+}
+
+func (q *memoryJobs) outlook(id string) job.Outlook {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.outlooks[id]
 }
 
 func (q *memoryJobs) Succeed(ctx context.Context, id string, attempt int, imageID string) (job.Job, error) {

@@ -154,7 +154,7 @@ func (st *slotState) phase(now time.Time) (wire.Phase, string) {
 	if st.unloadFault != "" && why != "" {
 		why += "; its memory could not be freed: " + st.unloadFault
 	}
-	free := st.current == nil && st.loaded == "" && !st.unloading
+	free := st.current == nil && !st.used && !st.unloading
 	switch mode := st.control.Mode; {
 	case mode == pool.Paused:
 		return wire.PhasePaused, why
@@ -211,13 +211,11 @@ func (c *Core) next(waiting bool, now time.Time) time.Duration {
 			at(*st.control.Until)
 		}
 		at(st.hours.Next(now.Local()))
-		if a := st.current; a != nil {
-			if !st.badSince.IsZero() {
-				at(st.badSince.Add(deadAfter))
-			}
-			if !a.cancelled.IsZero() {
-				at(a.cancelled.Add(finishingAfter))
-			}
+		if !st.badSince.IsZero() {
+			at(st.badSince.Add(deadAfter))
+		}
+		if a := st.current; a != nil && !a.cancelled.IsZero() {
+			at(a.cancelled.Add(finishingAfter))
 		}
 	}
 	return next

@@ -36,6 +36,7 @@ type steered struct {
 	foreign    uint64 // bytes that other programs hold, as far as they are known
 	foreignAt  uint64 // the same when the present image began
 
+	used        bool // something was started there since its memory was freed last
 	unloading   bool
 	unloadFault string
 	unloadAgain time.Time
@@ -178,16 +179,17 @@ func (st *slotState) limited(time.Time) string {
 
 // giveWay stops what runs where a person or another program wants the device now, and frees its memory when nothing runs any more.
 func (c *Core) giveWay(now time.Time, orders *Orders) {
-	for _, st := range c.slots {
+	for _, st := range c.byKey {
 		reserved, drained := st.control.Mode == pool.Reserved, st.control.Mode == pool.Draining
+		dead := !st.badSince.IsZero() && now.Sub(st.badSince) >= deadAfter // what waits there would hang on it
 		if a := st.current; a != nil && !a.settled && (reserved || st.yielding && a.remaining(now) > yieldPatience) {
 			c.end(a, &movedError{st.Device.Index.Label() + " " + st.steeredAway()}, now, orders)
 		}
-		if !(reserved || drained || st.yielding) || st.current != nil || st.loaded == "" || st.unloading || now.Before(st.unloadAgain) {
+		if !(reserved || drained || st.yielding || dead) || st.current != nil || !st.used || st.unloading || now.Before(st.unloadAgain) {
 			continue
 		}
 		if _, can := st.Backend.(backend.Unloader); !can {
-			st.loaded, st.holds = "", 0 // it keeps nothing, or what it keeps is not ours to free
+			st.loaded, st.holds, st.used = "", 0, false // it keeps nothing, or what it keeps is not ours to free
 			continue
 		}
 		st.unloading = true

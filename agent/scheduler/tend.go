@@ -129,7 +129,7 @@ func (c *Core) Unloaded(u Unload, err error, now time.Time) {
 		return
 	}
 	st.unloadFault = ""
-	st.loaded, st.holds = "", 0
+	st.loaded, st.holds, st.used = "", 0, false
 }
 
 // DiskTrouble tells that a finished image can't be stored or recorded, and is tried again: nothing new starts meanwhile. "" tells
