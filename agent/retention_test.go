@@ -98,6 +98,21 @@ func TestRetentionByAge(t *testing.T) {
 	}
 }
 
+// The image of a pruned job was put a moment ago: another job may be about to name the same pixels.
+func TestYoungImageOfAPrunedJobStays(t *testing.T) {
+	t.Parallel()
+	k := keep(t, 5*time.Hour, 0)
+	j := k.make(1)
+	now := time.Now()
+	if err := os.Chtimes(filepath.Join(k.dir, j.ImageID[:2], j.ImageID+".png"), now, now); err != nil {
+		t.Fatal(err)
+	}
+	k.hours.Store(5)
+	if removed := k.sweep(t.Context()); removed != 0 || k.count() != 0 || k.store.Size(j.ImageID) == 0 {
+		t.Errorf("removed %d images, %d jobs are left, the image has %d bytes", removed, k.count(), k.store.Size(j.ImageID))
+	}
+}
+
 func TestRetentionByBytes(t *testing.T) {
 	t.Parallel()
 	k := keep(t, 0, 0)

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -150,6 +151,34 @@ func TestNothingFollowsANewerVersion(t *testing.T) {
 		stop()
 		if len(s.jobs) != 2 || s.jobs[1].State != job.Succeeded {
 			t.Errorf("published: %+v", s.jobs)
+		}
+	})
+}
+
+// Those who watch are told that sets went before they get anything that is newer: then what they saw last is older than that.
+func TestPrunedIsToldBeforeWhatIsNewer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var order []string
+		m := newMirror(true)
+		m.apply(committed{jobs: []job.Job{{ID: "a", Seq: 1, State: job.Queued}}, seq: 1})
+		m.apply(committed{seq: 2, floor: 2})
+		m.apply(committed{jobs: []job.Job{{ID: "b", Seq: 3, State: job.Queued}}, seq: 3})
+		m.apply(committed{seq: 3, floor: 2}) // as after a failed transaction: nothing new
+		last, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			m.publish(last, func(jobs []job.Job) {
+				for _, j := range jobs {
+					order = append(order, j.ID)
+				}
+			}, func() { order = append(order, "pruned") })
+		}()
+		synctest.Wait()
+		close(last)
+		<-done
+		if told := slices.Index(order, "pruned"); told < 0 || told > slices.Index(order, "b") || len(order) != 3 {
+			t.Errorf("told in this order: %v", order)
 		}
 	})
 }

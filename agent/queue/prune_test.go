@@ -210,36 +210,28 @@ func TestClientsLearnWhatWasPruned(t *testing.T) {
 	}
 }
 
-// Those who watch are told before they get anything that is newer: then what they saw last is older than the pruning.
-func TestPrunedIsToldBeforeWhatIsNewer(t *testing.T) {
+// Whoever chose the set, the transaction looks once more: one that has not ended stays.
+func TestPruneNeverTakesWhatHasNotEnded(t *testing.T) {
 	t.Parallel()
-	c := newClock()
-	told := make(chan uint64, 100)
-	var floor atomic.Uint64
-	q, stop := running(t, t.TempDir(), Options{Now: c.now, Pruned: func() { floor.Store(1) },
-		Publish: func(jobs []job.Job) {
-			for _, j := range jobs {
-				if floor.Load() == 0 {
-					told <- j.Seq
-				}
-			}
-		}})
-	made(t, q, "a")
-	c.advance(time.Hour)
-	_, err := q.Prune(t.Context(), Limits{Age: time.Minute})
+	q, _ := running(t, t.TempDir(), Options{})
+	waits, runs := submit(t, q, 2), submit(t, q, 1)
+	_, err := q.Cancel(t.Context(), waits[0].ID)
 	check(t, err)
-	at := q.mirror.prunedAt()
-	submit(t, q, 3)
-	stop()
-	close(told)
-	for seq := range told {
-		if seq > at {
-			t.Errorf("event %d was published before it was told that sets were taken away at %d", seq, at)
+	start(t, q, runs[0])
+	check(t, q.change(t.Context(), func(b *batch) error {
+		var done Pruned
+		for _, set := range []string{waits[0].SetID, runs[0].SetID, "nonsense"} {
+			b.prune(endedSet{id: set, old: true}, &done)
 		}
+		if done.Jobs != 0 {
+			t.Errorf("%+v", done)
+		}
+		return b.failed
+	}))
+	if exists(t, q, append(waits, runs...)) != 3 {
+		t.Error("jobs are gone")
 	}
-	if floor.Load() == 0 {
-		t.Error("nobody was told")
-	}
+	compareMirror(t, q)
 }
 
 // The key of a pruned set is free: the same command makes new images.
