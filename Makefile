@@ -36,8 +36,8 @@ bench: build ## measure, and print one table
 	build/chromium.sh
 	MUSTER_BIN=$(CURDIR)/bin/muster go run ./e2e/bench
 
-soak: build ## let a GPU of a fake driver hang for 10 minutes (MUSTER_SOAK=1h: longer), and print what grew
-	MUSTER_BIN=$(CURDIR)/bin/muster MUSTER_SOAK=$${MUSTER_SOAK:-10m} go run ./e2e/bench -only collector
+soak: build ## kill the agent 1,000 times under load, cut its power 100 times (as root), let a GPU hang for 10 minutes; print one table
+	MUSTER_BIN=$(CURDIR)/bin/muster MUSTER_SOAK=$${MUSTER_SOAK:-10m} go run ./e2e/bench -soak  # MUSTER_SOAK, MUSTER_KILLS, MUSTER_CUTS: other lengths
 
 fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)
 	build/fuzz.sh

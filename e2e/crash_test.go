@@ -4,105 +4,74 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"path/filepath"
-	"sync"
+	"slices"
 	"testing"
 	"time"
 
 	"muster/agent/backend/backendtest"
 	"muster/agent/fixture"
 	"muster/e2e/harness"
+	"muster/e2e/ordeal"
 	"muster/shared/job"
 )
 
-// ledger is what an agent acknowledged to its clients.
-type ledger struct {
-	mu        sync.Mutex
-	seeds     map[string]int64 // by job
-	cancelled map[string]bool  // asked for, whether it was acknowledged or not
-}
-
-// load submits sets and cancels some of their images until the agent is gone.
-func (l *ledger) load(t *testing.T, agent *harness.Agent, firstSeed int64) {
-	for n := int64(0); ; n++ {
-		seed := firstSeed + 10*n
-		var set struct {
-			Jobs []job.Job `json:"jobs"`
-		}
-		status, err := agent.Do(t.Context(), "POST", "/api/v1/jobs", job.Spec{Prompt: "a fox", Count: 2, Steps: 2, Width: 64, Height: 64, Seed: &seed}, &set)
-		if status == 0 {
-			return // killed
-		}
-		if err != nil || status != http.StatusAccepted {
-			t.Errorf("submission: %d, %v", status, err)
-			return
-		}
-		l.mu.Lock()
-		for _, j := range set.Jobs {
-			l.seeds[j.ID] = seed + int64(j.Ordinal)
-		}
-		drop := set.Jobs[n%2].ID
-		l.cancelled[drop] = n%3 == 0
-		l.mu.Unlock()
-		if n%3 == 0 {
-			_, _ = agent.Do(t.Context(), "DELETE", "/api/v1/jobs/"+drop, nil, nil)
+// suffer ends so many agents.
+func suffer(t *testing.T, trial *ordeal.Trial, deaths int) {
+	t.Helper()
+	for range deaths {
+		if err := trial.Death(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
 
-// kill -9 again and again, each at another moment of a busy agent: what it acknowledged ends once, with its seed.
+// verdict ends a trial: every promise was kept, and there were promises to break.
+func verdict(t *testing.T, trial *ordeal.Trial) {
+	t.Helper()
+	if err := trial.Finish(t.Context(), 20); err != nil {
+		t.Error(err)
+	}
+	for _, broken := range trial.Ledger.Broken() {
+		t.Error(broken)
+	}
+	totals := trial.Ledger.Totals()
+	slices.Sort(trial.Restarts)
+	t.Logf("%s; restarts take %s", totals, trial.Restarts[len(trial.Restarts)/2])
+	if totals.Midway == 0 || totals.Jobs < totals.Deaths || totals.Succeeded == 0 || totals.Images < totals.Succeeded || totals.Remade == 0 || totals.Decisions == 0 {
+		t.Errorf("the load was none: %s", totals)
+	}
+}
+
+// kill -9 again and again, at random moments and at chosen ones: what was acknowledged is kept, and done once.
 func TestAgentKilledAgainAndAgainLosesNothing(t *testing.T) {
-	data := t.TempDir()
-	const flag, machine = "--simulate", "2x H100, 2x RTX 4090"
-	l := &ledger{seeds: map[string]int64{}, cancelled: map[string]bool{}}
-	for round := range 5 {
-		agent := startOn(t, data, flag, machine)
-		killed := make(chan struct{})
-		time.AfterFunc(time.Duration(rand.IntN(250))*time.Millisecond, func() {
-			agent.Kill()
-			close(killed)
-		})
-		var clients sync.WaitGroup
-		for client := range 3 {
-			clients.Go(func() { l.load(t, agent, int64(3*round+client)*1_000_000) })
-		}
-		clients.Wait()
-		<-killed
-	}
-	agent := startOn(t, data, flag, machine)
-	eventually(t, "everything has ended", func() bool {
-		var queued, running jobList
-		get(t, agent, "/api/v1/jobs?state=queued", &queued)
-		get(t, agent, "/api/v1/jobs?state=running", &running)
-		return len(queued.Jobs)+len(running.Jobs) == 0
-	})
-	images := map[string]string{}
-	for id, seed := range l.seeds {
-		var j job.Job
-		get(t, agent, "/api/v1/jobs/"+id, &j)
-		ended := j.State == job.Succeeded || j.State == job.Cancelled && l.cancelled[id]
-		if !ended || j.Seed != seed || j.Failures != 0 || (j.State == job.Succeeded) != (j.ImageID != "") {
-			t.Errorf("job %s is %s, image %q, seed %d (was %d), %d failures: %s", id, j.State, j.ImageID, j.Seed, seed, j.Failures, j.Error)
-		}
-		if other, twice := images[j.ImageID]; twice && j.ImageID != "" {
-			t.Errorf("jobs %s and %s have one image", id, other)
-		}
-		images[j.ImageID] = id
-	}
-	t.Logf("%d jobs were acknowledged", len(l.seeds))
+	trial := ordeal.NewTrial(harness.Options{Data: t.TempDir(), Flags: []string{"--simulate", "2x H100, 2x RTX 4090"}}, rand.Uint64())
+	trial.Steer = []string{"0", "3"}
+	suffer(t, trial, 12)
+	verdict(t, trial)
 }
 
-// generators counts the processes of a program.
-func generators(program string) int {
-	links, _ := filepath.Glob("/proc/[0-9]*/exe")
-	n := 0
-	for _, link := range links {
-		if path, err := os.Readlink(link); err == nil && path == program {
-			n++
-		}
-	}
-	return n
+// The same with generators that are processes of their own: none of them outlives its agent.
+func TestAgentWithGeneratorsKilledAgainAndAgainLosesNothing(t *testing.T) {
+	program := backendtest.BuildFakeSDServer(t, backendtest.MI25x8())
+	models := t.TempDir()
+	backendtest.WriteModel(t, models, "sd15", backendtest.Scenario{StepMilliseconds: 5})
+	trial := ordeal.NewTrial(harness.Options{Data: t.TempDir(), Flags: []string{
+		"--sysroot", fixture.Root(t, "amd-mi25x8"), "--sd-server", program, "--models", models}}, rand.Uint64())
+	trial.Program, trial.Steer = program, []string{"0", "5"}
+	suffer(t, trial, 8)
+	verdict(t, trial)
+}
+
+// The same on a disk on which a write lasts longer than anything else: who answers before it is made, is caught.
+func TestAgentOnASlowDiskKilledAgainAndAgainLosesNothing(t *testing.T) {
+	faulty := newFaulty(t)
+	faulty.Slow(2 * time.Millisecond)
+	trial := ordeal.NewTrial(harness.Options{Data: filepath.Join(faulty.Dir, "data"), Flags: []string{"--simulate", "2x H100, 2x RTX 4090"}}, rand.Uint64())
+	trial.Steer, trial.Load = []string{"0", "3"}, time.Second
+	suffer(t, trial, 5)
+	faulty.Slow(0)
+	verdict(t, trial)
 }
 
 // However the agent ends during an image, soon none of its sd-servers is left, and the image is made after the next start
@@ -137,7 +106,7 @@ func TestNoGeneratorOutlivesTheAgent(t *testing.T) {
 		if took := time.Since(begun); took > 5*time.Second {
 			t.Errorf("%s: the agent took %s to end", end.name, took)
 		}
-		eventually(t, fmt.Sprintf("no sd-server is left after %s", end.name), func() bool { return generators(program) == 0 })
+		eventually(t, fmt.Sprintf("no sd-server is left after %s", end.name), func() bool { return len(ordeal.Processes(program)) == 0 })
 		agent = startOn(t, data, flags...)
 	}
 	for _, j := range finished(t, agent, 2) {

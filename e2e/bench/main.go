@@ -20,7 +20,25 @@ type figure struct {
 // part measures some figures. Parts run one after another, for they would disturb each other.
 type part struct {
 	name string
+	long bool // it takes minutes: only a soak has it
 	run  func(context.Context) ([]figure, error)
+}
+
+var parts = []part{
+	{"agent", false, agentFigures}, {"collector", false, collectorFigures}, {"feed", false, feedFigures}, {"page", false, pageFigures},
+	{"store", false, storeFigures}, {"kills", true, killFigures}, {"cuts", true, cutFigures},
+}
+
+// wanted says whether a part is measured.
+func (p part) wanted(only string, soak bool) bool {
+	switch {
+	case only != "":
+		return p.name == only
+	case soak:
+		return p.long || p.name == "collector" // of which one figure lasts as long as MUSTER_SOAK says
+	default:
+		return !p.long
+	}
 }
 
 func main() {
@@ -29,10 +47,11 @@ func main() {
 	failed := false
 	table := tabwriter.NewWriter(os.Stdout, 2, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "FIGURE\tMEASURED\tGOAL\tBESIDE (SAME RUN)")
-	only := flag.String("only", "", "measure that part alone: agent, collector, feed, page or store")
+	only := flag.String("only", "", "measure that part alone: agent, collector, feed, page, store, kills or cuts")
+	soak := flag.Bool("soak", false, "measure what takes long: collector, kills and cuts")
 	flag.Parse()
-	for _, p := range []part{{"agent", agentFigures}, {"collector", collectorFigures}, {"feed", feedFigures}, {"page", pageFigures}, {"store", storeFigures}} {
-		if *only != "" && *only != p.name {
+	for _, p := range parts {
+		if !p.wanted(*only, *soak) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring: %s\n", p.name)

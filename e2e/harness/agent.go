@@ -54,6 +54,8 @@ type Agent struct {
 	Pid   int
 
 	cmd    *exec.Cmd
+	client *http.Client
+	links  chan string // of size 1
 	exited chan struct{}
 	exit   error // once exited is closed
 
@@ -81,6 +83,15 @@ type Options struct {
 
 // Start is the function Start with every choice.
 func (o Options) Start() (*Agent, error) {
+	a, err := o.Launch()
+	if err != nil {
+		return nil, err
+	}
+	return a, a.Await()
+}
+
+// Launch starts muster serve and does not wait for it: the Agent is of use once Await has returned.
+func (o Options) Launch() (*Agent, error) {
 	binary := o.Binary
 	if binary == "" {
 		var err error
@@ -88,10 +99,9 @@ func (o Options) Start() (*Agent, error) {
 			return nil, err
 		}
 	}
-	data := o.Data
-	a := &Agent{Data: data, exited: make(chan struct{})}
-	a.cmd = exec.Command(binary, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", data}, o.Flags...)...)
-	a.cmd.Env = append(append(os.Environ(), "HOME="+data), o.Env...)
+	a := &Agent{Data: o.Data, links: make(chan string, 1), exited: make(chan struct{}), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
+	a.cmd = exec.Command(binary, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", o.Data}, o.Flags...)...)
+	a.cmd.Env = append(append(os.Environ(), "HOME="+o.Data), o.Env...)
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	a.cmd.Stderr = writerFunc(func(b []byte) (int, error) {
 		a.mu.Lock()
@@ -106,32 +116,39 @@ func (o Options) Start() (*Agent, error) {
 		return nil, err
 	}
 	a.Pid = a.cmd.Process.Pid
-	links := make(chan string, 1)
-	go func() {
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			if link := linkLine.FindString(lines.Text()); link != "" {
-				links <- link
-			}
+	go a.follow(out)
+	return a, nil
+}
+
+// follow reads what the agent prints until it is gone.
+func (a *Agent) follow(out io.Reader) {
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if link := linkLine.FindString(lines.Text()); link != "" {
+			a.links <- link
 		}
-		a.exit = a.cmd.Wait()
-		close(a.exited)
-	}()
+	}
+	a.exit = a.cmd.Wait()
+	close(a.exited)
+}
+
+// Await waits until an agent that was launched has printed its link.
+func (a *Agent) Await() error {
 	select {
-	case a.Link = <-links:
+	case a.Link = <-a.links:
 	case <-a.exited:
-		return nil, fmt.Errorf("muster serve ended at once: %w: %s", a.exit, a.Stderr())
+		return fmt.Errorf("muster serve ended at once: %w: %s", a.exit, a.Stderr())
 	case <-time.After(StartTimeout):
 		a.Kill()
-		return nil, fmt.Errorf("muster serve printed no link within %s: %s", StartTimeout, a.Stderr())
+		return fmt.Errorf("muster serve printed no link within %s: %s", StartTimeout, a.Stderr())
 	}
 	a.URL, _, _ = strings.Cut(a.Link, "/#")
-	token, err := os.ReadFile(filepath.Join(data, "token"))
+	token, err := os.ReadFile(filepath.Join(a.Data, "token"))
 	if err != nil {
-		return nil, errors.Join(err, a.Stop())
+		return errors.Join(err, a.Stop())
 	}
 	a.Token = strings.TrimSpace(string(token))
-	return a, nil
+	return nil
 }
 
 type writerFunc func([]byte) (int, error)
@@ -147,6 +164,7 @@ func (a *Agent) Stderr() string {
 
 // Stop ends the agent as systemd would and gives an error when it did not end cleanly and in time.
 func (a *Agent) Stop() error {
+	defer a.client.CloseIdleConnections()
 	select {
 	case <-a.exited:
 		return a.exit
@@ -165,29 +183,87 @@ func (a *Agent) Stop() error {
 	}
 }
 
-// Kill ends the agent with SIGKILL and waits until it is gone; Stop then has nothing left to complain about.
-func (a *Agent) Kill() {
+// Strike sends SIGKILL and waits for nothing. Kill must follow.
+func (a *Agent) Strike() { a.cmd.Process.Kill() }
+
+// Kill ends the agent with SIGKILL and waits until it is gone; Stop then has nothing left to complain about. It gives an error
+// when the agent had ended by itself before.
+func (a *Agent) Kill() error {
 	a.cmd.Process.Kill()
 	<-a.exited
+	a.client.CloseIdleConnections()
+	status, _ := a.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	a.exit = nil
+	if status.Signal() != syscall.SIGKILL {
+		return fmt.Errorf("muster serve ended by itself: %s: %s", a.cmd.ProcessState, a.Stderr())
+	}
+	return nil
 }
 
-// Do calls the API as a program does. body is sent as JSON (nil: none); the answer is decoded into answer (nil: dropped).
+// Freeze stops every thread of the agent where it is, those inside a system call when that is over. Kill ends it all the same.
+func (a *Agent) Freeze() error {
+	if err := a.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for began := time.Now(); time.Since(began) < StartTimeout; {
+		if frozen, err := allStopped(a.Pid); frozen || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("process %d did not stop within %s", a.Pid, StartTimeout)
+}
+
+// allStopped says whether every thread of a process is stopped (state T, proc(5)).
+func allStopped(pid int) (bool, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(files) == 0 {
+		return false, fmt.Errorf("process %d is gone: %w", pid, os.ErrNotExist)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has ended
+		}
+		_, rest, _ := strings.Cut(string(text), ") ")
+		if !strings.HasPrefix(rest, "T") {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Do calls the API as a program does. body is sent as JSON (nil: none); the answer is decoded into answer (nil: dropped). The
+// status is 0 when there was no answer.
 func (a *Agent) Do(ctx context.Context, method, path string, body, answer any) (status int, err error) {
+	return a.Ask(ctx, Request{Method: method, Path: path, Body: body}, answer)
+}
+
+// Request is a call of the API.
+type Request struct {
+	Method, Path string
+	Key          string // idempotency key; "" for none
+	Body         any    // sent as JSON; nil for none
+}
+
+// Ask is Do with every choice. A *[]byte as answer gets the bytes as they came.
+func (a *Agent) Ask(ctx context.Context, r Request, answer any) (status int, err error) {
 	var content io.Reader
-	if body != nil {
-		raw, err := json.Marshal(body)
+	if r.Body != nil {
+		raw, err := json.Marshal(r.Body)
 		if err != nil {
 			return 0, err
 		}
 		content = bytes.NewReader(raw)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, a.URL+path, content)
+	request, err := http.NewRequestWithContext(ctx, r.Method, a.URL+r.Path, content)
 	if err != nil {
 		return 0, err
 	}
 	request.Header.Set("Authorization", "Bearer "+a.Token)
-	response, err := http.DefaultClient.Do(request)
+	if r.Key != "" {
+		request.Header.Set("Idempotency-Key", r.Key)
+	}
+	response, err := a.client.Do(request)
 	if err != nil {
 		return 0, err
 	}
@@ -197,11 +273,15 @@ func (a *Agent) Do(ctx context.Context, method, path string, body, answer any) (
 		return response.StatusCode, err
 	}
 	if response.StatusCode >= 400 {
-		return response.StatusCode, fmt.Errorf("%s %s: %s: %s", method, path, response.Status, raw)
+		return response.StatusCode, fmt.Errorf("%s %s: %s: %s", r.Method, r.Path, response.Status, raw)
 	}
-	if answer != nil {
+	switch answer := answer.(type) {
+	case nil:
+	case *[]byte:
+		*answer = raw
+	default:
 		if err := json.Unmarshal(raw, answer); err != nil {
-			return response.StatusCode, fmt.Errorf("%s %s: %w: %.200s", method, path, err, raw)
+			return response.StatusCode, fmt.Errorf("%s %s: %w: %.200s", r.Method, r.Path, err, raw)
 		}
 	}
 	return response.StatusCode, nil
