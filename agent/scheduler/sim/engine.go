@@ -291,6 +291,9 @@ func (e *engine) dispatch(o Order, d *gpuState) {
 	case e.world.Models[model].Memory > e.world.Box.Devices[o.Device].Memory-d.taken:
 		d.state, d.until, d.model = lacking, e.now+noRoomSeconds, none
 		e.result.NoRoom++
+		if m := e.machine.Measured; m != nil && e.world.Models[model].Memory <= e.world.Box.Devices[o.Device].Memory-m.Devices[o.Device].Other {
+			e.result.Unseen++
+		}
 		if !d.preload {
 			e.images[o.Image].tries++
 		}

@@ -76,6 +76,7 @@ func TestDisturbances(t *testing.T) {
 		{"death takes the model of an idle device", tiny(1).set(0, small, 1).set(20, small, 1).with(Disturbance{At: 10, For: 1, Kind: Dead}), 6, Result{Loads: 2, Made: 2, Deaths: 1}},
 		{"a dead device refuses before it is known to be dead", tiny(1).set(2.5, small, 1).with(Disturbance{At: 2, For: 2, Kind: Dead}), 8.5, Result{Loads: 1, Made: 1, Deaths: 1}},
 		// Dispatches at 0, 3 and 6 s find no room; the one at 9 s does.
+		{"no room, before telemetry shows it", tiny(1).set(10.5, small, 1).with(Disturbance{At: 10.2, For: 4, Kind: Busy, Memory: .9}), 12, Result{Loads: 1, NoRoom: 2, Unseen: 1, Made: 1}},
 		{"no room for a while", tiny(1).set(0, small, 1).with(Disturbance{For: 8, Kind: Busy, Memory: .9}), 15, Result{Loads: 1, NoRoom: 3, Made: 1}},
 		{"no room for too long", tiny(1).set(0, small, 1).with(Disturbance{For: 99, Kind: Busy, Memory: .9}), 12, Result{NoRoom: 4, Lost: 1}},
 		{"what is loaded stays", tiny(1).set(0, small, 2).warmed(small).with(Disturbance{For: 99, Kind: Busy, Memory: .9}), 8, Result{Made: 2}},
@@ -88,7 +89,7 @@ func TestDisturbances(t *testing.T) {
 				}
 			}
 			r := play(t, tt.world, Baseline)
-			got := Result{Loads: r.Loads, NoRoom: r.NoRoom, Lost: r.Lost, Made: r.Made, Deaths: r.Deaths, Killed: r.Killed, Doubled: r.Doubled}
+			got := Result{Loads: r.Loads, NoRoom: r.NoRoom, Unseen: r.Unseen, Lost: r.Lost, Made: r.Made, Deaths: r.Deaths, Killed: r.Killed, Doubled: r.Doubled}
 			if last := r.Times[len(r.Times)-1]; !near(last, tt.seconds) {
 				t.Errorf("the last set took %g s: want %g", last, tt.seconds)
 			}

@@ -253,13 +253,14 @@ func lossGoals(ctx context.Context, seeds Seeds) ([]Goal, error) {
 		}
 		all.Deaths += r.Deaths
 		all.NoRoom += r.NoRoom
+		all.Unseen += r.Unseen
 		all.Lost += r.Lost
 		all.Doubled += r.Doubled
 		all.Killed += r.Killed
 	}
 	return []Goal{{
 		What: "dispatches without room; images lost; made twice", Goal: "0; 0; 0", Met: all.NoRoom+all.Lost+all.Doubled == 0,
-		Measured: fmt.Sprintf("%d; %d; %d (%d deaths, %d of them during an image)", all.NoRoom, all.Lost, all.Doubled, all.Deaths, all.Killed),
+		Measured: fmt.Sprintf("%d, of which %d before telemetry could show it; %d; %d (%d deaths, %d of them during an image)", all.NoRoom, all.Unseen, all.Lost, all.Doubled, all.Deaths, all.Killed),
 	}}, nil
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"sync"
 )
@@ -46,16 +47,19 @@ func ReplayAll(ctx context.Context, w *World, competitors []Competitor) (*Replay
 		return nil, err
 	}
 	bound := LowerBound(w)
-	replay := &Replay{LowerBound: ReplayedBound{bound.Mean, bound.Makespan}}
+	replay := &Replay{LowerBound: ReplayedBound{micro(bound.Mean), micro(bound.Makespan)}}
 	for _, r := range results {
 		replay.Policies = append(replay.Policies, Replayed{
-			Policy: r.Policy, Sets: len(r.Times), MeanS: r.Mean(), P50S: r.Quantile(.5), P95S: r.Quantile(.95), P99S: r.Quantile(.99),
-			MakespanS: r.Makespan, Loads: r.Loads, NoRoom: r.NoRoom, Lost: r.Lost, Doubled: r.Doubled, MaxWaitS: r.MaxWait,
+			Policy: r.Policy, Sets: len(r.Times), MeanS: micro(r.Mean()), P50S: micro(r.Quantile(.5)), P95S: micro(r.Quantile(.95)), P99S: micro(r.Quantile(.99)),
+			MakespanS: micro(r.Makespan), Loads: r.Loads, NoRoom: r.NoRoom, Lost: r.Lost, Doubled: r.Doubled, MaxWaitS: micro(r.MaxWait),
 			DecisionUS: r.DecisionMicroseconds(),
 		})
 	}
 	return replay, nil
 }
+
+// micro rounds seconds to microseconds: what is beyond comes from adding up steps.
+func micro(seconds float64) float64 { return math.Round(seconds*1e6) / 1e6 }
 
 // workers is how many runs go on at a time.
 const workers = 2

@@ -15,6 +15,7 @@ type Result struct {
 	MaxWait  float64 // seconds from an image's submission until the device had it that made it
 	Loads    int     // of models
 	NoRoom   int     // dispatches to devices without room
+	Unseen   int     // of these, where telemetry could not have shown it yet
 	Lost     int     // images never made
 	Doubled  int     // images made twice
 	Deaths   int     // of devices
@@ -100,6 +101,7 @@ func pool(runs []*Result) *Result {
 		all.MaxWait = max(all.MaxWait, r.MaxWait)
 		all.Loads += r.Loads
 		all.NoRoom += r.NoRoom
+		all.Unseen += r.Unseen
 		all.Made += r.Made
 		all.Lost += r.Lost
 		all.Doubled += r.Doubled
