@@ -259,7 +259,7 @@ func TestEveryImageEndsOnce(t *testing.T) {
 			t.Run(c.Name+" "+Boxes[b].Name, func(t *testing.T) {
 				t.Parallel()
 				for seed := range uint64(3) {
-					w := Traffic(Boxes[b], Loads[seed%3], 80, seed, true)
+					w := Traffic(Boxes[b], Loads[seed%3], 50, seed, true)
 					r, err := Run(t.Context(), w, c)
 					if err != nil {
 						t.Fatal(err)
