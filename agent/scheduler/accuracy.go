@@ -15,16 +15,16 @@ type accuracy struct {
 }
 
 func newAccuracy() *accuracy {
-	return &accuracy{queued: ratios{prior: 0.7}, started: ratios{prior: 0.35}}
+	return &accuracy{queued: ratios{prior: 2}, started: ratios{prior: 1.4}}
 }
 
 // ratios keeps the newest ratios of actual to predicted times, as logarithms.
 type ratios struct {
-	prior  float64 // half of the spread, as a logarithm, until enough is known
+	prior  float64 // the factor by which it may be off, until enough is known
 	values []float64
 	next   int
 	// Of values, kept up to date by add.
-	early, middle, late float64
+	early, middle, late float64 // as factors
 }
 
 const (
@@ -47,7 +47,7 @@ func (r *ratios) add(ratio float64) {
 	r.next++
 	sorted := slices.Sorted(slices.Values(r.values))
 	at := func(q float64) float64 { return sorted[int(q*float64(len(sorted)-1)+0.5)] }
-	r.early, r.middle, r.late = at(0.1), at(0.5), at(0.9)
+	r.early, r.middle, r.late = math.Exp(at(0.1)), math.Exp(at(0.5)), math.Exp(at(0.9))
 }
 
 // expect turns predicted seconds into times: four of five images lie between early and late.
@@ -55,12 +55,12 @@ func (r *ratios) expect(now time.Time, seconds float64) *job.Expected {
 	if !(seconds >= 0 && seconds < never) {
 		return nil
 	}
-	early, middle, late := -r.prior, 0.0, r.prior
+	early, middle, late := 1/r.prior, 1.0, r.prior
 	if len(r.values) >= ratiosNeeded {
 		early, middle, late = r.early, r.middle, r.late
 	}
-	in := func(log float64) time.Time {
-		return now.Add(time.Duration(seconds * math.Exp(log) * float64(time.Second))).Truncate(time.Millisecond).UTC()
+	in := func(factor float64) time.Time {
+		return now.Add(time.Duration(seconds * factor * float64(time.Second))).Truncate(time.Millisecond).UTC()
 	}
 	return &job.Expected{At: in(middle), Early: in(early), Late: in(late)}
 }

@@ -27,16 +27,18 @@ type Core struct {
 	slots     []*slotState
 	byKey     map[string]*slotState
 
-	attempts map[string]*Attempt        // by job, until the queue knows their end
-	avoid    map[string]map[string]bool // by job: slots on which it failed
-	bound    map[string]string          // by job: slot that round robin dealt it to
-	failing  map[string]bool            // jobs that are being failed
-	returns  map[string]bool            // jobs without an attempt that are being given back
-	missing  map[string]time.Time       // by model: since when no slot has it
-	told     map[string]telling         // by job: what was explained
-	usage    usage                      // of the machine by clients
-	lastSet  string                     // of which an image was finished
-	sets     int                        // of which images were finished, one after the other
+	attempts   map[string]*Attempt        // by job, until the queue knows their end
+	avoid      map[string]map[string]bool // by job: slots on which it failed
+	bound      map[string]string          // by job: slot that round robin dealt it to
+	failing    map[string]bool            // jobs that are being failed
+	returns    map[string]bool            // jobs without an attempt that are being given back
+	missing    map[string]time.Time       // by model: since when no slot has it
+	told       map[string]telling         // by job: what was explained
+	toldBefore map[string]telling         // the one before that
+	names      uint64                     // of the stations that told names
+	usage      usage                      // of the machine by clients
+	lastSet    string                     // of which an image was finished
+	sets       int                        // of which images were finished, one after the other
 
 	// guessedUntil is when a device's speed, or its time of loading, was measured for the first time: how far predictions from before
 	// were off tells nothing of those since.
@@ -58,7 +60,7 @@ func NewCore(policy Policy) *Core {
 	return &Core{
 		policy: policy, estimates: newEstimates(), accuracy: newAccuracy(), byKey: map[string]*slotState{}, attempts: map[string]*Attempt{},
 		avoid: map[string]map[string]bool{}, bound: map[string]string{}, failing: map[string]bool{}, returns: map[string]bool{},
-		missing: map[string]time.Time{}, told: map[string]telling{}, usage: usage{},
+		missing: map[string]time.Time{}, told: map[string]telling{}, toldBefore: map[string]telling{}, usage: usage{},
 	}
 }
 

@@ -119,7 +119,7 @@ func (e *estimates) step(at pace, speed float64) float64 {
 
 // exploring is how much faster than its prior speed says a slot is believed to be that never made an image while others made many: so
 // that it is tried once, for priors can be far off.
-const exploring = 3
+const exploring = 10
 
 // tried says whether anything was measured on a slot.
 func (e *estimates) tried(slot string) bool { return e.slots[slot] }

@@ -24,7 +24,7 @@ type demand struct {
 
 // How often every queued image is planned, not only those that could start soon: what people are told when they are far behind.
 const (
-	fullEvery = time.Second
+	fullEvery = time.Second // and 5 ms for each image
 	fullPlan  = 2048
 	shortPlan = 64
 )
@@ -66,7 +66,7 @@ func (c *Core) input(active []job.Job, now time.Time, orders *Orders) input {
 		}
 	}
 	c.forgetMissing(in.Kinds)
-	if now.Sub(c.fullAt) >= fullEvery || len(in.Pending) > c.count {
+	if now.Sub(c.fullAt) >= fullEvery+time.Duration(len(in.Pending))*fullEvery/200 || len(in.Pending) > c.count {
 		in.Horizon, c.fullAt = fullPlan, now
 	}
 	c.count = len(in.Pending)

@@ -113,6 +113,8 @@ func TestPlace(t *testing.T) {
 		{"held", func() Input { in := hom4.set("a", 4); in.Hold = "the disk is full"; return in }(), ""},
 		{"short set before long set", box(1).set("a", 4).set("b", 1), "b00→0"},
 		{"unless the long one has waited", box(1).set("a", 4, waited(600)).set("b", 1), "a00→0"},
+		{"not where it failed while another rests", box(1, 1).station(1, blockedBy("rests", false)).set("a", 1, avoiding(0)), ""},
+		{"where it failed when no other will come", box(1, 1).station(1, blockedBy("is lost", true)).set("a", 1, avoiding(0)), "a00→0"},
 		{"priority first", box(1).set("a", 1).set("b", 4, priority(1)), "b00→0"},
 		{"least loaded takes the emptiest free one", box(1, 1, 1).policy(LeastLoaded).station(0, load(.5)).station(1, load(.1)).station(2, load(.3)).set("a", 2), "a00→1 a01→2"},
 		{"least loaded never waits for another", box(1, .1).policy(LeastLoaded).station(0, busyFor(1)).set("a", 1), "a00→1"},

@@ -144,8 +144,8 @@ func (p *planner) allowed(j, s int) bool {
 	return p.cost(j, s).Serves && (job.Pin == "" || job.Pin == p.Stations[s].Key)
 }
 
-// candidates gives the stations that can make the image, without those on which it failed as long as there are others. Nobody
-// may change the result.
+// candidates gives the stations that can make the image, without those on which it failed as long as there are others, even if those
+// rest for a moment. Nobody may change the result.
 func (p *planner) candidates(j int) []int {
 	job := &p.Pending[j]
 	able := p.able[job.Kind]
@@ -162,8 +162,18 @@ func (p *planner) candidates(j int) []int {
 			others = append(others, s)
 		}
 	}
-	if len(others) > 0 {
+	if len(others) > 0 || p.restElsewhere(j) {
 		return others
 	}
 	return mine
+}
+
+// restElsewhere says whether a station on which the image did not fail could make it, and only rests for now.
+func (p *planner) restElsewhere(j int) bool {
+	for s, st := range p.Stations {
+		if st.Blocked != "" && !st.Gone && p.allowed(j, s) && p.fits(p.Pending[j].Kind, s) && !slices.Contains(p.Pending[j].Avoid, s) {
+			return true
+		}
+	}
+	return false
 }

@@ -7,12 +7,13 @@ const (
 	searchSets   = 12     // the first ones
 	searchImages = 64     // of them, at most
 	searchWork   = 40_000 // predictions of one image on one station: about a fifth of a millisecond
-	flowPower    = 1.5    // of a set's time from submission to its end: above 1, long ones weigh more than in proportion
+	patience     = 30     // seconds that any set can wait, and
+	patienceWork = 2.5    // so many times its own work: beyond, it weighs more and more
 	reload       = 1.0    // how much more a load may count than its own time: it also drives out what others may need
 )
 
-// search moves the first sets where the plan ends better: by the sum over them of the time from submission to the last image, to a
-// power that keeps long ones in sight. It tries each before each other, and looks at plans that avoid loading beside those that do not.
+// search moves the first sets where the plan ends better: by the sum over them of what weigh says of the time from submission to the
+// last image. It tries each before each other, and looks at plans that avoid loading beside those that do not.
 // It keeps to sets of one priority; where several clients wait the order is fair as it is and stays.
 func (p *planner) search(order []int) []int {
 	r := p.rollout(order)
@@ -72,10 +73,18 @@ type rollout struct {
 	holds []int
 }
 
+// weigh is what it costs that a set is done so long after its submission, by the work that is left of it. A power above 1 lets long
+// times weigh more than in proportion.
+func weigh(flow, left float64) float64 {
+	late := flow / (patience + patienceWork*left)
+	return flow * math.Sqrt(flow) * (1 + late*late)
+}
+
 // block is the images of one set that wait.
 type block struct {
 	images []int
 	waited float64
+	left   float64 // seconds that the whole machine works on it
 	runs   float64 // seconds until what already runs of it is done
 }
 
@@ -97,7 +106,7 @@ func (p *planner) rollout(order []int) *rollout {
 			}
 			b = len(r.blocks)
 			at[p.set[j]] = b
-			r.blocks = append(r.blocks, block{waited: p.sets[p.set[j]].waited})
+			r.blocks = append(r.blocks, block{waited: p.sets[p.set[j]].waited, left: p.sets[p.set[j]].left})
 		}
 		r.blocks[b].images = append(r.blocks[b].images, j)
 		r.images++
@@ -147,7 +156,7 @@ func (r *rollout) cost(seq []int, aversion float64) float64 {
 				end = max(end, r.free[best])
 			}
 		}
-		total += math.Pow(r.blocks[b].waited+end, flowPower)
+		total += weigh(r.blocks[b].waited+end, r.blocks[b].left)
 	}
 	return total
 }

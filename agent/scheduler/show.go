@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"hash/fnv"
 	"math"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ import (
 // telling is what was last explained about a job.
 type telling struct {
 	text     string
+	wait     Wait // that it tells
 	seconds  float64
 	expected *job.Expected
 	since    time.Time // when its end was predicted first, and
@@ -29,18 +31,16 @@ const (
 
 // explain says why images wait and when they are expected, where that has changed.
 func (c *Core) explain(in input, plan Plan, v View) map[string]job.Outlook {
-	told := make(map[string]telling, len(c.told))
+	told := c.toldBefore // its memory is used again
+	clear(told)
 	changed := map[string]job.Outlook{}
+	names := in.names()
 	for _, w := range plan.Waits {
 		id := in.jobs[w.Job].ID
 		old, known := c.told[id]
-		now := telling{text: w.Words(in.Stations), seconds: w.Seconds}
-		if known && now.text != old.text && nearly(old.seconds, w.Seconds) {
-			steady := w
-			steady.Seconds = old.seconds
-			if steady.Words(in.Stations) == old.text {
-				now.text, now.seconds = old.text, old.seconds // only a prediction that wavers
-			}
+		now := old
+		if !known || !w.same(old.wait) || names != c.names {
+			now = word(w, old, known, in.Stations)
 		}
 		c.tell(id, &now, old, c.accuracy.queued.expect, plan.Finish[w.Job], v.Now, known, changed)
 		told[id] = now
@@ -55,8 +55,31 @@ func (c *Core) explain(in input, plan Plan, v View) map[string]job.Outlook {
 		c.tell(id, &now, old, c.accuracy.started.expect, left, v.Now, known && old.text == "", changed)
 		told[id] = now
 	}
-	c.told = told
+	c.told, c.toldBefore, c.names = told, c.told, names
 	return changed
+}
+
+// names tells one list of stations from another.
+func (in *input) names() uint64 {
+	h := fnv.New64a()
+	for i := range in.Stations {
+		h.Write([]byte(in.Stations[i].Key))
+		h.Write([]byte(in.Stations[i].Name))
+	}
+	return h.Sum64()
+}
+
+// word puts a wait into words. A prediction that only wavers keeps its text.
+func word(w Wait, old telling, known bool, stations []Station) telling {
+	now := telling{text: w.Words(stations), wait: w, seconds: w.Seconds}
+	if known && now.text != old.text && nearly(old.seconds, w.Seconds) {
+		steady := w
+		steady.Seconds = old.seconds
+		if steady.Words(stations) == old.text {
+			now.text, now.seconds = old.text, old.seconds
+		}
+	}
+	return now
 }
 
 // tell completes what is told of a job now, and notes it as changed when it is.

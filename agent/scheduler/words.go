@@ -83,6 +83,12 @@ func (p *planner) pinned(key, model string) string {
 
 func gib(bytes uint64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) }
 
+// same says whether two waits of one image have the same words.
+func (w Wait) same(o Wait) bool {
+	return w.Cause == o.Cause && w.Station == o.Station && w.Other == o.Other && w.Loads == o.Loads && w.Detail == o.Detail &&
+		tens(w.Ahead) == tens(o.Ahead) && (w.Ahead == 0) == (o.Ahead == 0) && (w.Seconds == o.Seconds || w.Cause == busy && w.Ahead > 0)
+}
+
 // Words explains the wait to a person. Numbers are coarse, so that the text seldom changes while nothing else does.
 func (w Wait) Words(stations []Station) string {
 	name := func(s int) string { return stations[s].Name }
@@ -108,15 +114,25 @@ func (w Wait) Words(stations []Station) string {
 }
 
 func imagesAre(n int) string {
-	switch {
+	switch about := tens(n); {
 	case n == 1:
 		return "1 image is"
-	case n >= 100:
-		return fmt.Sprintf("%d images are", n/100*100)
-	case n >= 20:
-		return fmt.Sprintf("about %d images are", n/10*10)
+	case n >= 20 && n < 100:
+		return fmt.Sprintf("about %d images are", about)
+	default:
+		return fmt.Sprintf("%d images are", about)
 	}
-	return fmt.Sprintf("%d images are", n)
+}
+
+// tens makes a large number coarse.
+func tens(n int) int {
+	switch {
+	case n >= 100:
+		return n / 100 * 100
+	case n >= 20:
+		return n / 10 * 10
+	}
+	return n
 }
 
 // coarse are the waits that a person is told; between them the text stays as it is.
