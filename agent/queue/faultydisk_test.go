@@ -90,18 +90,17 @@ func newFaultyDisk(t *testing.T, dir string, kind fault) *faultyDisk {
 
 // shim is SQLite's default file system in this process; of folders without a faultyDisk it does nothing but pass on. It writes
 // C structures from Go as modernc.org/sqlite/vfs does: a C function pointer is a Go func value there.
-var shim = vfs{folders: map[string]*faultyDisk{}, files: map[uintptr]*openFile{}, tables: map[uintptr]*sqlite3.Tsqlite3_io_methods{}}
+var shim = vfs{folders: map[string]*faultyDisk{}, files: map[uintptr]*openFile{}, tables: map[uintptr]uintptr{}}
 
 type vfs struct {
 	once  sync.Once
 	funcs []any                // that C structures point to
 	base  sqlite3.Tsqlite3_vfs // as it was
-	own   sqlite3.Tsqlite3_vfs
 
 	mu      sync.Mutex
 	folders map[string]*faultyDisk
-	files   map[uintptr]*openFile                    // by sqlite3_file
-	tables  map[uintptr]*sqlite3.Tsqlite3_io_methods // of ours, by the table that they wrap
+	files   map[uintptr]*openFile // by sqlite3_file
+	tables  map[uintptr]uintptr   // sqlite3_io_methods of ours, by the table that they wrap
 }
 
 type openFile struct {
@@ -111,6 +110,14 @@ type openFile struct {
 
 // at gives the C structure at an address.
 func at[T any](address uintptr) *T { return *(**T)(unsafe.Pointer(&address)) }
+
+// inC copies a structure into memory of C, where SQLite may do arithmetic on its address.
+func inC[T any](tls *libc.TLS, value T) (address uintptr, copied *T) {
+	address = libc.Xmalloc(tls, libc.Tsize_t(unsafe.Sizeof(value)))
+	copied = at[T](address)
+	*copied = value
+	return address, copied
+}
 
 // asFunc gives the Go func in a C function pointer.
 func asFunc[F any](pointer *uintptr) F { return *(*F)(unsafe.Pointer(pointer)) }
@@ -135,15 +142,14 @@ func (v *vfs) register(t *testing.T) {
 	t.Helper()
 	v.once.Do(func() {
 		tls := libc.NewTLS()
-		base := sqlite3.Xsqlite3_vfs_find(tls, 0)
-		v.base = *at[sqlite3.Tsqlite3_vfs](base)
-		v.own = v.base
+		v.base = *at[sqlite3.Tsqlite3_vfs](sqlite3.Xsqlite3_vfs_find(tls, 0))
 		name, err := libc.CString("faulty")
 		check(t, err)
-		v.own.FzName, v.own.FpNext = name, 0
-		set[openFunc](v, &v.own.FxOpen, v.open)
-		set[deleteFunc](v, &v.own.FxDelete, v.delete)
-		if code := sqlite3.Xsqlite3_vfs_register(tls, uintptr(unsafe.Pointer(&v.own)), 1); code != sqlite3.SQLITE_OK {
+		address, own := inC(tls, v.base)
+		own.FzName, own.FpNext = name, 0
+		set[openFunc](v, &own.FxOpen, v.open)
+		set[deleteFunc](v, &own.FxDelete, v.delete)
+		if code := sqlite3.Xsqlite3_vfs_register(tls, address, 1); code != sqlite3.SQLITE_OK {
 			t.Fatalf("register the file system: %d", code)
 		}
 	})
@@ -180,16 +186,16 @@ func (v *vfs) open(tls *libc.TLS, self, name, file uintptr, flags int32, out uin
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.files[file] = &openFile{disk, at[sqlite3.Tsqlite3_io_methods](f.FpMethods)}
-	f.FpMethods = uintptr(unsafe.Pointer(v.wrap(f.FpMethods)))
+	f.FpMethods = v.wrap(tls, f.FpMethods)
 	return code
 }
 
 // wrap is called with mu held.
-func (v *vfs) wrap(methods uintptr) *sqlite3.Tsqlite3_io_methods {
-	if known := v.tables[methods]; known != nil {
+func (v *vfs) wrap(tls *libc.TLS, methods uintptr) uintptr {
+	if known, ok := v.tables[methods]; ok {
 		return known
 	}
-	table := *at[sqlite3.Tsqlite3_io_methods](methods)
+	address, table := inC(tls, *at[sqlite3.Tsqlite3_io_methods](methods))
 	set(v, &table.FxClose, func(tls *libc.TLS, file uintptr) int32 {
 		f := v.file(file)
 		v.mu.Lock()
@@ -241,8 +247,8 @@ func (v *vfs) wrap(methods uintptr) *sqlite3.Tsqlite3_io_methods {
 		}
 		return asFunc[mapFunc](&f.methods.FxShmMap)(tls, file, page, size, extend, out)
 	})
-	v.tables[methods] = &table
-	return &table
+	v.tables[methods] = address
+	return address
 }
 
 func (f *openFile) fails(answer func(fault) int32) int32 {

@@ -225,6 +225,8 @@ func TestWithoutListenerNothingGathers(t *testing.T) {
 	q, _ := running(t, t.TempDir(), Options{})
 	j := start(t, q, submit(t, q, 1)[0])
 	q.Progress(j.ID, j.Attempt, job.Progress{Step: 1})
+	q.mirror.mu.Lock()
+	defer q.mirror.mu.Unlock()
 	if n, d := len(q.mirror.outbox), len(q.mirror.dirty); n+d != 0 {
 		t.Errorf("%d versions, %d marks", n, d)
 	}
