@@ -7,8 +7,8 @@ const (
 	searchSets   = 12     // the first ones
 	searchImages = 64     // of them, at most
 	searchWork   = 40_000 // predictions of one image on one station: about a fifth of a millisecond
-	patience     = 30     // seconds that any set can wait, and
-	patienceWork = 2.5    // so many times its own work: beyond, it weighs more and more
+	patience     = 60     // seconds that any set can wait, and
+	patienceWork = 5.0    // so many times its own work: beyond, it weighs more and more
 	reload       = 1.0    // how much more a load may count than its own time: it also drives out what others may need
 )
 
