@@ -40,7 +40,7 @@ func counted(variable string, count int) (int, error) {
 	return n, nil
 }
 
-// killFigures kills agents under load: with simulated devices and with generators of their own, in turn.
+// killFigures kills agents under load: with simulated devices, with generators of their own, and on a slow disk, in turn.
 func killFigures(ctx context.Context) ([]figure, error) {
 	count, err := counted("MUSTER_KILLS", kills)
 	if err != nil {
@@ -55,16 +55,44 @@ func killFigures(ctx context.Context) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
+	slow, close, err := slowDisk(dir)
+	if err != nil {
+		return nil, err
+	}
 	var sum suffering
 	for life := 0; sum.totals.Deaths < count && err == nil && ctx.Err() == nil; life++ {
 		trial := ordeal.NewTrial(harness.Options{Data: filepath.Join(dir, fmt.Sprint("data-", life)), Flags: simulated}, rand.Uint64())
 		trial.Steer = []string{"0", "3"}
-		if life%2 == 1 {
+		deaths := perLife
+		switch {
+		case life%3 == 1:
 			trial.Agent.Flags, trial.Program = servers, program
+		case life%3 == 2 && slow != "":
+			trial.Agent.Data, trial.Load = filepath.Join(slow, fmt.Sprint("data-", life)), time.Second
+			deaths /= 2
 		}
-		err = sum.live(ctx, trial, min(perLife, count-sum.totals.Deaths))
+		err = sum.live(ctx, trial, min(deaths, count-sum.totals.Deaths))
 	}
-	return sum.figures("kill -9"), errors.Join(err, ctx.Err())
+	return sum.figures("kill -9"), errors.Join(err, ctx.Err(), close())
+}
+
+// slowDisk gives a folder in which each write takes long; "" where none can be made.
+func slowDisk(dir string) (path string, close func() error, err error) {
+	path = filepath.Join(dir, "slow")
+	backing := filepath.Join(dir, "backing")
+	if err := errors.Join(os.Mkdir(path, 0o700), os.Mkdir(backing, 0o700)); err != nil {
+		return "", nil, err
+	}
+	faulty, err := disk.NewFaulty(backing, path)
+	if errors.Is(err, disk.ErrNotHere) {
+		fmt.Fprintln(os.Stderr, "NOT RUN on a slow disk:", err)
+		return "", func() error { return nil }, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	faulty.Slow(2 * time.Millisecond)
+	return path, faulty.Close, nil
 }
 
 var simulated = []string{"--simulate", "2x H100, 2x RTX 4090"}
