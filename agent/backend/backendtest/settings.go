@@ -143,7 +143,7 @@ func Load(path string, out any) error {
 	return nil
 }
 
-// Starts reads the journal; a start that is being written is left out.
+// Starts reads the journal. A start that is being written is left out, and one that was killed while it wrote.
 func Starts(program string) ([]Start, error) {
 	text, err := os.ReadFile(JournalPath(program))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,18 +155,14 @@ func Starts(program string) ([]Start, error) {
 	var starts []Start
 	for line := range bytes.Lines(text) {
 		var s Start
-		if !bytes.HasSuffix(line, []byte("\n")) {
-			break
+		if bytes.HasSuffix(line, []byte("}\n")) && json.Unmarshal(line, &s) == nil {
+			starts = append(starts, s)
 		}
-		if err := json.Unmarshal(line, &s); err != nil {
-			return nil, fmt.Errorf("%s: %w", JournalPath(program), err)
-		}
-		starts = append(starts, s)
 	}
 	return starts, nil
 }
 
-// Record appends a start to the journal, in one write.
+// Record appends a start to the journal, in one write, on a line of its own: SIGKILL may cut the one before short.
 func Record(program string, s Start) error {
 	line, err := json.Marshal(s)
 	if err != nil {
@@ -177,6 +173,6 @@ func Record(program string, s Start) error {
 		return err
 	}
 	defer f.Close()
-	_, err = f.Write(append(line, '\n'))
+	_, err = f.Write([]byte("\n" + string(line) + "\n"))
 	return err
 }
