@@ -45,6 +45,15 @@ func (in Input) policy(p Policy) Input {
 	return in
 }
 
+// drawing limits the power that is left, and tells what an image adds on each station.
+func (in Input) drawing(left float64, extra ...float64) Input {
+	in.Watts = &left
+	for i, watts := range extra {
+		in = in.station(i, func(st *Station) { st.Extra = watts })
+	}
+	return in
+}
+
 // starts writes a plan's starts as "a00→0 a01→2".
 func starts(in Input, plan Plan) string {
 	var words []string
@@ -116,6 +125,9 @@ func TestPlace(t *testing.T) {
 		{"not where it failed while another rests", box(1, 1).station(1, blockedBy("rests", false)).set("a", 1, avoiding(0)), ""},
 		{"where it failed when no other will come", box(1, 1).station(1, blockedBy("is lost", true)).set("a", 1, avoiding(0)), "a00→0"},
 		{"priority first", box(1).set("a", 1).set("b", 4, priority(1)), "b00→0"},
+		{"where there is power", box(1, .25).drawing(100, 300, 50).set("a", 1), "a00→1"},
+		{"no power at all", box(1, .25).drawing(20, 300, 50).set("a", 2), ""},
+		{"power comes soon", box(1, .1, 1).drawing(100, 300, 50, 0).station(2, busyFor(4)).set("a", 1), ""}, // 10 s against 65 s
 		{"least loaded takes the emptiest free one", box(1, 1, 1).policy(LeastLoaded).station(0, load(.5)).station(1, load(.1)).station(2, load(.3)).set("a", 2), "a00→1 a01→2"},
 		{"least loaded never waits for another", box(1, .1).policy(LeastLoaded).station(0, busyFor(1)).set("a", 1), "a00→1"},
 		{"least loaded serves by age", box(1).policy(LeastLoaded).set("a", 9).set("b", 1), "a00→0"},
@@ -142,6 +154,20 @@ func TestPlace(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Nobody is told a time at which an image is done that can't start before a person or another program does something.
+func TestNoTimeIsToldWithoutPower(t *testing.T) {
+	t.Parallel()
+	plan := Place(box(1, .25).drawing(20, 300, 50).set("a", 3))
+	for j, at := range plan.Finish {
+		if at < never {
+			t.Errorf("image %d is expected in %.0f s", j, at)
+		}
+	}
+	if got := Place(box(1, 1).drawing(20, 300, 0).station(1, busyFor(8)).set("a", 2, pinned("GPU-0"))).Finish; got[0] != 19 || got[1] != 25 {
+		t.Errorf("expected in %.0f s: want 19 and 25, with 8 s until the other is done and 5 s of loading", got)
 	}
 }
 

@@ -125,10 +125,25 @@ func (p *planner) holding(j, s int) bool { return p.holds[s] == p.models[p.Pendi
 // number), which a backend's odd report can lead to, so that times can always be compared.
 const never = 1e9
 
+// power is when there may be power for an image on the station: 0 when there is now, never when nothing of ours runs whose end
+// would bring some.
+func (p *planner) power(s int) float64 {
+	if p.Watts == nil || !p.idle(s) || p.powered(s) {
+		return 0
+	}
+	at := never
+	for other := range p.Stations {
+		if !p.idle(other) && p.Stations[other].Ref != gpu.CPU {
+			at = min(at, p.free[other])
+		}
+	}
+	return at
+}
+
 // finish is when the image would be done if it came next on the station.
 func (p *planner) finish(j, s int) float64 {
 	kind := p.Pending[j].Kind
-	at := p.free[s] + p.work[kind][s]
+	at := max(p.free[s], p.power(s)) + p.work[kind][s]
 	if p.holds[s] != p.models[kind] {
 		at += p.Kinds[kind].Costs[s].Load
 	}
