@@ -16,7 +16,8 @@ const (
 	yieldQuiet    = 30 * time.Second // it must be over for so long before the device comes back
 	yieldPatience = 10               // seconds: an image that is done sooner is finished first
 	crowdedShare  = 0.75             // our own steps are slower than this share of their usual speed: somebody else works there
-	foreignBytes  = 256 << 20        // what another program must have taken meanwhile, for slow steps to be its work
+	foreignBytes  = 256 << 20        // what another program must have taken meanwhile, for slow steps to be its work, or
+	foreignHeld   = 1 << 30          // what it must hold when the device tells no other cause: a desktop holds less
 	unloadRetry   = 30 * time.Second // after memory could not be freed
 	unloadLimit   = 30 * time.Second // for the backend to free it
 	drawSettle    = 5 * time.Second  // an image must run so long before the draw is that of work
@@ -91,7 +92,8 @@ func (st *slotState) extra() float64 {
 }
 
 // neighbours judges whether another program works on the device: by its load while we do nothing there, and while we do by steps
-// that are slower than they were, together with memory that somebody else has taken since.
+// that are slower than they were, together with memory that somebody else has taken since, or holds: a language model that waits for
+// its next question keeps its memory, and images may follow each other without a pause in which its load could be seen.
 func (st *slotState) neighbours(processes []gpu.Process, now time.Time) {
 	st.foreign, st.neighbour = 0, ""
 	var most uint64
@@ -129,13 +131,18 @@ func (st *slotState) neighbours(processes []gpu.Process, now time.Time) {
 // worked says whether another program works on the device, by the newest reading.
 func (st *slotState) worked(now time.Time) bool {
 	if st.current != nil {
-		return st.share < crowdedShare && st.foreign >= st.foreignAt+foreignBytes
+		return st.share < crowdedShare && (st.foreign >= st.foreignAt+foreignBytes || st.foreign >= foreignHeld && !st.overheats())
 	}
 	r := st.reading
 	if r == nil || r.UtilizationPercent == nil || r.IsSuspect("utilization_percent") || st.justWorked(now) {
 		return !st.busySince.IsZero() // nothing new is known
 	}
 	return *r.UtilizationPercent >= leastBusy
+}
+
+// overheats says whether the device tells that it runs slower for its own sake.
+func (st *slotState) overheats() bool {
+	return st.reading != nil && st.reading.Throttle != nil && *st.reading.Throttle&(gpu.ThrottleThermal|gpu.ThrottleHardware) != 0
 }
 
 // justWorked says whether the load that is reported may still be our own.

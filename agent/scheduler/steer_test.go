@@ -239,6 +239,82 @@ func TestYieldDuringAnImage(t *testing.T) {
 	})
 }
 
+// A language model holds its memory all the time, and works now and then.
+func TestYieldToWhatHeldItsMemoryBefore(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		held     uint64
+		throttle gpu.Throttle
+		want     wire.Phase
+	}{
+		{"a language model", 6 << 30, gpu.ThrottlePower, wire.PhaseYielding},
+		{"a desktop", 600 << 20, 0, wire.PhaseActive},
+		{"a hot card", 6 << 30, gpu.ThrottleThermal, wire.PhaseActive},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r, _ := newSteeredRig(t, 1)
+			var slow atomic.Bool
+			r.backend.generate = steady(func(gpu.Device) float64 {
+				if slow.Load() {
+					return 200
+				}
+				return 40
+			})
+			report := &gpu.Report{Revision: 1, Devices: []gpu.Details{{Processes: []gpu.Process{{PID: 4242, Name: "llm", MemoryBytes: &tt.held}}}}}
+			r.config.Report = func() *gpu.Report { return report }
+			r.measure(func(_ int, reading *gpu.Reading) { reading.Throttle = &tt.throttle })
+			r.run()
+			r.steer(0, pool.Control{Yield: true})
+			r.jobs.add(1)
+			pass(45 * time.Second) // its usual speed is known now
+			r.jobs.add(2)
+			slow.Store(true)
+			for range 60 {
+				r.measure(func(_ int, reading *gpu.Reading) { reading.Throttle = &tt.throttle })
+				pass(time.Second)
+			}
+			if got := r.phase(0); got.Phase != tt.want {
+				t.Errorf("%s: %+v", tt.name, got)
+			}
+			r.end()
+		})
+	}
+}
+
+// An image that is nearly done when another program comes is finished where it is.
+func TestYieldLetsWhatIsNearlyDoneFinish(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSteeredRig(t, 1)
+		var slow atomic.Bool
+		r.backend.generate = steady(func(gpu.Device) float64 {
+			if slow.Load() {
+				return 14
+			}
+			return 8
+		})
+		bytes := uint64(6) << 30
+		report := &gpu.Report{Revision: 1, Devices: []gpu.Details{{Processes: []gpu.Process{{PID: 4242, Name: "game", MemoryBytes: &bytes}}}}}
+		r.config.Report = func() *gpu.Report { return report }
+		r.run()
+		r.steer(0, pool.Control{Yield: true})
+		r.jobs.add(1)
+		pass(10 * time.Second) // its usual speed is known now
+		slow.Store(true)
+		ids := r.jobs.add(1)
+		yielded := false
+		for range 15 {
+			pass(time.Second)
+			yielded = yielded || r.phase(0).Phase == wire.PhaseYielding && r.jobs.get(ids[0]).State == job.Running
+		}
+		if j := r.expect(ids[0], job.Succeeded); !yielded || j.Attempt != 1 {
+			t.Errorf("gave way meanwhile: %t; attempt %d", yielded, j.Attempt)
+		}
+		r.end()
+	})
+}
+
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
