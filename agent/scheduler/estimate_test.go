@@ -3,6 +3,7 @@ package scheduler
 import (
 	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"muster/agent/backend"
@@ -172,4 +173,25 @@ func TestParsePolicy(t *testing.T) {
 	if _, err := ParsePolicy("random"); err == nil {
 		t.Error("random was accepted")
 	}
+}
+
+// A device that is said to be a tenth as fast as the others is tried once they made some images: it may be as fast.
+func TestADeviceThatNobodyTriedIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, Predicted)
+		r.speeds = []float64{1, .2}
+		r.backend.generate = steady(func(gpu.Device) float64 { return 25 })
+		r.run()
+		counts := [2]int{}
+		for range 12 {
+			ids := r.jobs.add(1)
+			pass(30 * time.Second)
+			counts[r.where(ids)[0]]++
+		}
+		if counts[1] == 0 {
+			t.Errorf("%v images by device", counts)
+		}
+		r.end()
+	})
 }

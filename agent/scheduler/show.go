@@ -85,8 +85,11 @@ func word(w Wait, old telling, known bool, stations []Station) telling {
 // tell completes what is told of a job now, and notes it as changed when it is.
 func (c *Core) tell(id string, now *telling, old telling, expect func(time.Time, float64) *job.Expected, left float64, at time.Time, known bool, changed map[string]job.Outlook) {
 	now.since, now.ahead, now.expected = old.since, old.ahead, old.expected
-	if left != unplanned { // else what was told stands
+	switch {
+	case left != unplanned:
 		now.expected = expect(at, left)
+	case now.expected != nil && now.expected.Late.Before(at):
+		now.expected = nil // else what was told stands
 	}
 	if now.ahead == 0 && now.expected != nil {
 		now.since, now.ahead = at, left
