@@ -401,3 +401,11 @@ func TestClientsShareTheMachine(t *testing.T) {
 		t.Errorf("%s: want who had nothing", got)
 	}
 }
+
+func TestWhoHasWaitedComesFirst(t *testing.T) {
+	t.Parallel()
+	in := box(1).set("new", 1).set("old", 4, waited(200))
+	if first := newPlanner(in).order()[0]; in.Pending[first].Set != "old" {
+		t.Errorf("%s comes first", in.Pending[first].ID)
+	}
+}

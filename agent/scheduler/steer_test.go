@@ -460,3 +460,44 @@ func TestExpectedTimesAreToldAndComeTrue(t *testing.T) {
 		r.end()
 	})
 }
+
+// Nobody has to wait for an image to end to see that a device's hours have begun, or a person's pause has ended.
+func TestWhatPeopleDecidedIsLookedAtInTime(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 21, 59, 50, 0, time.Local)
+	until := now.Add(7 * time.Second)
+	for _, tt := range []struct {
+		control pool.Control
+		want    time.Duration
+	}{
+		{pool.Control{}, idleEvery},
+		{pool.Control{Hours: "22:00-08:00"}, 10 * time.Second},
+		{pool.Control{Mode: pool.Paused, Until: &until}, 7 * time.Second},
+	} {
+		c, st := NewCore(Predicted), &slotState{}
+		st.steer(tt.control, now)
+		c.byKey["a"] = st
+		if got := c.next(false, now); got != tt.want {
+			t.Errorf("%+v: looked at after %s, want %s", tt.control, got, tt.want)
+		}
+	}
+}
+
+// A person whose image is far behind is told a time as well.
+func TestFarImagesAreExpectedToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		r.backend.generate = steady(func(gpu.Device) float64 { return 10 })
+		r.run()
+		r.jobs.add(1)
+		pass(20 * time.Second)
+		ids := r.jobs.add(3 * shortPlan)
+		pass(5 * time.Second)
+		e := r.jobs.outlook(ids[len(ids)-1]).Expected
+		if e == nil || e.At.Sub(time.Now()) < 20*shortPlan*time.Second {
+			t.Errorf("the last of %d is expected %+v", len(ids), e)
+		}
+		r.end()
+	})
+}
