@@ -8,6 +8,7 @@ import (
 // bundle is the images of one set that wait.
 type bundle struct {
 	name    string
+	kind    int // of its first image
 	client  string
 	left    float64 // seconds that the whole machine works on it, with what runs of it
 	waited  float64
@@ -28,7 +29,7 @@ func (p *planner) bundles() {
 			if at, known = index[j.Set]; !known {
 				at = len(p.sets)
 				index[j.Set] = at
-				p.sets = append(p.sets, bundle{name: j.Set, client: j.Client, used: j.Used})
+				p.sets = append(p.sets, bundle{name: j.Set, kind: j.Kind, client: j.Client, used: j.Used})
 			}
 			last = j.Set
 		}
@@ -37,12 +38,20 @@ func (p *planner) bundles() {
 		b.left += p.whole[j.Kind]
 		b.waited = max(b.waited, j.Waited)
 	}
-	for _, st := range p.Stations {
+	for s, st := range p.Stations {
 		if at, queued := index[st.Set]; queued {
-			p.sets[at].left += st.Available / float64(len(p.Stations))
+			p.sets[at].left += st.Available * p.part(p.sets[at].kind, s)
 			p.sets[at].running = true
 		}
 	}
+}
+
+// part is how much of the whole machine's speed is the station's.
+func (p *planner) part(kind, s int) float64 {
+	if !(p.work[kind][s] > 0) {
+		return 0
+	}
+	return min(1, p.whole[kind]/p.work[kind][s])
 }
 
 // order sorts the images by who comes first: priority, then the policy's order, then age.

@@ -171,6 +171,16 @@ func TestNoTimeIsToldWithoutPower(t *testing.T) {
 	}
 }
 
+// What runs on a slow device is a small part of the machine's work: it does not put the rest of its set behind newer ones.
+func TestASetThatHasBegunKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	in := box(1, 1, .1).station(2, func(st *Station) { st.Idle, st.Available, st.Set = false, 50, "begun" })
+	in = in.set("begun", 3, waited(2)).set("newer", 4, waited(1))
+	if first := newPlanner(in).order()[0]; in.Pending[first].Set != "begun" {
+		t.Errorf("%s comes first", in.Pending[first].ID)
+	}
+}
+
 // facts/api.md: 4 images, loads 12.5/25/37.5 % → 0, 1, 2, 0.
 func TestRoundRobinDeals(t *testing.T) {
 	t.Parallel()
@@ -371,6 +381,18 @@ func TestReasonsOfStarts(t *testing.T) {
 				t.Errorf("%+v: want %q", plan.Starts, tt.want)
 			}
 		})
+	}
+}
+
+// The smaller set comes first by itself; here that would drive out the model of the other, and both end sooner the other way round.
+func TestABetterOrderIsFound(t *testing.T) {
+	t.Parallel()
+	in := box(1).station(0, func(st *Station) { st.Loaded = "held" })
+	in.Kinds[0].Costs[0].Work = 10
+	in.Kinds = append(in.Kinds, Kind{Model: "held", Costs: []Cost{{Serves: true, Work: 11, Load: 5}}})
+	in = in.set("a", 1).set("b", 1, func(p *Pending) { p.Kind = 1 })
+	if got := starts(in, Place(in)); got != "b00→0" {
+		t.Errorf("%s: want what is held first, although it is the larger one", got)
 	}
 }
 
