@@ -35,6 +35,9 @@ func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Sp
 	made, unfit := fit(asked, capacity, s.config.Inventory())
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
+	if made.ClientID == "" {
+		made.ClientID = who.client()
+	}
 	if unfit == nil {
 		jobs, created, err = s.config.Queue.Submit(ctx, key, asked, made)
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {

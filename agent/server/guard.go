@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -68,6 +69,15 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, found route) (cal
 type caller struct {
 	bearer  bool
 	session [sha256.Size]byte // hash of the session's cookie; zero for bearer
+}
+
+// client names the caller where its command does not, so that one who asks for much does not keep the others out: each paired
+// browser is one, all programs together another.
+func (c caller) client() string {
+	if c.bearer {
+		return "programs"
+	}
+	return fmt.Sprintf("browser %x", c.session[:4])
 }
 
 type callerKey struct{}
