@@ -74,7 +74,7 @@ type traceEvent struct {
 }
 
 // ParseTrace reads a trace. What is left out is as in the benchmark, without noise and with right priors. left says which sets are
-// left out because their model fits no device of the box. Its error names the field and says what is allowed.
+// left out because their model fits no device of the box, and whether fields are not known. Its error names the field and says what is allowed.
 func ParseTrace(in io.Reader) (w *World, left []string, err error) {
 	raw, err := io.ReadAll(io.LimitReader(in, maxTraceBytes+1))
 	if err != nil {
@@ -83,20 +83,37 @@ func ParseTrace(in io.Reader) (w *World, left []string, err error) {
 	if len(raw) > maxTraceBytes {
 		return nil, nil, fmt.Errorf("trace is larger than %d MiB", maxTraceBytes>>20)
 	}
-	var file traceFile
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&file); err != nil {
+	file, strange, err := decodeTrace(raw)
+	if err != nil {
 		return nil, nil, fmt.Errorf("trace: %w", err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, nil, errors.New("trace: there is more after the object")
 	}
 	w, left, err = file.world()
 	if err != nil {
 		return nil, nil, fmt.Errorf("trace: %w", err)
 	}
+	if strange != nil {
+		left = append(left, fmt.Sprintf("not every field of the trace is known, and what is not was left out: %v", strange))
+	}
 	return w, left, nil
+}
+
+// decodeTrace reads a trace's JSON. strange names a field that is not one of a trace's: other programs add names and remarks.
+func decodeTrace(raw []byte) (file traceFile, strange, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&file); err == nil {
+		if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+			return file, nil, errors.New("there is more after the object")
+		}
+		return file, nil, nil
+	} else {
+		strange = err
+	}
+	file = traceFile{}
+	if json.Unmarshal(raw, &file) != nil {
+		return file, nil, strange
+	}
+	return file, strange, nil
 }
 
 // reader takes values with their defaults and bounds, and keeps the first error.
