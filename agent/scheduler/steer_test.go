@@ -495,7 +495,7 @@ func TestFarImagesAreExpectedToo(t *testing.T) {
 		ids := r.jobs.add(3 * shortPlan)
 		pass(5 * time.Second)
 		e := r.jobs.outlook(ids[len(ids)-1]).Expected
-		if e == nil || e.At.Sub(time.Now()) < 20*shortPlan*time.Second {
+		if e == nil || time.Until(e.At) < 20*shortPlan*time.Second {
 			t.Errorf("the last of %d is expected %+v", len(ids), e)
 		}
 		r.end()
