@@ -36,7 +36,7 @@ func TestLateImagesMakeThePredictionsLater(t *testing.T) {
 	image := job.Job{ID: "a", Width: 512, Height: 512, Steps: 20}
 	c.estimates.learn(pace{pixels: 512 * 512}, 1, observation{step: 1}) // nothing is guessed any more
 	a := &Attempt{Job: image, promised: 10, decided: now.Add(-20 * time.Second)}
-	c.told["a"] = telling{since: now.Add(-60 * time.Second), ahead: 20}
+	c.told["a"] = &telling{since: now.Add(-60 * time.Second), ahead: 20}
 	c.succeeded(a, 20*time.Second, now)
 	if got := c.accuracy.started.middle; got < 1.99 || got > 2.01 {
 		t.Errorf("what runs takes %.2f of what is predicted: want 2", got)
@@ -56,7 +56,7 @@ func TestAPassedTimeIsForgotten(t *testing.T) {
 		want  bool
 	}{{15 * time.Second, true}, {25 * time.Second, false}} {
 		next := telling{text: "waits"}
-		c.tell("a", &next, told, c.accuracy.queued.expect, unplanned, now.Add(tt.after), true, map[string]job.Outlook{})
+		c.tell("a", &next, &told, c.accuracy.queued.expect, unplanned, now.Add(tt.after), map[string]job.Outlook{})
 		if (next.expected != nil) != tt.want {
 			t.Errorf("after %s: %+v", tt.after, next.expected)
 		}

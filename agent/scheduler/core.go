@@ -33,8 +33,8 @@ type Core struct {
 	failing    map[string]bool            // jobs that are being failed
 	returns    map[string]bool            // jobs without an attempt that are being given back
 	missing    map[string]time.Time       // by model: since when no slot has it
-	told       map[string]telling         // by job: what was explained
-	toldBefore map[string]telling         // the one before that
+	told       map[string]*telling        // by job: what was explained
+	toldBefore map[string]*telling        // the one before that
 	names      uint64                     // of the stations that told names
 	usage      usage                      // of the machine by clients
 	lastSet    string                     // of which an image was finished
@@ -60,7 +60,7 @@ func NewCore(policy Policy) *Core {
 	return &Core{
 		policy: policy, estimates: newEstimates(), accuracy: newAccuracy(), byKey: map[string]*slotState{}, attempts: map[string]*Attempt{},
 		avoid: map[string]map[string]bool{}, bound: map[string]string{}, failing: map[string]bool{}, returns: map[string]bool{},
-		missing: map[string]time.Time{}, told: map[string]telling{}, toldBefore: map[string]telling{}, usage: usage{},
+		missing: map[string]time.Time{}, told: map[string]*telling{}, toldBefore: map[string]*telling{}, usage: usage{},
 	}
 }
 

@@ -37,23 +37,23 @@ func (c *Core) explain(in input, plan Plan, v View) map[string]job.Outlook {
 	names := in.names()
 	for _, w := range plan.Waits {
 		id := in.jobs[w.Job].ID
-		old, known := c.told[id]
-		now := old
-		if !known || !w.same(old.wait) || names != c.names {
-			now = word(w, old, known, in.Stations)
+		old := c.told[id]
+		if old != nil && names == c.names && w.same(old.wait) && plan.Finish[w.Job] == unplanned && !old.late(v.Now) {
+			told[id] = old // nearly all of a long queue
+			continue
 		}
-		c.tell(id, &now, old, c.accuracy.queued.expect, plan.Finish[w.Job], v.Now, known, changed)
-		told[id] = now
+		now := word(w, old, in.Stations)
+		c.tell(id, &now, old, c.accuracy.queued.expect, plan.Finish[w.Job], v.Now, changed)
+		told[id] = &now
 	}
 	for id, a := range c.attempts {
-		old, known := c.told[id]
-		now := telling{text: ""}
+		old, now := c.told[id], telling{}
 		left := never
 		if !a.settled && a.cancelled.IsZero() {
 			left = a.remaining(v.Now)
 		}
-		c.tell(id, &now, old, c.accuracy.started.expect, left, v.Now, known && old.text == "", changed)
-		told[id] = now
+		c.tell(id, &now, old, c.accuracy.started.expect, left, v.Now, changed)
+		told[id] = &now
 	}
 	c.told, c.toldBefore, c.names = told, c.told, names
 	return changed
@@ -70,9 +70,9 @@ func (in *input) names() uint64 {
 }
 
 // word puts a wait into words. A prediction that only wavers keeps its text.
-func word(w Wait, old telling, known bool, stations []Station) telling {
+func word(w Wait, old *telling, stations []Station) telling {
 	now := telling{text: w.Words(stations), wait: w, seconds: w.Seconds}
-	if known && now.text != old.text && nearly(old.seconds, w.Seconds) {
+	if old != nil && now.text != old.text && nearly(old.seconds, w.Seconds) {
 		steady := w
 		steady.Seconds = old.seconds
 		if steady.Words(stations) == old.text {
@@ -82,13 +82,20 @@ func word(w Wait, old telling, known bool, stations []Station) telling {
 	return now
 }
 
+// late says whether the time that was told has passed.
+func (t *telling) late(now time.Time) bool { return t.expected != nil && t.expected.Late.Before(now) }
+
 // tell completes what is told of a job now, and notes it as changed when it is.
-func (c *Core) tell(id string, now *telling, old telling, expect func(time.Time, float64) *job.Expected, left float64, at time.Time, known bool, changed map[string]job.Outlook) {
+func (c *Core) tell(id string, now, old *telling, expect func(time.Time, float64) *job.Expected, left float64, at time.Time, changed map[string]job.Outlook) {
+	known := old != nil
+	if !known {
+		old = &telling{}
+	}
 	now.since, now.ahead, now.expected = old.since, old.ahead, old.expected
 	switch {
 	case left != unplanned:
 		now.expected = expect(at, left)
-	case now.expected != nil && now.expected.Late.Before(at):
+	case old.late(at):
 		now.expected = nil // else what was told stands
 	}
 	if now.ahead == 0 && now.expected != nil {
