@@ -37,17 +37,22 @@ func (c *Core) input(active []job.Job, now time.Time, orders *Orders) input {
 	in := input{Input: Input{Policy: c.policy, Hold: c.hold(now), Stations: c.stations(now), Horizon: shortPlan, Watts: c.wattsLeft()}}
 	in.Pending, in.jobs = make([]Pending, 0, len(active)), make([]*job.Job, 0, len(active)) // they can be thousands
 	kinds := map[demand]int{}
+	var last demand
+	kind := -1
 	for i := range active {
 		j := &active[i]
 		if j.State != job.Queued || c.attempts[j.ID] != nil || c.failing[j.ID] {
 			continue
 		}
 		d := demand{j.Model, j.Width * j.Height, j.Steps}
-		kind, known := kinds[d]
-		if !known {
-			kind = len(in.Kinds)
-			kinds[d] = kind
-			in.Kinds = append(in.Kinds, c.kind(d))
+		if kind < 0 || d != last {
+			at, known := kinds[d]
+			if !known {
+				at = len(in.Kinds)
+				kinds[d] = at
+				in.Kinds = append(in.Kinds, c.kind(d))
+			}
+			kind, last = at, d
 		}
 		if c.hopeless(in.Kinds[kind], now) {
 			c.failing[j.ID] = true

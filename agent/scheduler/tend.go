@@ -41,13 +41,12 @@ const (
 // reconcile ends attempts whose job has gone on without them, and forgets what belongs to jobs that are gone.
 func (c *Core) reconcile(active []job.Job, now time.Time, orders *Orders) {
 	alive := make(map[string]int, len(c.attempts)+len(c.avoid)) // by job: running attempt, 0 when queued
+	remembered := len(c.avoid)+len(c.bound) > 0
 	for i := range active {
-		j := &active[i]
-		switch {
-		case c.attempts[j.ID] == nil && c.avoid[j.ID] == nil && c.bound[j.ID] == "":
+		switch j := &active[i]; {
 		case j.State == job.Running:
 			alive[j.ID] = j.Attempt
-		default:
+		case remembered && (c.avoid[j.ID] != nil || c.bound[j.ID] != ""):
 			alive[j.ID] = 0
 		}
 	}
