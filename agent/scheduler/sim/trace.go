@@ -1,9 +1,6 @@
 package sim
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -24,54 +21,6 @@ const (
 	maxWork        = 5e6 // seconds of all images, one after the other, on the slowest device
 	maxStale       = 600 // seconds
 )
-
-// traceFile is a trace as it is written (BENCHMARKS.md 1). nil is left out.
-type traceFile struct {
-	Box        traceBox              `json:"box"`
-	Models     map[string]traceModel `json:"models"`
-	Sets       []traceSet            `json:"sets"`
-	Events     []traceEvent          `json:"events"`
-	Noise      *float64              `json:"noise"`
-	Seed       *uint64               `json:"seed"`
-	StaleS     *float64              `json:"stale_s"`
-	PriorError *float64              `json:"prior_error"`
-	Warm       string                `json:"warm"`
-}
-
-type traceBox struct {
-	Devices    []traceDevice `json:"devices"`
-	LoadBaseS  *float64      `json:"load_base_s"`
-	DiskGBps   *float64      `json:"disk_gbps"`
-	CachedGBps *float64      `json:"cached_gbps"`
-	Warm       string        `json:"warm"`
-}
-
-type traceDevice struct {
-	Speed   *float64 `json:"speed"`
-	VRAMGiB *float64 `json:"vram_gib"`
-}
-
-type traceModel struct {
-	FileGB  *float64 `json:"file_gb"`
-	VRAMGiB *float64 `json:"vram_gib"`
-	Seconds *float64 `json:"seconds"`
-}
-
-type traceSet struct {
-	T     float64 `json:"t"`
-	Model string  `json:"model"`
-	Count *int    `json:"count"`
-}
-
-type traceEvent struct {
-	T       float64  `json:"t"`
-	Device  *int     `json:"device"`
-	Kind    Kind     `json:"kind"`
-	ForS    *float64 `json:"for_s"`
-	Compute *float64 `json:"compute"`
-	VRAM    *float64 `json:"vram"`
-	Speed   *float64 `json:"speed"`
-}
 
 // ParseTrace reads a trace. What is left out is as in the benchmark, without noise and with right priors. left says which sets are
 // left out because their model fits no device of the box, and whether fields are not known. Its error names the field and says what is allowed.
@@ -95,25 +44,6 @@ func ParseTrace(in io.Reader) (w *World, left []string, err error) {
 		left = append(left, fmt.Sprintf("not every field of the trace is known, and what is not was left out: %v", strange))
 	}
 	return w, left, nil
-}
-
-// decodeTrace reads a trace's JSON. strange names a field that is not one of a trace's: other programs add names and remarks.
-func decodeTrace(raw []byte) (file traceFile, strange, err error) {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&file); err == nil {
-		if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-			return file, nil, errors.New("there is more after the object")
-		}
-		return file, nil, nil
-	} else {
-		strange = err
-	}
-	file = traceFile{}
-	if json.Unmarshal(raw, &file) != nil {
-		return file, nil, strange
-	}
-	return file, strange, nil
 }
 
 // reader takes values with their defaults and bounds, and keeps the first error.
