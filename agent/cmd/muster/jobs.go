@@ -61,7 +61,12 @@ func jobsCommand(config *agent.Config) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the jobs as JSON")
 	cmd.Flags().StringVar(&state, "state", "", "only this state: queued, running, succeeded, failed or cancelled")
 	cmd.Flags().IntVar(&limit, "limit", 20, "jobs at most (1 to 1000)")
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(cancelCommand(config), exportCommand(config))
+	return cmd
+}
+
+func cancelCommand(config *agent.Config) *cobra.Command {
+	return &cobra.Command{
 		Use:   "cancel ID...",
 		Short: "Cancel jobs",
 		Args: func(_ *cobra.Command, ids []string) error {
@@ -84,9 +89,7 @@ func jobsCommand(config *agent.Config) *cobra.Command {
 			}
 			return nil
 		},
-	})
-	cmd.AddCommand(exportCommand(config))
-	return cmd
+	}
 }
 
 // excerpt is the beginning of a prompt on one line, without what a terminal would take for a command.
