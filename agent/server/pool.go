@@ -13,21 +13,6 @@ import (
 	"muster/shared/wire"
 )
 
-// poolDevice is a device with what people decided about it, what that means now, and what it does for us.
-type poolDevice struct {
-	wire.Steered
-	Name string `json:"name"`
-	// Loaded are the models that its generators hold, Running the ids of the jobs that it makes.
-	Loaded  []string `json:"loaded"`
-	Running []string `json:"running"`
-}
-
-// poolAnswer is that of GET and PUT /api/v1/pool.
-type poolAnswer struct {
-	Pool    pool.Settings `json:"pool"`
-	Devices []poolDevice  `json:"devices"`
-}
-
 // getPool answers GET /api/v1/pool.
 func (s *Server) getPool(w http.ResponseWriter, r *http.Request) error {
 	if _, err := query(r); err != nil {
@@ -62,10 +47,10 @@ func (s *Server) putPool(w http.ResponseWriter, r *http.Request) error {
 }
 
 // pool shows every device of the inventory, and the processor where it generates or people decided about it.
-func (s *Server) pool(ctx context.Context) (poolAnswer, error) {
+func (s *Server) pool(ctx context.Context) (wire.Pool, error) {
 	inventory := s.awaitInventory(ctx)
 	if inventory == nil {
-		return poolAnswer{}, errNotMeasured
+		return wire.Pool{}, errNotMeasured
 	}
 	capacity, steering := s.capacity(ctx), s.config.Steering()
 	devices := slices.Clone(inventory.Devices)
@@ -79,9 +64,9 @@ func (s *Server) pool(ctx context.Context) (poolAnswer, error) {
 			running[j.DeviceKey] = append(running[j.DeviceKey], j.ID)
 		}
 	}
-	answer := poolAnswer{Pool: steering.Pool, Devices: []poolDevice{}}
+	answer := wire.Pool{Pool: steering.Pool, Devices: []wire.PoolDevice{}}
 	for _, d := range devices {
-		shown := poolDevice{Steered: steeredNow(capacity, d.Index, d.ID, s.control(d.ID)), Name: d.Name, Loaded: []string{}, Running: append([]string{}, running[d.ID]...)}
+		shown := wire.PoolDevice{Steered: steeredNow(capacity, d.Index, d.ID, s.control(d.ID)), Name: d.Name, Loaded: []string{}, Running: append([]string{}, running[d.ID]...)}
 		for _, slot := range capacity.Slots {
 			if slot.Device == d.Index && slot.Loaded != "" {
 				shown.Loaded = append(shown.Loaded, slot.Loaded)

@@ -57,7 +57,7 @@ func TestPool(t *testing.T) {
 	check("resumed", a.ask("GET", "/api/v1/pool", ""), "",
 		append([]string{one("0", "GPU-0", "active", "active", "", "Radeon Instinct MI25", `"sd15"`, `"`+jobs[0].ID+`"`)}, rest...)...)
 	a.ask("POST", "/api/v1/devices/cpu/pause", "")
-	var got poolAnswer
+	var got wire.Pool
 	a.ask("GET", "/api/v1/pool", "").into(t, &got)
 	if n := len(got.Devices); n != 4 || got.Devices[3].Device != gpu.CPU || got.Devices[3].Phase != wire.PhasePaused {
 		t.Errorf("with the processor paused: %+v", got)

@@ -18,20 +18,6 @@ import (
 	"muster/shared/wire"
 )
 
-// poolDevice is a device as GET /api/v1/pool shows it.
-type poolDevice struct {
-	wire.Steered
-	Name    string   `json:"name"`
-	Loaded  []string `json:"loaded"`
-	Running []string `json:"running"`
-}
-
-// poolAnswer is the answer of GET /api/v1/pool.
-type poolAnswer struct {
-	Pool    pool.Settings `json:"pool"`
-	Devices []poolDevice  `json:"devices"`
-}
-
 // steering is what the subcommands of devices share.
 type steering struct {
 	config *agent.Config
@@ -171,7 +157,7 @@ func (s *steering) poolCommand() *cobra.Command {
 					return err
 				}
 			}
-			var now poolAnswer
+			var now wire.Pool
 			if err := client.do(cmd.Context(), "GET", "/api/v1/pool", nil, &now); err != nil {
 				return err
 			}
@@ -228,7 +214,7 @@ func (s *steering) change(cmd *cobra.Command, args []string, wait bool, do func(
 
 // deviceKeys gives the stable IDs of what a person named, each once: numbers may change before the next call.
 func deviceKeys(ctx context.Context, client *client, names []string) (keys []string, err error) {
-	var now poolAnswer
+	var now wire.Pool
 	if err := client.do(ctx, "GET", "/api/v1/pool", nil, &now); err != nil {
 		return nil, err
 	}
@@ -255,7 +241,7 @@ func awaitDrained(ctx context.Context, client *client, keys []string) error {
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
 	for {
-		var now poolAnswer
+		var now wire.Pool
 		if err := client.do(ctx, "GET", "/api/v1/pool", nil, &now); err != nil {
 			return errors.Join(errStillDraining(ctx), err)
 		}

@@ -16,12 +16,12 @@ import (
 
 // show prints the devices with these stable IDs; nil prints all.
 func (s *steering) show(cmd *cobra.Command, client *client, keys []string) error {
-	var now poolAnswer
+	var now wire.Pool
 	if err := client.do(cmd.Context(), "GET", "/api/v1/pool", nil, &now); err != nil {
 		return err
 	}
 	if keys != nil {
-		now.Devices = slices.DeleteFunc(now.Devices, func(d poolDevice) bool { return !slices.Contains(keys, d.Key) })
+		now.Devices = slices.DeleteFunc(now.Devices, func(d wire.PoolDevice) bool { return !slices.Contains(keys, d.Key) })
 	}
 	out := cmd.OutOrStdout()
 	if s.asJSON {
@@ -45,7 +45,7 @@ func poolWords(settings pool.Settings) string {
 	return fmt.Sprintf("all GPUs together: %g W at most", *settings.MaxWatts)
 }
 
-func steeredTable(devices []poolDevice, now time.Time) table {
+func steeredTable(devices []wire.PoolDevice, now time.Time) table {
 	t := table{{"ID", "NAME", "MODE", "YIELD", "LIMITS", "HOURS", "LOADED", "RUNNING", "NOW"}}
 	for _, d := range devices {
 		t = append(t, []string{d.Device.String(), word(d.Name), modeWords(d.Control, now), yesNo(d.Control.Yield), limitWords(d.Control), word(d.Control.Hours),

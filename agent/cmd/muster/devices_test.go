@@ -13,6 +13,7 @@ import (
 
 	"muster/shared/job"
 	"muster/shared/pool"
+	"muster/shared/wire"
 )
 
 func TestSteeringByCommandLine(t *testing.T) {
@@ -56,7 +57,7 @@ func TestSteeringByCommandLine(t *testing.T) {
 		}
 	}
 	out, err := r.run("devices", "pause", "1", "--for", "2h", "--json")
-	var now poolAnswer
+	var now wire.Pool
 	if err != nil || json.Unmarshal([]byte(out), &now) != nil || len(now.Devices) != 1 || now.Devices[0].Control.Until == nil || math.Abs(time.Until(*now.Devices[0].Control.Until).Hours()-2) > 0.1 {
 		t.Errorf("%v %s", err, out)
 	}
