@@ -21,7 +21,7 @@ var (
 
 // Backend makes images on one kind of device.
 type Backend interface {
-	// Name is what a job shows as its backend: "builtin", "sdserver".
+	// Name is what a job shows as its backend: "builtin", "sdserver", "comfyui", "sdapi", "openai".
 	Name() string
 	// Generate makes one image on dev and blocks until it is done. report may be called from its goroutine at any rate, and
 	// never after Generate has returned. When ctx ends it returns context.Cause(ctx) promptly; a cause that wraps ErrUnavailable
@@ -37,6 +37,13 @@ type Unloader interface {
 	Unload(ctx context.Context, dev gpu.Device) error
 }
 
+// Loader is a Backend that can load a model before it is asked for an image.
+type Loader interface {
+	// Load has the model in dev's memory when it returns. It is never called while Generate or Unload runs on dev, nor they while it
+	// runs. Errors are those of Generate.
+	Load(ctx context.Context, dev gpu.Device, model string) error
+}
+
 // Request is one image to make. The same request gives the same image wherever the generator can promise that.
 type Request struct {
 	JobID   string
@@ -50,7 +57,19 @@ type Request struct {
 	Width, Height  int // pixels
 	Steps          int
 	Guidance       float64 // classifier-free guidance scale
+
+	// Preview takes a picture of the unfinished image, at any rate, under the rules of report; nil when nobody wants any.
+	Preview func(Preview)
 }
+
+// Preview is a picture of an unfinished image.
+type Preview struct {
+	Data []byte // a whole file, at most MaxPreviewBytes; nobody changes it afterwards
+	Type string // "image/jpeg" or "image/png"
+}
+
+// MaxPreviewBytes bounds a Preview; larger ones are dropped.
+const MaxPreviewBytes = 1 << 20
 
 // Image is a finished image.
 type Image struct {
@@ -62,8 +81,9 @@ type Model struct {
 	Name  string // unique on this machine; what a job asks for
 	Title string // for people
 	Path  string // of its file; "" when it has none. It is never shown.
-	Bytes int64  // of its file; 0 when it has none
-	// VRAMBytes estimates the device memory it needs for an image of one megapixel; 0 when it needs none.
+	Bytes int64  // of its file; 0 when it has none, or when that is not known
+	// VRAMBytes estimates the device memory it needs for an image of one megapixel; 0 when it needs none, or when the generator
+	// makes room by itself.
 	VRAMBytes uint64
 }
 

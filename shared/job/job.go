@@ -71,6 +71,8 @@ type Progress struct {
 	Steps int `json:"steps"` // 0 when the backend does not tell
 	// ETASeconds is the time left of this image; nil when not known.
 	ETASeconds *float64 `json:"eta_s"`
+	// Preview rises with every picture of the unfinished image; 0 when there is none. GET /api/v1/jobs/{id}/preview gives the newest.
+	Preview int `json:"preview,omitempty"`
 }
 
 // MaxFailures is how many deaths of a device or backend one job may meet before it fails.

@@ -9,6 +9,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 )
 
 // Format is one of the two ways an Event is written: one event, one frame.
@@ -47,6 +48,7 @@ const (
 	kindJob
 	kindError
 	kindDetails
+	kindLibrary
 )
 
 // Encode writes one event. An event of no or several fields is a programmer's error and is refused.
@@ -84,6 +86,7 @@ func (e Event) only() (k kind, value any, err error) {
 	set(e.Details != nil, kindDetails, e.Details)
 	set(e.History != nil, kindHistory, e.History)
 	set(e.Capacity != nil, kindCapacity, e.Capacity)
+	set(e.Library != nil, kindLibrary, e.Library)
 	set(e.Job != nil, kindJob, e.Job)
 	set(e.Error != nil, kindError, e.Error)
 	if count != 1 {
@@ -135,6 +138,9 @@ func decodeBinary(frame []byte) (e Event, err error) {
 	case kindCapacity:
 		e.Capacity = new(Capacity)
 		err = json.Unmarshal(body, e.Capacity)
+	case kindLibrary:
+		e.Library = new(model.Library)
+		err = json.Unmarshal(body, e.Library)
 	case kindJob:
 		e.Job = new(job.Job)
 		err = json.Unmarshal(body, e.Job)

@@ -7,6 +7,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/pool"
 )
 
@@ -27,6 +28,7 @@ type Event struct {
 	Details   *gpu.Report    `json:"details,omitempty"`
 	History   *History       `json:"history,omitempty"`
 	Capacity  *Capacity      `json:"capacity,omitempty"`
+	Library   *model.Library `json:"library,omitempty"`
 	Job       *job.Job       `json:"job,omitempty"`
 	Error     *Error         `json:"error,omitempty"`
 }
@@ -52,7 +54,9 @@ type Capacity struct {
 	DefaultModel string  `json:"default_model"`
 	Models       []Model `json:"models"`
 	Slots        []Slot  `json:"slots"`
-	Policy       string  `json:"policy"` // "predicted", "least-loaded" or "round-robin"
+	// Generators are the programs behind the slots, and those that can't take work yet: not reached, or on a device not known.
+	Generators []Generator `json:"generators,omitempty"`
+	Policy     string      `json:"policy"` // "predicted", "least-loaded" or "round-robin"
 	// Pool is what people decided about all devices together, Devices about each: those with a decision, and those that are
 	// limited or give way now.
 	Pool    pool.Settings `json:"pool"`

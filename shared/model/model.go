@@ -1,0 +1,114 @@
+// Package model holds the nouns of image models: what is installed on a machine, what is being installed, and whether it fits a
+// device.
+//
+// It is a leaf: it imports only the standard library and shared/gpu, and compiles for js/wasm.
+package model
+
+import "muster/shared/gpu"
+
+// Family is the architecture of a model. What a generator needs besides the model's own file, and how it is asked, depends on it.
+type Family string
+
+// The families that muster tells apart. Unknown is any other: it is offered, and a generator may still refuse it.
+const (
+	Unknown   Family = ""
+	SD1       Family = "sd1"    // Stable Diffusion 1.x
+	SD2       Family = "sd2"    // Stable Diffusion 2.x
+	SDXL      Family = "sdxl"   // SDXL, Pony, Illustrious, Turbo and the like
+	SD3       Family = "sd3"    // Stable Diffusion 3 and 3.5
+	Flux      Family = "flux"   // FLUX.1
+	Chroma    Family = "chroma" // Chroma1
+	QwenImage Family = "qwen-image"
+	ZImage    Family = "z-image"
+)
+
+// Model is a model file of the machine's library.
+type Model struct {
+	// Name is what a job asks for; unique on the machine and never a path.
+	Name   string `json:"name"`
+	Title  string `json:"title"` // for people
+	Family Family `json:"family,omitempty"`
+	Format string `json:"format,omitempty"` // "safetensors" or "gguf"
+	Bytes  int64  `json:"bytes"`            // of its file
+	// VRAMBytes estimates the device memory for an image of one megapixel.
+	VRAMBytes uint64 `json:"vram_bytes,omitempty"`
+	// Disabled keeps it from being generated with, until somebody enables it again.
+	Disabled bool `json:"disabled,omitempty"`
+	// SHA256 of the file in hex, where it was installed by muster; "" when it was not.
+	SHA256 string `json:"sha256,omitempty"`
+	// Partial says that it is no whole checkpoint: a generator needs further files (text encoders, VAE) beside it.
+	Partial bool `json:"partial,omitempty"`
+	// Problem is why it can't be used, in words for people: "the file is cut short". "" when nothing is known against it.
+	Problem string `json:"problem,omitempty"`
+}
+
+// InstallState is where an installation is.
+type InstallState string
+
+// The states of an installation.
+const (
+	Waiting     InstallState = "waiting"     // for another one; they are done one after the other
+	Downloading InstallState = "downloading" // a cut connection or a restart of the agent resumes it
+	Verifying   InstallState = "verifying"   // the hash of what is there
+	Loading     InstallState = "loading"     // on the device that was asked for
+	Installed   InstallState = "installed"
+	Failed      InstallState = "failed" // Error says why; what was downloaded is kept for a while, so that asking again goes on
+	Stopped     InstallState = "stopped"
+)
+
+// Ended says that nothing more happens by itself.
+func (s InstallState) Ended() bool { return s == Installed || s == Failed || s == Stopped }
+
+// Install is a model on its way to the library.
+type Install struct {
+	ID    string       `json:"id"`
+	Name  string       `json:"name"`   // that the model will have
+	From  string       `json:"from"`   // host and path, without query or credentials
+	State InstallState `json:"state"`  // see its constants
+	Bytes int64        `json:"bytes"`  // that are here
+	Total int64        `json:"total"`  // 0 when the server does not say
+	Speed int64        `json:"speed"`  // bytes a second, of the last seconds; 0 when not downloading
+	Error string       `json:"error"`  // in words for people; "" when nothing went wrong
+	SHA   string       `json:"sha256"` // that it must have, or has; "" when not known yet
+	// Device is where it is to be loaded when it is here; nil for nowhere.
+	Device *gpu.Ref `json:"device_id,omitempty"`
+}
+
+// Library is everything that is installed or on its way. It is sent when it changes.
+type Library struct {
+	// Dir is the folder of the model files, for people.
+	Dir string `json:"dir"`
+	// FreeBytes is the free space of its disk, rounded to 100 MB so that it does not change all the time; nil when not known.
+	FreeBytes *uint64   `json:"free_bytes"`
+	Models    []Model   `json:"models"`
+	Installs  []Install `json:"installs"` // newest first; those that ended stay for a while
+	// Problem is why the folder can't be read, in words for people; "" when it can.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Fit is whether a model fits a device.
+type Fit int
+
+// The answers.
+const (
+	FitUnknown Fit = iota // memory of the device or need of the model is not known
+	FitNot                // it needs more than the device has
+	FitTight              // it fits while little else is on the device
+	FitWell
+)
+
+// tight is the share of a device's memory beyond which other programs must be off it.
+const tight = 0.9
+
+// FitOf says whether a model of such a need fits a device with so much memory; 0 and nil are not known.
+func FitOf(needBytes uint64, memoryBytes *uint64) Fit {
+	switch {
+	case needBytes == 0 || memoryBytes == nil || *memoryBytes == 0:
+		return FitUnknown
+	case needBytes > *memoryBytes:
+		return FitNot
+	case float64(needBytes) > tight*float64(*memoryBytes):
+		return FitTight
+	}
+	return FitWell
+}
