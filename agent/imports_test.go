@@ -47,10 +47,14 @@ var beside = map[string][]string{
 	"server":    {"queue", "feed", "images", "models"}, // it takes commands and shows what there is
 }
 
-// leaves are the packages below telemetry that its readers may import, though they stand beside them.
+// leaves are the packages below a part of agent that those beside them may import. A leaf of telemetry imports other leaves alone,
+// one of backend the package backend too.
 var leaves = map[string]bool{
 	"muster/agent/telemetry/kernel": true, // the files of sysfs and proc
 	"muster/agent/telemetry/fdinfo": true, // what every process does with GPUs
+	"muster/agent/backend/exchange": true, // one HTTP exchange with a generator
+	"muster/agent/backend/attach":   true, // a server that somebody else runs
+	"muster/agent/backend/mask":     true, // what ties a process to one device
 }
 
 // group gives the part of agent that a package belongs to: "telemetry" for muster/agent/telemetry/nvml.
@@ -97,9 +101,9 @@ func allowed(from, to string) bool {
 	case from == "muster/agent":
 		return toGroup != "cmd"
 	case leaves[to]:
-		return strings.HasPrefix(from, "muster/agent/telemetry/")
-	case leaves[from]:
-		return false // telemetry itself neither: a leaf imports other leaves alone
+		return fromGroup == toGroup && from != "muster/agent/"+toGroup
+	case leaves[from] && fromGroup == toGroup:
+		return to == "muster/agent/backend"
 	case fromGroup == toGroup:
 		return !nested(to) || from == to || strings.HasPrefix(from, to) || !nested(from) // a reader may import telemetry, not its sibling
 	case toGroup == "process" || toGroup == "imagefile" || toGroup == "fixture":

@@ -9,7 +9,6 @@ import (
 	"os"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -85,52 +84,6 @@ func FuzzParseBar(f *testing.F) {
 		}
 		if said := o.complaint(); len(said) > 700 || strings.ContainsAny(said, "\x00\n\r\x1b") {
 			t.Errorf("%q is shown as %q", line, said)
-		}
-	})
-}
-
-const procNetTCP = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 11 1 0000000000000000 100 0 0 10 0
-   1: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12 1 0000000000000000 100 0 0 10 0
-   2: 0100007F:1F90 0100007F:D431 01 00000000:00000000 00:00000000 00000000  1000        0 13 1 0000000000000000 20 4 30 10 -1
-   3: 00000000:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 14 1 0000000000000000 100 0 0 10 0
-   4: 0200007F:1F92 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 15 1 0000000000000000 100 0 0 10 0
-`
-
-func TestParseListeners(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name, text string
-		port       int
-		want       []uint64
-		bad        bool
-	}{
-		{"two on one port, without their connection", procNetTCP, 8080, []uint64{11, 12}, false},
-		{"on every address", procNetTCP, 8081, []uint64{14}, false},
-		{"on another loopback address", procNetTCP, 8082, nil, false},
-		{"nobody", procNetTCP, 8083, nil, false},
-		{"empty", "", 8080, nil, false},
-		{"cut off", "   0: 0100007F:1F90 00000000:0000 0A", 8080, nil, true},
-		{"no address", strings.Replace(procNetTCP, "0100007F:1F90", "zzz", 1), 8080, nil, true},
-		{"no inode", strings.Replace(procNetTCP, " 11 1 ", " ?? 1 ", 1), 8080, nil, true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			got, err := parseListeners(strings.NewReader(tt.text), tt.port)
-			if (err != nil) != tt.bad || !tt.bad && !slices.Equal(got, tt.want) {
-				t.Errorf("got %v, %v; want %v", got, err, tt.want)
-			}
-		})
-	}
-}
-
-func FuzzParseListeners(f *testing.F) {
-	f.Add(procNetTCP, 8080)
-	f.Add("a b:c d e\n", 1)
-	f.Fuzz(func(t *testing.T, text string, port int) {
-		inodes, err := parseListeners(strings.NewReader(text), port)
-		if err == nil && len(inodes) > strings.Count(text, "\n")+1 {
-			t.Errorf("%d sockets in %d lines", len(inodes), strings.Count(text, "\n")+1)
 		}
 	})
 }

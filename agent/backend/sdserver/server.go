@@ -136,13 +136,13 @@ var errDied = errors.New("sd-server ended")
 // check gives nil when it is our child that listens, with our model in place. Its log line "listening on" proves nothing: it is
 // printed on a busy port too, just before the child ends with status 0.
 func (s *server) check(ctx context.Context) error {
-	who, err := portOwner(s.port, s.child.PID())
+	who, err := process.OwnerOf(s.port, s.child.PID())
 	switch {
 	case err != nil:
 		return fmt.Errorf("can't tell who listens: %w", err)
-	case who == nobody:
+	case who == process.Nobody:
 		return errors.New("does not listen yet")
-	case who == foreign:
+	case who == process.Foreign:
 		return errPort
 	}
 	if err := s.api.loaded(ctx); err != nil {
@@ -172,7 +172,7 @@ func (s *server) alive() error {
 		return errDied
 	default:
 	}
-	if who, err := portOwner(s.port, s.child.PID()); err != nil || who != ours {
+	if who, err := process.OwnerOf(s.port, s.child.PID()); err != nil || who != process.Ours {
 		return errPort
 	}
 	return nil
