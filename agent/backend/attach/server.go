@@ -1,0 +1,357 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"muster/agent/backend"
+	"muster/agent/process"
+	"muster/shared/gpu"
+	"muster/shared/wire"
+)
+
+// Facts are what a server says of itself.
+type Facts struct {
+	Title  string // for people: "ComfyUI 0.3.62"
+	Models []backend.Model
+	Loaded string // model in its memory, by Model.Name; "" when none or not known
+	// What it says of its device, to tell which one it is; zero where it says nothing.
+	DeviceName  string
+	MemoryBytes uint64 // all of the device's
+	CPU         bool   // it computes on the processor
+}
+
+// device is the device as the server calls it, for people.
+func (f Facts) device() string {
+	switch {
+	case f.DeviceName != "":
+		return f.DeviceName
+	case f.MemoryBytes != 0:
+		return fmt.Sprintf("a device of %.1f GiB", gpu.RoundGiB(f.MemoryBytes))
+	}
+	return "an unknown device"
+}
+
+// Probe asks a server what it is. It is given a deadline. Its error says what is wrong, for people.
+type Probe func(context.Context) (Facts, error)
+
+// ErrUnusable is wrapped by a Probe's error when the server answers, but can't be used as it is: started without its API, or it wants a
+// password. Asking again is as slow as for one that is not there, and its words are shown.
+var ErrUnusable = errors.New("it can't be used as it is")
+
+// Timing of probes.
+const (
+	probeEvery   = 5 * time.Second // while it answers
+	probeLimit   = 10 * time.Second
+	probeLongest = 15 * time.Second // between looks at one that does not answer
+)
+
+// Server is one attached server. Make it with New; its methods may be called from any goroutine.
+type Server struct {
+	config  Config
+	machine *Machine
+	probe   Probe
+	log     *slog.Logger
+	wake    chan struct{} // of size 1: look at once
+
+	mu      sync.Mutex
+	facts   Facts // the last that were told, also while it does not answer
+	asked   bool  // ever
+	reached bool  // it has answered, ever
+	fault   error // why it can't be used; nil when it answered last
+	device  gpu.Device
+	placed  bool  // device is known, from now or before
+	unsure  error // why it is not certain now
+	pid     int   // of its process; 0 when not known
+	working int   // calls under way
+	breaker process.Breaker
+	failed  string // what failed last, for people
+	rising  int    // failures in a row
+}
+
+// New makes a Server; it is asked for the first time when Run begins.
+func New(config Config, machine *Machine, probe Probe, log *slog.Logger) *Server {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{
+		config: config, machine: machine, probe: probe, log: log, wake: make(chan struct{}, 1),
+		fault: errNotAsked,
+	}
+}
+
+var errNotAsked = errors.New("it has not been asked yet")
+
+// Config is what it was made with.
+func (s *Server) Config() Config { return s.config }
+
+// Run asks the server again and again what it is, until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	pause := process.Backoff{First: time.Second, Longest: probeLongest}
+	for {
+		next := probeEvery
+		if s.busy() {
+			// A server that works answers late, or not at all: that is no news of it.
+		} else if s.look(ctx) {
+			pause.Reset()
+		} else {
+			next = pause.Next()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-time.After(next):
+		}
+	}
+}
+
+// Look has the server asked at once.
+func (s *Server) Look() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Server) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.working > 0
+}
+
+// look asks once; false when it got no answer to go on with.
+func (s *Server) look(ctx context.Context) bool {
+	asking, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	facts, err := s.probe(asking)
+	if ctx.Err() != nil {
+		return true
+	}
+	s.mu.Lock()
+	hint := s.pid
+	s.mu.Unlock()
+	pid := 0
+	if err == nil {
+		pid, _ = process.Listener(s.config.port(), hint) // 0 when it can't be looked at, as in a container
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.problem(time.Now())
+	s.fault, s.asked = err, true
+	if err == nil {
+		s.facts, s.reached, s.pid = s.restrict(facts), true, pid
+		s.settle()
+	}
+	if after := s.problem(time.Now()); words(after) != words(before) {
+		s.log.Info("attached generator", "generator", s.config.ID(), "title", s.facts.Title, "device", s.label(), "problem", words(after))
+	}
+	return err == nil
+}
+
+// restrict leaves the models that were configured. One that the server does not name is kept: some name none.
+func (s *Server) restrict(facts Facts) Facts {
+	if len(s.config.Models) == 0 {
+		return facts
+	}
+	var kept []backend.Model
+	for _, name := range s.config.Models {
+		at := slices.IndexFunc(facts.Models, func(m backend.Model) bool { return m.Name == name || m.Path == name })
+		if at >= 0 {
+			kept = append(kept, facts.Models[at])
+		} else {
+			kept = append(kept, backend.Model{Name: name, Title: name, Path: name})
+		}
+	}
+	facts.Models = kept
+	return facts
+}
+
+// settle finds the device again. It needs mu.
+func (s *Server) settle() {
+	inventory := s.machine.devices()
+	if inventory == nil {
+		s.unsure = errors.New("the devices of this machine are not known yet")
+		return
+	}
+	wanted, err := s.config.wants()
+	if err != nil {
+		s.unsure = err
+		return
+	}
+	holders, _ := s.machine.holders(s.pid)
+	dev, err := place(*inventory, evidence{wanted: wanted, holders: holders, facts: s.facts})
+	if err != nil && s.placed && wanted == nil && len(holders) == 0 {
+		// It was seen on its device before, and nothing says otherwise: an idle server may hold no memory.
+		dev, err = deviceOf(*inventory, s.device.ID)
+		if s.device.Index == gpu.CPU {
+			dev, err = backend.CPU(), nil
+		}
+	}
+	s.unsure = err
+	if err == nil {
+		s.device, s.placed = dev, true
+	}
+}
+
+// label is its device, for the log.
+func (s *Server) label() string {
+	if !s.placed {
+		return "not known"
+	}
+	return s.device.Index.Label()
+}
+
+// Device is the device that it works on; false while that was never known.
+func (s *Server) Device() (gpu.Device, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.device, s.placed
+}
+
+// Problem is why it takes no work now and what would help; nil when it does.
+func (s *Server) Problem() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.problem(time.Now())
+}
+
+// problem needs mu.
+func (s *Server) problem(now time.Time) error {
+	rest := s.breaker.Open(now)
+	switch {
+	case s.fault != nil && errors.Is(s.fault, ErrUnusable):
+		return fmt.Errorf("%s: %w", s.name(), s.fault)
+	case !s.asked:
+		return fmt.Errorf("%s: %w", s.name(), s.fault)
+	case s.fault != nil && !s.reached:
+		return fmt.Errorf("%s is not there: %w; start it, or leave it out of muster's settings", s.name(), s.fault)
+	case s.fault != nil:
+		return fmt.Errorf("%s does not answer any more: %w; it is used again as soon as it does", s.name(), s.fault)
+	case s.unsure != nil:
+		return fmt.Errorf("%s: %w", s.name(), s.unsure)
+	case rest > 0: // by the clock: a text that counts seconds would be news every second
+		return fmt.Errorf("%s is given a rest after failures, the next try is at %s: %s", s.name(), now.Add(rest).Local().Format("15:04:05"), s.failed)
+	case len(s.facts.Models) == 0:
+		return fmt.Errorf("%s has no model that can be used", s.name())
+	}
+	return nil
+}
+
+func (s *Server) name() string {
+	if s.facts.Title != "" {
+		return s.facts.Title + " at " + s.config.Address()
+	}
+	return s.config.Kind + " at " + s.config.Address()
+}
+
+// Name is what people call it: "ComfyUI 0.3.62 at 127.0.0.1:8188".
+func (s *Server) Name() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.name()
+}
+
+// Models gives what it can make images with, as it said last.
+func (s *Server) Models() []backend.Model { return slices.Clone(s.Facts().Models) }
+
+// Facts gives what it said last; zero before the first time.
+func (s *Server) Facts() Facts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.facts
+}
+
+// Loaded notes which model it holds in memory since it was asked last; "" for none.
+func (s *Server) Loaded(model string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.facts.Loaded = model
+}
+
+// Begin tells that a call begins, and End how it ended. In between the server is not probed.
+func (s *Server) Begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.working++
+}
+
+// End takes what the call returned. An error that wraps backend.ErrUnavailable counts as a failure of the server, unless ended says
+// that the call's own context had ended.
+func (s *Server) End(err error, ended bool) {
+	s.mu.Lock()
+	s.working--
+	switch {
+	case err == nil:
+		s.breaker.Succeed()
+		s.failed, s.rising = "", 0
+	case !ended && errors.Is(err, backend.ErrUnavailable):
+		s.failed = err.Error()
+		s.rising++
+		s.breaker.Fail(time.Now())
+	}
+	s.mu.Unlock()
+	if err != nil {
+		s.Look()
+	}
+}
+
+// Owns says whether a process on a device is the server, or was started by it. It does not block.
+func (s *Server) Owns(pid int) bool {
+	s.mu.Lock()
+	own := s.pid
+	s.mu.Unlock()
+	return own != 0 && process.Descends(pid, own)
+}
+
+// Status is the server as people see it.
+func (s *Server) Status() wire.Generator {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	g := wire.Generator{
+		ID: s.config.ID(), Kind: s.config.Kind, Title: s.facts.Title, Address: s.config.Address(), Attached: true, State: s.state(now),
+		Models: len(s.facts.Models), Loaded: s.facts.Loaded, Failures: s.rising, Problem: words(s.problem(now)),
+	}
+	if g.Title == "" {
+		g.Title = s.config.Kind
+	}
+	if s.placed {
+		g.Device = new(s.device.Index)
+	}
+	if rest := s.breaker.Open(now); rest > 0 {
+		g.RetryAt = new(now.Add(rest).UTC().Truncate(time.Second))
+	}
+	return g
+}
+
+// state needs mu.
+func (s *Server) state(now time.Time) wire.GeneratorState {
+	switch {
+	case s.fault != nil && errors.Is(s.fault, ErrUnusable):
+		return wire.GeneratorUnusable
+	case !s.asked:
+		return wire.GeneratorStarting
+	case s.fault != nil:
+		return wire.GeneratorUnreachable
+	case s.unsure != nil:
+		return wire.GeneratorUnplaced
+	case s.breaker.Open(now) > 0:
+		return wire.GeneratorResting
+	case len(s.facts.Models) == 0:
+		return wire.GeneratorUnusable
+	}
+	return wire.GeneratorReady
+}
+
+func words(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
