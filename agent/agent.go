@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"muster/agent/backend"
 	"muster/agent/feed"
 	"muster/agent/images"
 	"muster/agent/queue"
@@ -38,6 +39,10 @@ type Hardware struct {
 	DescribeProcesses func([]gpu.Process)
 	// Slots gives the devices that can generate, for an inventory. It must not block.
 	Slots func(gpu.Inventory) []scheduler.Slot
+	// Generators gives the programs behind the slots, and those that can't take work yet; it must not block. nil: none are told of.
+	Generators func() []wire.Generator
+	// See is shown every new inventory and report, either of which may be nil; it must not block. nil: nobody looks.
+	See func(*gpu.Inventory, *gpu.Report)
 	// Run supervises the generators' processes until ctx ends; nil when there are none.
 	Run func(context.Context) error
 	// Collect supervises the processes that readers read through, as long as the sampler runs; nil when there are none.
@@ -70,6 +75,7 @@ type parts struct {
 	feed     *feed.Feed
 	jobs     *queue.Queue
 	store    *images.Store
+	previews *images.Previews
 	keep     *retention
 	spread   *scheduler.Scheduler
 	edge     *server.Server
@@ -84,7 +90,11 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{feed: feed.New()}
+	see := hardware.See
+	if see == nil {
+		see = func(*gpu.Inventory, *gpu.Report) {}
+	}
+	p := &parts{feed: feed.New(), previews: &images.Previews{}}
 	p.feed.Log(log)
 	p.jobs, err = queue.Open(ctx, config.Data, queue.Options{
 		Log: log, Pruned: p.feed.Forget, Steered: p.wake,
@@ -106,8 +116,13 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	}
 	p.sampler = telemetry.NewSampler(telemetry.Config{
 		Readers: hardware.Readers, Host: hardware.Host, Interval: config.Interval, Log: log,
-		Viewers: p.feed.Subscribers, DescribeProcesses: hardware.DescribeProcesses, PublishReport: p.feed.Details,
+		Viewers: p.feed.Subscribers, DescribeProcesses: hardware.DescribeProcesses,
+		PublishReport: func(report *gpu.Report) {
+			see(nil, report)
+			p.feed.Details(report)
+		},
 		Publish: func(inventory *gpu.Inventory, snapshot *gpu.Snapshot) {
+			see(inventory, nil)
 			p.feed.Inventory(inventory)
 			p.feed.Snapshot(snapshot)
 			p.past.Record(inventory, snapshot)
@@ -116,7 +131,8 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	})
 	p.spread = scheduler.New(scheduler.Config{
 		Policy: scheduler.Policy(config.Policy), Queue: p.jobs, Images: p.store, Slots: hardware.Slots,
-		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, Report: p.sampler.Report, Steering: p.jobs.Steering, Log: log,
+		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, Report: p.sampler.Report, Steering: p.jobs.Steering, Log: log, Generators: hardware.Generators,
+		Preview: func(id string, preview backend.Preview) { p.previews.Put(id, images.Preview(preview)) },
 		Publish: func(c wire.Capacity) { p.feed.Capacity(&c) },
 	})
 	if p.listener, err = net.Listen("tcp", config.Listen); err != nil {
@@ -124,7 +140,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	}
 	p.edge, err = server.New(server.Config{
 		Build: build, Instance: instance(), Interval: config.Interval, Addr: p.listener.Addr().String(), AllowHosts: config.AllowHosts,
-		Token: token, ModelsDir: config.ModelsDir(), MaxClients: config.MaxClients, Queue: p.jobs, Images: p.store, Feed: p.feed,
+		Token: token, ModelsDir: config.ModelsDir(), MaxClients: config.MaxClients, Queue: p.jobs, Images: p.store, Previews: p.previews, Feed: p.feed,
 		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, History: p.history, Temperatures: p.temperatures,
 		Report: p.sampler.Report, PCIeThroughput: p.sampler.PCIeThroughput, Query: p.query,
 		Capacity: p.spread.Capacity, Steering: p.jobs.Steering, Steer: p.steer, SteerPool: p.jobs.SteerPool, Ready: ready(p.spread), Site: site, Log: log,

@@ -36,6 +36,7 @@ type Attempt struct {
 	mu       sync.Mutex
 	begun    time.Time // of the backend's call; before, when it was decided
 	progress job.Progress
+	previews int               // pictures so far
 	first    mark              // first report of a step
 	last     mark              // newest report
 	recent   [recentMarks]mark // the newest ones, in a ring
@@ -73,8 +74,18 @@ func (a *Attempt) Report(p job.Progress, now time.Time) job.Progress {
 		eta := float64(max(0, p.Steps-p.Step)) * a.rate()
 		p.ETASeconds = &eta
 	}
+	p.Preview = a.previews
 	a.progress = p
 	return p
+}
+
+// Previewed notes a picture of the unfinished image and gives the progress that tells of it.
+func (a *Attempt) Previewed() job.Progress {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.previews++
+	a.progress.Preview = a.previews
+	return a.progress
 }
 
 // rate is the seconds that a step takes now: measured over the newest ones of this attempt, else expected. Called with mu held.

@@ -55,6 +55,9 @@ func (s *Scheduler) attempt(ctx context.Context, a *Attempt) {
 	results := make(chan result, 1)
 	go func() { results <- s.generate(ctx, a, running) }()
 	r, back := await(ctx, results)
+	if s.config.Preview != nil {
+		s.config.Preview(a.Job.ID, backend.Preview{})
+	}
 	s.tell(event{a: a, phase: settled, outcome: s.settle(ctx, a, running.Attempt, r)})
 	if !back {
 		<-results // the slot is held, whatever comes is too late
@@ -116,9 +119,23 @@ func (s *Scheduler) generate(ctx context.Context, a *Attempt, j job.Job) (r resu
 	}()
 	image, err := a.Target.Backend.Generate(ctx, a.Target.Device, backend.Request{
 		JobID: j.ID, Attempt: j.Attempt, Prompt: j.Prompt, NegativePrompt: j.NegativePrompt, Model: j.Model, Sampler: j.Sampler,
-		Seed: j.Seed, Width: j.Width, Height: j.Height, Steps: j.Steps, Guidance: j.Guidance,
+		Seed: j.Seed, Width: j.Width, Height: j.Height, Steps: j.Steps, Guidance: j.Guidance, Preview: s.previewer(a, j),
 	}, func(p job.Progress) { s.config.Queue.Progress(j.ID, j.Attempt, a.Report(p, time.Now())) })
 	return result{image: image, err: err}
+}
+
+// previewer takes the pictures of an attempt; nil when nobody wants them.
+func (s *Scheduler) previewer(a *Attempt, j job.Job) func(backend.Preview) {
+	if s.config.Preview == nil {
+		return nil
+	}
+	return func(p backend.Preview) {
+		if len(p.Data) == 0 || len(p.Data) > backend.MaxPreviewBytes {
+			return
+		}
+		s.config.Preview(j.ID, p)
+		s.config.Queue.Progress(j.ID, j.Attempt, a.Previewed())
+	}
 }
 
 // settle records how the attempt ended.

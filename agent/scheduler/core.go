@@ -22,8 +22,9 @@ type Core struct {
 	inventory *gpu.Inventory
 	report    *gpu.Report
 	steering  *pool.Steering
-	seq       uint64    // of the newest snapshot
-	seqAt     time.Time // when it came
+	programs  []wire.Generator // what is behind the slots, or will be
+	seq       uint64           // of the newest snapshot
+	seqAt     time.Time        // when it came
 	slots     []*slotState
 	byKey     map[string]*slotState
 
@@ -33,6 +34,7 @@ type Core struct {
 	failing    map[string]bool            // jobs that are being failed
 	returns    map[string]bool            // jobs without an attempt that are being given back
 	missing    map[string]time.Time       // by model: since when no slot has it
+	wishes     []*wish                    // models that people want loaded
 	told       map[string]*telling        // by job: what was explained
 	toldBefore map[string]*telling        // the one before that
 	names      uint64                     // of the stations that told names
@@ -73,6 +75,8 @@ type View struct {
 	Slots     []Slot
 	Jobs      []job.Job // queued and running, oldest first
 	Steering  *pool.Steering
+	// Generators are the programs behind the slots, and those that can't take work yet.
+	Generators []wire.Generator
 }
 
 // Orders are what to do now.
@@ -82,6 +86,7 @@ type Orders struct {
 	Refuse  []Refusal  // fail these jobs, then call Refused
 	Return  []job.Job  // running by nobody: give them back to the queue, then call Returned
 	Unloads []Unload   // free these slots' memory, then call Unloaded
+	Loads   []Load     // load these models, then call Loaded
 	// Outlooks are by job what has changed about why it waits and when it is expected.
 	Outlooks map[string]job.Outlook
 	Capacity wire.Capacity // what can generate now
@@ -133,6 +138,7 @@ func (c *Core) Plan(v View) Orders {
 	c.adopt(v.Jobs, &orders)
 	c.watch(v.Now, &orders)
 	c.giveWay(v.Now, &orders)
+	c.preload(&orders)
 	in := c.input(v.Jobs, v.Now, &orders)
 	plan := Place(in.Input)
 	for _, d := range plan.Deals {
@@ -149,7 +155,7 @@ func (c *Core) Plan(v View) Orders {
 
 // look takes the newest inventory, slots, readings and decisions.
 func (c *Core) look(v View) {
-	c.inventory, c.report, c.steering = v.Inventory, v.Report, v.Steering
+	c.inventory, c.report, c.steering, c.programs = v.Inventory, v.Report, v.Steering, v.Generators
 	if c.steering == nil {
 		c.steering = &pool.Steering{}
 	}
@@ -170,10 +176,10 @@ func (c *Core) look(v View) {
 		}
 	}
 	maps.DeleteFunc(c.byKey, func(_ string, st *slotState) bool {
-		return !st.present && st.current == nil && !st.used && !st.unloading && st.failures == 0
+		return !st.present && st.current == nil && !st.used && !st.unloading && st.loading == nil && st.failures == 0
 	})
 	for _, st := range c.byKey {
-		if (!st.present || st.Problem != "") && st.current == nil {
+		if (!st.present || st.Problem != "") && st.current == nil && st.loading == nil {
 			st.loaded, st.holds = "", 0 // its generator is gone, and the model with it
 		}
 		st.steer(c.steering.Devices[st.Device.ID], v.Now)

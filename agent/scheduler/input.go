@@ -8,6 +8,7 @@ import (
 	"muster/agent/backend"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/wire"
 )
 
 // input is a planner's Input and the jobs that its images stand for.
@@ -35,6 +36,9 @@ const exploreAfter = 3
 // input gathers what the plan depends on.
 func (c *Core) input(active []job.Job, now time.Time, orders *Orders) input {
 	in := input{Input: Input{Policy: c.policy, Hold: c.hold(now), Stations: c.stations(now), Horizon: shortPlan, Watts: c.wattsLeft()}}
+	if away := c.away(); away != nil {
+		in.Away = away.Problem
+	}
 	in.Pending, in.jobs = make([]Pending, 0, len(active)), make([]*job.Job, 0, len(active)) // they can be thousands
 	kinds := map[demand]int{}
 	var last demand
@@ -174,10 +178,11 @@ func (c *Core) kind(d demand) Kind {
 	return kind
 }
 
-// hopeless says whether no slot has had the model for a while although the devices are known.
+// hopeless says whether no slot has had the model for a while although the devices are known, and no generator is away that may
+// have it when it comes back.
 func (c *Core) hopeless(kind Kind, now time.Time) bool {
 	served := slices.ContainsFunc(kind.Costs, func(c Cost) bool { return c.Serves })
-	if served || c.inventory == nil {
+	if served || c.inventory == nil || c.away() != nil {
 		delete(c.missing, kind.Model)
 		return false
 	}
@@ -187,6 +192,17 @@ func (c *Core) hopeless(kind Kind, now time.Time) bool {
 		return false
 	}
 	return now.Sub(since) >= missingAfter
+}
+
+// away gives a generator that does not answer now, whose models may not be known; nil when there is none.
+func (c *Core) away() *wire.Generator {
+	for i := range c.programs {
+		switch c.programs[i].State {
+		case wire.GeneratorStarting, wire.GeneratorUnreachable:
+			return &c.programs[i]
+		}
+	}
+	return nil
 }
 
 func (c *Core) forgetMissing(kinds []Kind) {

@@ -15,7 +15,7 @@ type loop struct {
 	s       *Scheduler
 	core    *Core
 	cancels map[*Attempt]context.CancelCauseFunc // of those whose backend's call has not returned
-	chores  int                                  // refusals, returns and unloads on their way
+	chores  int                                  // refusals, returns, loads and unloads on their way
 }
 
 func newLoop(s *Scheduler) *loop {
@@ -50,6 +50,14 @@ func (l *loop) step(ctx context.Context) time.Duration {
 				l.s.log.Warn("memory could not be freed", "device", u.Slot.Device.Index.Label(), "error", err)
 			}
 			c.Unloaded(u, err, time.Now())
+		})
+	}
+	for _, load := range orders.Loads {
+		l.chore(func() error { return load.do(ctx) }, func(c *Core, err error) {
+			if err != nil {
+				l.s.log.Warn("model could not be loaded", "device", load.Slot.Device.Index.Label(), "model", load.Model.Name, "error", err)
+			}
+			c.Loaded(load, err, time.Now())
 		})
 	}
 	if len(orders.Outlooks) > 0 {
@@ -98,6 +106,9 @@ func (s *Scheduler) view() View {
 	}
 	if s.config.Steering != nil {
 		v.Steering = s.config.Steering()
+	}
+	if s.config.Generators != nil {
+		v.Generators = s.config.Generators()
 	}
 	return v
 }

@@ -11,6 +11,8 @@ const waitWeight = 0.2
 type Input struct {
 	Policy Policy
 	Hold   string // why nothing may start at all; "" when it may
+	// Away is what a generator that does not answer now may have to do with a model that no station has; "" when all answer.
+	Away string
 	// Horizon is how many images are planned when nothing is idle any more, to say what each waits for and until when; 0 is none.
 	Horizon int
 	// Watts is what all devices together may draw more than they do now; nil is no limit.

@@ -61,8 +61,13 @@ type Config struct {
 	Snapshot  func() *gpu.Snapshot       // gives nil until something was measured
 	Report    func() *gpu.Report         // gives nil until the programs on the devices are known; may be nil
 	Steering  func() *pool.Steering      // what people decided about the devices; may be nil
-	Publish   func(wire.Capacity)        // gets every change of Capacity; must not block; may be nil
-	Log       *slog.Logger               // nil discards
+	// Generators are the programs behind the slots, and those that can't take work yet; it must not block, and may be nil.
+	Generators func() []wire.Generator
+	// Preview takes a picture of a job's unfinished image; nil data tells that there will be no further one. It must not block, and
+	// may be nil.
+	Preview func(jobID string, p backend.Preview)
+	Publish func(wire.Capacity) // gets every change of Capacity; must not block; may be nil
+	Log     *slog.Logger        // nil discards
 }
 
 // Scheduler gives queued images to devices.
@@ -71,6 +76,7 @@ type Scheduler struct {
 	log    *slog.Logger
 	wake   chan struct{} // of size 1: something changed
 	events chan event    // from attempts to the loop
+	asks   chan *wish    // from Load to the loop
 	gone   chan struct{} // closed when Run has returned
 
 	mu       sync.Mutex
@@ -88,7 +94,7 @@ func New(config Config) *Scheduler {
 	}
 	return &Scheduler{
 		config: config, log: log,
-		wake: make(chan struct{}, 1), events: make(chan event), gone: make(chan struct{}),
+		wake: make(chan struct{}, 1), events: make(chan event), asks: make(chan *wish), gone: make(chan struct{}),
 		capacity: wire.Capacity{Policy: string(config.Policy), Models: []wire.Model{}, Slots: []wire.Slot{}},
 	}
 }
@@ -133,6 +139,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		case <-s.wake:
 		case e := <-s.events:
 			l.handle(e)
+		case w := <-s.asks:
+			l.core.Want(w)
 		case <-timer.C:
 		}
 		l.handleWaiting()

@@ -127,7 +127,7 @@ func nearly(old, now float64) bool {
 }
 
 func (c *Core) capacity(now time.Time) wire.Capacity {
-	out := wire.Capacity{Policy: string(c.policy), Models: []wire.Model{}, Slots: []wire.Slot{}, Pool: c.steering.Pool}
+	out := wire.Capacity{Policy: string(c.policy), Models: []wire.Model{}, Slots: []wire.Slot{}, Pool: c.steering.Pool, Generators: c.programs}
 	others := slices.ContainsFunc(c.slots, func(st *slotState) bool { return !st.Fallback })
 	for _, st := range c.slots {
 		if st.Fallback && others {

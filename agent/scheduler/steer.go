@@ -39,6 +39,7 @@ type steered struct {
 
 	used        bool // something was started there since its memory was freed last
 	unloading   bool
+	loading     *wish // what is being loaded; nil for nothing
 	unloadFault string
 	unloadAgain time.Time
 
@@ -180,6 +181,8 @@ func (st *slotState) limited(time.Time) string {
 		return fmt.Sprintf("draws %.0f W, its limit is %.0f W", st.drawn, *limit)
 	case st.unloading:
 		return "is freeing its memory"
+	case st.loading != nil:
+		return "loads " + st.loading.model
 	}
 	return ""
 }
@@ -192,7 +195,7 @@ func (c *Core) giveWay(now time.Time, orders *Orders) {
 		if a := st.current; a != nil && !a.settled && (reserved || st.yielding && a.remaining(now) > yieldPatience) {
 			c.end(a, &movedError{st.Device.Index.Label() + " " + st.steeredAway()}, now, orders)
 		}
-		if !(reserved || drained || st.yielding || dead) || st.current != nil || !st.used || st.unloading || now.Before(st.unloadAgain) {
+		if !(reserved || drained || st.yielding || dead) || st.current != nil || !st.used || st.unloading || st.loading != nil || now.Before(st.unloadAgain) {
 			continue
 		}
 		if _, can := st.Backend.(backend.Unloader); !can {

@@ -67,6 +67,9 @@ func (p *planner) stranded(j int) Wait {
 		w.Detail = p.pinned(job.Pin, model)
 	default:
 		w.Detail = fmt.Sprintf("no device has a generator for model %q now", model)
+		if p.Away != "" {
+			w.Detail += "; " + p.Away
+		}
 	}
 	return w
 }

@@ -61,6 +61,22 @@ func imageHeaders(h http.Header, contentType, tag string) {
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 }
 
+// preview answers GET /api/v1/jobs/{id}/preview: the newest picture of an image that is being made. There is none before the first
+// and after the end, and generators that send none have none.
+func (s *Server) preview(w http.ResponseWriter, r *http.Request) error {
+	preview, ok := s.config.Previews.Get(r.PathValue("id"))
+	if !ok {
+		return &refusal{status: http.StatusNotFound, code: "not_found", message: "there is no preview of such a job now"}
+	}
+	h := w.Header()
+	h.Set("Content-Type", preview.Type)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	h.Set("Content-Length", strconv.Itoa(len(preview.Data)))
+	_, _ = w.Write(preview.Data)
+	return nil
+}
+
 func noImage(err error) error {
 	if errors.Is(err, images.ErrNotFound) {
 		return &refusal{status: http.StatusNotFound, code: "not_found", message: "no such image"}

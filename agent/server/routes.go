@@ -49,6 +49,7 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/api/v1/jobs", serve: s.listJobs},
 		{method: "GET", path: "/api/v1/jobs/{id}", serve: s.getJob},
 		{method: "DELETE", path: "/api/v1/jobs/{id}", serve: s.deleteJob},
+		{method: "GET", path: "/api/v1/jobs/{id}/preview", serve: s.preview},
 		{method: "GET", path: "/api/v1/jobs/export", serve: s.exportJobs},
 		{method: "GET", path: "/api/v1/sets/{id}", serve: s.getSet},
 		{method: "DELETE", path: "/api/v1/sets/{id}", serve: s.deleteSet},
@@ -64,6 +65,7 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/api/v1/devices/{id}/control", serve: s.getControl},
 		{method: "PUT", path: "/api/v1/devices/{id}/control", serve: s.putControl},
 		{method: "PATCH", path: "/api/v1/devices/{id}/control", serve: s.patchControl},
+		{method: "GET", path: "/api/v1/generators", serve: s.generators},
 		{method: "GET", path: "/api/v1/pool", serve: s.getPool},
 		{method: "PUT", path: "/api/v1/pool", serve: s.putPool},
 

@@ -54,7 +54,9 @@ type Config struct {
 
 	Queue  *queue.Queue
 	Images *images.Store
-	Feed   *feed.Feed
+	// Previews are the pictures of what is being made; nil: there are none.
+	Previews *images.Previews
+	Feed     *feed.Feed
 
 	Inventory    func() *gpu.Inventory                 // nil result: not looked yet
 	Snapshot     func() *gpu.Snapshot                  // nil result: not measured yet
@@ -134,6 +136,9 @@ func New(c Config) (*Server, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Previews == nil {
+		c.Previews = &images.Previews{}
 	}
 	s := &Server{
 		config: c, log: c.Log, began: time.Now(), hosts: allowed, tokenSum: sha256.Sum256([]byte(c.Token)),

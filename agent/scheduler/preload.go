@@ -1,0 +1,132 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"muster/agent/backend"
+	"muster/shared/gpu"
+)
+
+// wish is a model that a person wants in a device's memory before any image is asked for.
+type wish struct {
+	model, device string          // device by its stable ID
+	done          chan error      // of size 1
+	gone          <-chan struct{} // closed when nobody wants it any more
+}
+
+// Load is a model to load on an idle slot.
+type Load struct {
+	Slot  Slot
+	Model backend.Model
+	key   string
+	wish  *wish
+}
+
+// loadLimit bounds the loading of a model that a person asked for, however large.
+const loadLimit = 30 * time.Minute
+
+// Load has a model in a device's memory when it returns. It waits for what runs there, and competes with the images that wait: the
+// device takes none meanwhile. Its error says in words why it can't be, and what would help; it is the context's when that ends.
+func (s *Scheduler) Load(ctx context.Context, model string, device gpu.Device) error {
+	w := &wish{model: model, device: device.ID, done: make(chan error, 1), gone: ctx.Done()}
+	select {
+	case s.asks <- w:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.gone:
+		return errors.New("the agent stops")
+	}
+	s.Wake()
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.gone:
+		return errors.New("the agent stops")
+	}
+}
+
+// Want takes a wish; Plan grants it when its device is free.
+func (c *Core) Want(w *wish) { c.wishes = append(c.wishes, w) }
+
+// preload grants the wishes whose devices are free, and refuses those that nothing can grant.
+func (c *Core) preload(orders *Orders) {
+	c.wishes = slices.DeleteFunc(c.wishes, func(w *wish) bool {
+		select {
+		case <-w.gone:
+			return true
+		default:
+		}
+		load, err := c.grant(w)
+		switch {
+		case err != nil:
+			w.done <- err
+			return true
+		case load == nil:
+			return false
+		}
+		orders.Loads = append(orders.Loads, *load)
+		return true
+	})
+}
+
+// grant gives the order, nil while the device is not free, or why it never will be.
+func (c *Core) grant(w *wish) (*Load, error) {
+	if c.inventory == nil {
+		return nil, nil
+	}
+	st := c.slotOf(w.device)
+	if st == nil {
+		return nil, fmt.Errorf("the device %s has no generator", w.device)
+	}
+	name := st.Device.Index.Label()
+	model, has := st.model(w.model)
+	_, can := st.Backend.(backend.Loader)
+	switch {
+	case st.Problem != "":
+		return nil, fmt.Errorf("%s can't generate: %s", name, st.Problem)
+	case !has:
+		return nil, fmt.Errorf("%s has no generator for the model %q", name, w.model)
+	case !can:
+		return nil, fmt.Errorf("%s of %s loads a model with its first image only", st.Backend.Name(), name)
+	case st.steeredAway() != "":
+		return nil, fmt.Errorf("%s %s", name, st.steeredAway())
+	case st.state != "" && !st.state.Usable():
+		return nil, fmt.Errorf("%s %s", name, stateWords(st.state))
+	case st.current != nil || st.unloading || st.loading != nil:
+		return nil, nil
+	}
+	if room, needs := st.room(0), model.VRAMBytes; st.loaded != w.model && room != nil && needs > *room {
+		return nil, fmt.Errorf("%s has room for %s, %s needs about %s", name, gib(*room), w.model, gib(needs))
+	}
+	st.loading, st.used = w, true
+	st.loaded, st.holds = w.model, model.VRAMBytes // being loaded; taken back when it fails
+	return &Load{Slot: st.Slot, Model: model, key: st.key, wish: w}, nil
+}
+
+// do loads it. Whoever asked may have gone since: it is loaded all the same, for half a load serves nobody.
+func (l Load) do(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, loadLimit, fmt.Errorf("loading took longer than %s: %w", loadLimit, backend.ErrUnavailable))
+	defer cancel()
+	return l.Slot.Backend.(backend.Loader).Load(ctx, l.Slot.Device, l.Model.Name)
+}
+
+// Loaded tells how loading ended.
+func (c *Core) Loaded(l Load, err error, now time.Time) {
+	if st := c.byKey[l.key]; st != nil && st.loading == l.wish {
+		st.loading = nil
+		st.idleSince = now // the load that was seen meanwhile was ours
+		if err != nil {
+			st.loaded, st.holds = "", 0
+			if errors.Is(err, backend.ErrUnavailable) || errors.Is(err, backend.ErrOutOfMemory) {
+				st.failed(err.Error(), now)
+			}
+		}
+	}
+	l.wish.done <- err
+}

@@ -1,0 +1,260 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"muster/agent/backend"
+	"muster/shared/gpu"
+	"muster/shared/job"
+	"muster/shared/pool"
+	"muster/shared/wire"
+)
+
+// loader is a backend that loads when it is asked to.
+type loader struct {
+	*unloader
+	loads atomic.Int32
+	fault atomic.Pointer[error]
+}
+
+func (l *loader) Load(ctx context.Context, _ gpu.Device, _ string) error {
+	l.loads.Add(1)
+	select {
+	case <-time.After(20 * time.Second):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := l.fault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func newLoadingRig(t *testing.T, n int) (*rig, *loader) {
+	r, holder := newSteeredRig(t, n)
+	l := &loader{unloader: holder}
+	slots := r.config.Slots
+	r.config.Slots = func(inventory gpu.Inventory) []Slot {
+		all := slots(inventory)
+		for i := range all {
+			all[i].Backend = l
+		}
+		return all
+	}
+	return r, l
+}
+
+// load asks for a model on a device and gives the channel of the answer.
+func (r *rig) load(ctx context.Context, model string, device int) <-chan error {
+	answer := make(chan error, 1)
+	go func() { answer <- r.Load(ctx, model, r.inventory.Load().Devices[device]) }()
+	synctest.Wait()
+	return answer
+}
+
+func TestModelIsLoadedBeforeItIsAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, l := newLoadingRig(t, 2)
+		r.run()
+		answer := r.load(t.Context(), "sdxl", 0)
+		pass(time.Second)
+		if slot := r.Capacity().Slots[0]; slot.Loaded != "sdxl" || !strings.Contains(slot.Problem, "loads sdxl") {
+			t.Errorf("while it loads: %+v", slot)
+		}
+		ids := r.jobs.add(2)
+		pass(time.Second)
+		if j := r.jobs.get(ids[0]); j.State != job.Running || *j.DeviceID != 1 {
+			t.Errorf("the image went to the device that loads: %+v", j)
+		}
+		pass(20 * time.Second)
+		if err := <-answer; err != nil || l.loads.Load() != 1 {
+			t.Errorf("%v, %d loads", err, l.loads.Load())
+		}
+		if slot := r.Capacity().Slots[0]; slot.Loaded != "sdxl" || slot.Problem != "" {
+			t.Errorf("afterwards: %+v", slot)
+		}
+		pass(time.Minute)
+		for _, id := range ids {
+			r.expect(id, job.Succeeded)
+		}
+		r.end()
+	})
+}
+
+// A device that works is waited for, and what was asked for is loaded before the next image.
+func TestLoadWaitsForTheDevice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, l := newLoadingRig(t, 1)
+		r.models = append(r.models, backend.Model{Name: "sd15", VRAMBytes: 4 << 30})
+		r.run()
+		r.jobs.add(3)
+		pass(time.Second)
+		answer := r.load(t.Context(), "sd15", 0)
+		if l.loads.Load() != 0 {
+			t.Error("it loads during an image")
+		}
+		pass(35 * time.Second)
+		select {
+		case err := <-answer:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("it was not loaded after the image")
+		}
+		r.end()
+	})
+}
+
+func TestLoadThatCannotBe(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		model  string
+		change func(*rig, *loader)
+		words  string
+	}{
+		{"a model that is not there", "nothing", func(*rig, *loader) {}, "no generator for the model"},
+		{"a device that is paused", "sdxl", func(r *rig, _ *loader) { r.steer(0, pool.Control{Mode: pool.Paused}) }, "is paused"},
+		{"a device without room", "sdxl", func(r *rig, _ *loader) {
+			r.measure(func(_ int, reading *gpu.Reading) { reading.MemoryUsedBytes = new(uint64(20 << 30)) })
+		}, "has room for 4.0 GiB, sdxl needs about 9.0 GiB"},
+		{"a device that is lost", "sdxl", func(r *rig, _ *loader) {
+			r.measure(func(_ int, reading *gpu.Reading) { reading.State = gpu.StateLost })
+		}, "was lost"},
+		{"a generator that fails", "sdxl", func(_ *rig, l *loader) {
+			l.fault.Store(new(fmt.Errorf("it died: %w", backend.ErrUnavailable)))
+		}, "it died"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r, l := newLoadingRig(t, 1)
+				r.run()
+				tt.change(r, l)
+				pass(2 * time.Second)
+				answer := r.load(t.Context(), tt.model, 0)
+				pass(30 * time.Second)
+				if err := <-answer; err == nil || !strings.Contains(err.Error(), tt.words) {
+					t.Errorf("got %v; want %q", err, tt.words)
+				}
+				if loaded := r.Capacity().Slots[0].Loaded; loaded != "" {
+					t.Errorf("%s is said to be loaded", loaded)
+				}
+				r.end()
+			})
+		})
+	}
+}
+
+func TestLoadByABackendThatCannot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		r.run()
+		if err := <-r.load(t.Context(), "sdxl", 0); err == nil || !strings.Contains(err.Error(), "with its first image only") {
+			t.Errorf("got %v", err)
+		}
+		r.end()
+	})
+}
+
+func TestLoadThatNobodyWaitsForAnyMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, l := newLoadingRig(t, 1)
+		r.run()
+		r.jobs.add(1)
+		pass(time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
+		answer := r.load(ctx, "sdxl", 0)
+		cancel()
+		if err := <-answer; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		pass(time.Minute)
+		if l.loads.Load() != 0 {
+			t.Error("it was loaded all the same")
+		}
+		r.end()
+	})
+}
+
+// While a generator is away its models are not known: what waits for one is not refused, and is told why it waits.
+func TestImagesWaitForAGeneratorThatIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		var there atomic.Bool
+		slots := r.config.Slots
+		r.config.Slots = func(inventory gpu.Inventory) []Slot {
+			if !there.Load() {
+				return nil
+			}
+			return slots(inventory)
+		}
+		r.config.Generators = func() []wire.Generator {
+			if there.Load() {
+				return []wire.Generator{{ID: "comfyui x", State: wire.GeneratorReady}}
+			}
+			return []wire.Generator{{ID: "comfyui x", State: wire.GeneratorUnreachable, Problem: "ComfyUI at x does not answer"}}
+		}
+		r.run()
+		ids := r.jobs.add(1)
+		pass(time.Hour)
+		if j := r.expect(ids[0], job.Queued); !strings.Contains(j.Reason, "ComfyUI at x does not answer") {
+			t.Errorf("it waits because %q", j.Reason)
+		}
+		if g := r.Capacity().Generators; len(g) != 1 || g[0].State != wire.GeneratorUnreachable {
+			t.Errorf("%+v", g)
+		}
+		there.Store(true)
+		pass(time.Minute)
+		r.expect(ids[0], job.Succeeded)
+		gone := r.jobs.add(1, func(j *job.Job) { j.Model = "nothing" })
+		pass(missingAfter + time.Minute)
+		r.expect(gone[0], job.Failed)
+		r.end()
+	})
+}
+
+func TestPreviewsAreHandedOnAndEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		var seen []string
+		r.config.Preview = func(id string, p backend.Preview) { seen = append(seen, id+":"+string(p.Data)) }
+		r.backend.generate = func(ctx context.Context, dev gpu.Device, req backend.Request, report func(job.Progress)) (backend.Image, error) {
+			report(job.Progress{Step: 1, Steps: 2})
+			req.Preview(backend.Preview{Data: []byte("one"), Type: "image/jpeg"})
+			req.Preview(backend.Preview{Data: make([]byte, backend.MaxPreviewBytes+1), Type: "image/jpeg"})
+			req.Preview(backend.Preview{Data: []byte("two"), Type: "image/jpeg"})
+			if j := r.jobs.get(req.JobID); j.Progress.Preview != 2 || j.Progress.Step != 1 {
+				t.Errorf("after two pictures: %+v", j.Progress)
+			}
+			report(job.Progress{Step: 2, Steps: 2})
+			if j := r.jobs.get(req.JobID); j.Progress.Preview != 2 || j.Progress.Step != 2 {
+				t.Errorf("after the last step: %+v", j.Progress)
+			}
+			return backend.Image{PNG: []byte("png")}, nil
+		}
+		r.run()
+		id := r.jobs.add(1)[0]
+		pass(time.Second)
+		r.expect(id, job.Succeeded)
+		if want := []string{id + ":one", id + ":two", id + ":"}; !slices.Equal(seen, want) {
+			t.Errorf("got %q, want %q", seen, want)
+		}
+		r.end()
+	})
+}
