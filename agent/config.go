@@ -12,6 +12,7 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/pflag"
 
+	"muster/agent/backend/attach"
 	"muster/agent/scheduler"
 )
 
@@ -36,6 +37,9 @@ type Config struct {
 	SDBackend string
 	// SDThreads is what sd-server's -t gets; 0 is 1 on a GPU.
 	SDThreads int
+	// ComfyUI, SDAPI and OpenAI are the addresses of generators that somebody else runs: http://127.0.0.1:8188#0, where #0 is the
+	// device that they work on, where that can't be found out (see attach.Parse).
+	ComfyUI, SDAPI, OpenAI []string
 	// Models is the folder of model files; "" is Data/models.
 	Models string
 	// AllowHosts are further values of the Host header that are served, as name:port (for ssh -L).
@@ -110,6 +114,9 @@ func (c *Config) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.SDServer, "sd-server", c.SDServer, "path of stable-diffusion.cpp's sd-server")
 	flags.StringVar(&c.SDBackend, "sd-backend", c.SDBackend, "what sd-server's --backend gets, such as cuda0 (default: detect)")
 	flags.IntVar(&c.SDThreads, "sd-threads", c.SDThreads, "CPU threads of each sd-server (default: 1 on a GPU)")
+	flags.StringSliceVar(&c.ComfyUI, "comfyui", c.ComfyUI, "address of a running ComfyUI, as http://127.0.0.1:8188#0 for the one on device 0; may be repeated")
+	flags.StringSliceVar(&c.SDAPI, "sdapi", c.SDAPI, "the same of A1111, Forge, SD.Next, koboldcpp or sd-server (http://USER:PASSWORD@127.0.0.1:7860#0 with --api-auth)")
+	flags.StringSliceVar(&c.OpenAI, "openai", c.OpenAI, "the same of a server of OpenAI's images API, such as LocalAI (http://127.0.0.1:8080?model=NAME#0)")
 	flags.StringVar(&c.Models, "models", c.Models, "folder of model files, .safetensors and .gguf (default: models in the data folder)")
 	flags.StringSliceVar(&c.AllowHosts, "allow-host", c.AllowHosts, "serve this Host too, as name:port (for ssh -L); may be repeated")
 	flags.StringVar(&c.Python, "python", c.Python, "interpreter whose PyTorch is reported; it is not run")
@@ -214,6 +221,13 @@ func (c *Config) Validate() error {
 	for _, allowed := range c.AllowHosts {
 		if name, port, err := net.SplitHostPort(allowed); err != nil || name == "" || port == "" {
 			return fmt.Errorf("--allow-host %q: want name:port, such as muster.local:8000", allowed)
+		}
+	}
+	for kind, addresses := range map[string][]string{"comfyui": c.ComfyUI, "sdapi": c.SDAPI, "openai": c.OpenAI} {
+		for _, address := range addresses {
+			if _, err := attach.Parse(kind, address); err != nil {
+				return fmt.Errorf("--%s: %w", kind, err)
+			}
 		}
 	}
 	if c.MaxClients < 1 || c.SDThreads < 0 {

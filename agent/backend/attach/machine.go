@@ -27,8 +27,8 @@ func (m *Machine) See(inventory *gpu.Inventory, report *gpu.Report) {
 	}
 }
 
-// devices gives the inventory; nil until the devices are known.
-func (m *Machine) devices() *gpu.Inventory { return m.inventory.Load() }
+// Inventory gives the devices as they were seen last; nil until they are known.
+func (m *Machine) Inventory() *gpu.Inventory { return m.inventory.Load() }
 
 // holders gives the IDs of the devices on which a process, or one that it started, has memory. known is false when that can't be
 // told.

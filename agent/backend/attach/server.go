@@ -174,7 +174,7 @@ func (s *Server) restrict(facts Facts) Facts {
 
 // settle finds the device again. It needs mu.
 func (s *Server) settle() {
-	inventory := s.machine.devices()
+	inventory := s.machine.Inventory()
 	if inventory == nil {
 		s.unsure = errors.New("the devices of this machine are not known yet")
 		return

@@ -54,6 +54,7 @@ func Exercise(t *testing.T, newBackend func(t *testing.T) backend.Backend, s Sub
 		"an ended context makes nothing":                                testEnded,
 		"devices work side by side":                                     testSideBySide,
 		"an unknown model is final":                                     testUnknownModel,
+		"loading comes before the first image":                          testLoad,
 		"unloading frees the device, and the next image loads again":    testUnload,
 		"unloading ends what was given up":                              testUnloadGivenUp,
 		"unloading ends with its context":                               testUnloadEnded,

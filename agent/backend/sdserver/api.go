@@ -1,115 +1,29 @@
 package sdserver
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"regexp"
 	"strconv"
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/exchange"
 )
 
-// maxAnswer bounds an answer of sd-server in bytes: a PNG of 16 megapixels in base64 fits.
-const maxAnswer = 64 << 20
-
 // api speaks the native asynchronous family of routes (/sdcpp/v1) of one sd-server on loopback.
-type api struct {
-	base   string
-	client http.Client
-	answer time.Duration // for one exchange
-}
+type api struct{ client *exchange.Client }
 
 func newAPI(port int, answer time.Duration) *api {
-	return &api{
-		base: "http://127.0.0.1:" + strconv.Itoa(port), answer: answer,
-		client: http.Client{
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport: &http.Transport{
-				DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-				MaxIdleConnsPerHost: 1,
-				IdleConnTimeout:     2 * time.Second, // sd-server drops idle connections after 5 s
-				DisableCompression:  true,
-			},
-		},
-	}
+	return &api{exchange.New(exchange.Config{Name: "sd-server", Base: "http://127.0.0.1:" + strconv.Itoa(port), Answer: answer})}
 }
 
-func (a *api) close() { a.client.CloseIdleConnections() }
+func (a *api) close() { a.client.Close() }
 
-// errBroken is wrapped by the errors of answers that no sound sd-server gives: its state is unknown.
-var errBroken = errors.New("sd-server answered nonsense")
-
-// statusError is an answer with an unexpected status.
-type statusError struct {
-	status  int
-	message string // the server's, "" for none
-}
-
-func (e *statusError) Error() string {
-	if e.message == "" {
-		return fmt.Sprintf("sd-server answered %d", e.status)
-	}
-	return fmt.Sprintf("sd-server answered %d: %s", e.status, e.message)
-}
-
-// do makes one exchange and decodes its JSON into out. Its error is a *statusError for any other status than wanted, wraps
-// errBroken for nonsense, and is the transport's otherwise.
+// do makes one exchange and decodes its JSON into out. Errors are those of exchange.
 func (a *api) do(ctx context.Context, method, path string, body, out any, want int) error {
-	ctx, cancel := context.WithTimeout(ctx, a.answer)
-	defer cancel()
-	var content io.Reader
-	if body != nil {
-		encoded, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		content = bytes.NewReader(encoded) // its length is known: sd-server stalls 5.1 s on a POST without Content-Length
-	}
-	request, err := http.NewRequestWithContext(ctx, method, a.base+path, content)
-	if err != nil {
-		return err
-	}
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	response, err := a.client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	bounded := &io.LimitedReader{R: response.Body, N: maxAnswer + 1}
-	if response.StatusCode != want {
-		return failure(response.StatusCode, bounded)
-	}
-	// Read first, decode then: a flood is noticed at the speed of memory.
-	text, err := io.ReadAll(bounded)
-	switch {
-	case bounded.N <= 0:
-		return fmt.Errorf("%w: more than %d MB", errBroken, maxAnswer>>20)
-	case err != nil:
-		return err // the connection was dropped, or the deadline is over
-	}
-	if err := json.Unmarshal(text, out); err != nil {
-		return fmt.Errorf("%w: %s", errBroken, cut(err.Error()))
-	}
-	return nil
-}
-
-// failure reads {"error":"…"} or {"error":"…","message":"…"}.
-func failure(status int, body io.Reader) error {
-	var said struct{ Error, Message string }
-	_ = json.NewDecoder(io.LimitReader(body, 64<<10)).Decode(&said) // most have no body
-	if said.Message != "" {
-		said.Error += ": " + said.Message
-	}
-	return &statusError{status, cut(said.Error)}
+	return a.client.JSON(ctx, exchange.Call{Method: method, Path: path, Body: body, Want: want}, out)
 }
 
 // capabilities is what /sdcpp/v1/capabilities says, as far as it is needed.
@@ -171,7 +85,7 @@ func (a *api) submit(ctx context.Context, o order) (id string, err error) {
 		return "", err
 	}
 	if !idPattern.MatchString(accepted.ID) {
-		return "", fmt.Errorf("%w: a job without a usable id", errBroken)
+		return "", fmt.Errorf("sd-server %w: a job without a usable id", exchange.ErrBroken)
 	}
 	return accepted.ID, nil
 }
@@ -206,7 +120,7 @@ func (a *api) job(ctx context.Context, id string) (status, error) {
 	return a.checked(ctx, http.MethodGet, "/sdcpp/v1/jobs/"+id, nil, id)
 }
 
-// cancel gives up a queued job. A generating one can't be stopped: *statusError with 409.
+// cancel gives up a queued job. A generating one can't be stopped: *exchange.StatusError with 409.
 func (a *api) cancel(ctx context.Context, id string) (status, error) {
 	return a.checked(ctx, http.MethodPost, "/sdcpp/v1/jobs/"+id+"/cancel", struct{}{}, id)
 }
@@ -216,10 +130,10 @@ func (a *api) checked(ctx context.Context, method, path string, body any, id str
 		return status{}, err
 	}
 	if s.ID != id {
-		return status{}, fmt.Errorf("%w: another job's answer", errBroken)
+		return status{}, fmt.Errorf("sd-server %w: another job's answer", exchange.ErrBroken)
 	}
 	if !s.ended() && s.Status != statusQueued && s.Status != statusGenerating {
-		return status{}, fmt.Errorf("%w: unknown status %q", errBroken, cut(s.Status))
+		return status{}, fmt.Errorf("sd-server %w: unknown status %q", exchange.ErrBroken, exchange.Clean(s.Status))
 	}
 	return s, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/exchange"
 	"muster/agent/process"
 )
 
@@ -73,8 +74,8 @@ func (s *slot) died() error {
 // exchangeFault explains an exchange about a job that gave no answer to go on with. The child's state is unknown, so it is
 // replaced.
 func (s *slot) exchangeFault(server *server, err error) error {
-	var answered *statusError
-	known := errors.As(err, &answered) || errors.Is(err, errBroken)
+	var answered *exchange.StatusError
+	known := errors.As(err, &answered) || errors.Is(err, exchange.ErrBroken)
 	if !known && server.gone() {
 		return s.died()
 	}
@@ -85,7 +86,7 @@ func (s *slot) exchangeFault(server *server, err error) error {
 func (s *slot) jobFault(server *server, job status) error {
 	text := "no reason given"
 	if job.Error != nil && job.Error.Message != "" {
-		text = cut(job.Error.Message)
+		text = exchange.Clean(job.Error.Message)
 	}
 	seen := server.out.look()
 	if said := server.out.complaint(); said != "" {

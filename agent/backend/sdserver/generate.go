@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/exchange"
 	"muster/shared/gpu"
 	"muster/shared/job"
 )
@@ -164,21 +165,21 @@ func (s *slot) follow(ctx context.Context, server *server, sent *submission, req
 // patient says whether an error of a look at the job may pass: a server that is busy answers late, and one that died is noticed
 // by its end.
 func patient(err error) bool {
-	var answered *statusError
-	return !errors.As(err, &answered) && !errors.Is(err, errBroken)
+	var answered *exchange.StatusError
+	return !errors.As(err, &answered) && !errors.Is(err, exchange.ErrBroken)
 }
 
 // submitFault explains an order that was not taken.
 func (s *slot) submitFault(server *server, err error) error {
-	var answered *statusError
+	var answered *exchange.StatusError
 	if !errors.As(err, &answered) {
 		return s.exchangeFault(server, err)
 	}
-	switch answered.status {
+	switch answered.Status {
 	case http.StatusTooManyRequests:
-		return fmt.Errorf("sd-server on %s is busy: %s: %w", s.dev.Index.Label(), answered.message, backend.ErrUnavailable)
+		return fmt.Errorf("sd-server on %s is busy: %s: %w", s.dev.Index.Label(), answered.Message, backend.ErrUnavailable)
 	case http.StatusBadRequest:
-		return fmt.Errorf("sd-server refused the job: %s", answered.message)
+		return fmt.Errorf("sd-server refused the job: %s", answered.Message)
 	}
 	return s.exchangeFault(server, err)
 }
@@ -202,14 +203,14 @@ func (s *slot) finish(server *server, answer status, req backend.Request, tell *
 		return nil, s.jobFault(server, answer)
 	}
 	if answer.Result == nil || len(answer.Result.Images) != 1 {
-		return nil, s.exchangeFault(server, fmt.Errorf("%w: a completed job without one image", errBroken))
+		return nil, s.exchangeFault(server, fmt.Errorf("sd-server %w: a completed job without one image", exchange.ErrBroken))
 	}
 	png := answer.Result.Images[0].PNG
 	if err := checkPNG(png, side(req.Width), side(req.Height)); err != nil {
 		if errors.Is(err, errSize) {
 			return nil, fmt.Errorf("sd-server: %w", err)
 		}
-		return nil, s.exchangeFault(server, fmt.Errorf("%w: %w", errBroken, err))
+		return nil, s.exchangeFault(server, fmt.Errorf("sd-server %w: %w", exchange.ErrBroken, err))
 	}
 	server.stepped = true
 	if seen := server.out.look(); !seen.sampled.IsZero() {

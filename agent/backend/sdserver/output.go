@@ -4,7 +4,8 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
+
+	"muster/agent/backend/exchange"
 )
 
 // output follows what a child says on both pipes. The child's drains write it, calls read it.
@@ -135,19 +136,5 @@ func message(line string) string {
 			line = said
 		}
 	}
-	return cut(line)
-}
-
-// cut bounds a text of the child that people see, and takes control characters out.
-func cut(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
-			return -1
-		}
-		return r
-	}, text)
-	if len(text) > 300 {
-		text = strings.ToValidUTF8(text[:300], "") + "…"
-	}
-	return strings.TrimSpace(text)
+	return exchange.Clean(line)
 }

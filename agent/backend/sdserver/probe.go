@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"muster/agent/backend/exchange"
 	"muster/agent/process"
 )
 
@@ -143,7 +144,7 @@ func ask(ctx context.Context, cfg Config, arg string) (string, error) {
 		if complaint == "" {
 			complaint = "it said nothing"
 		}
-		return "", fmt.Errorf("sd-server %s failed (%s): %s", arg, exit, cut(complaint))
+		return "", fmt.Errorf("sd-server %s failed (%s): %s", arg, exit, exchange.Clean(complaint))
 	}
 	return strings.Join(out, "\n"), nil
 }

@@ -10,6 +10,7 @@ import (
 	"muster/agent/backend"
 	"muster/agent/process"
 	"muster/shared/gpu"
+	"muster/shared/wire"
 )
 
 // slot is one device and its child, if there is one.
@@ -27,10 +28,12 @@ type slot struct {
 	stepSeconds   float64 // of the newest step; 0 before the first
 	decodeSeconds float64 // between the last step and the finished image, per pixel; 0 before the first
 
-	mu      sync.Mutex
-	breaker process.Breaker
-	fault   string                  // why it failed last, for people
-	leave   context.CancelCauseFunc // ends what is left to do for a call that was given up; nil when there is nothing
+	mu       sync.Mutex
+	breaker  process.Breaker
+	fault    string // why it failed last, for people
+	failures int    // in a row
+	status   childStatus
+	leave    context.CancelCauseFunc // ends what is left to do for a call that was given up; nil when there is nothing
 }
 
 func newSlot(f *Fleet, dev gpu.Device) *slot {
@@ -68,6 +71,7 @@ func (s *slot) ensure(ctx context.Context, p pin, model backend.Model) (*server,
 		err := s.server.await(ctx, s.fleet.limits)
 		switch {
 		case err == nil:
+			s.tell(childStatus{wire.GeneratorReady, model.Name, s.server.port})
 			return s.server, s.warmUp(ctx)
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
@@ -124,6 +128,7 @@ func (s *slot) launch(ctx context.Context, p pin, model backend.Model) error {
 		return s.failed(fmt.Errorf("%w: %w", err, backend.ErrUnavailable))
 	}
 	s.server = server
+	s.tell(childStatus{wire.GeneratorStarting, model.Name, server.port})
 	return nil
 }
 
@@ -148,6 +153,7 @@ func (s *slot) warmUp(ctx context.Context) error {
 func (s *slot) stop(why string) error {
 	server := s.server
 	s.server = nil
+	s.tell(childStatus{})
 	server.api.close()
 	if err := server.child.Stop(); err != nil {
 		s.stuck = server.child
@@ -163,6 +169,7 @@ func (s *slot) failed(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = err.Error()
+	s.failures++
 	if errors.Is(err, process.ErrStuck) {
 		s.breaker.Trip(time.Now())
 	} else {
@@ -176,6 +183,7 @@ func (s *slot) broken(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = err.Error()
+	s.failures++
 	s.breaker.Trip(time.Now())
 	return err
 }
@@ -185,7 +193,7 @@ func (s *slot) succeeded() {
 	s.backoff.Reset()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fault = ""
+	s.fault, s.failures = "", 0
 	s.breaker.Succeed()
 }
 
@@ -197,5 +205,6 @@ func (s *slot) problem(now time.Time) error {
 	if wait == 0 {
 		return nil
 	}
-	return fmt.Errorf("sd-server on %s is given a rest after failures, the next try is in %s: %s", s.dev.Index.Label(), wait.Round(time.Second), s.fault)
+	// By the clock: a text that counts seconds would be news every second.
+	return fmt.Errorf("sd-server on %s is given a rest after failures, the next try is at %s: %s", s.dev.Index.Label(), now.Add(wait).Local().Format("15:04:05"), s.fault)
 }

@@ -9,10 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"muster/agent"
 	"muster/agent/scheduler"
 	"muster/agent/telemetry"
 	"muster/shared/gpu"
+	"muster/shared/wire"
 )
 
 // doctorTicks is how many looks doctor takes at most: enough for values that are differences between two of them, and for the
@@ -28,8 +31,12 @@ func examineMachine(ctx context.Context, config *agent.Config, report *report) (
 		return nil, nil
 	}
 	ticks := 0
+	hardware.Collect = together(hardware.Collect, hardware.Run) // attached generators are asked meanwhile; nothing is started
 	err = watch(ctx, config, hardware, log, func(l look) (bool, error) {
-		if ticks++; ticks < doctorTicks && (l.report == nil || ticks == 1) {
+		if hardware.See != nil {
+			hardware.See(l.inventory, l.report)
+		}
+		if ticks++; ticks < doctorTicks && (l.report == nil || ticks == 1 || asking(hardware)) {
 			return false, nil
 		}
 		seen = l.inventory.Devices
@@ -38,7 +45,7 @@ func examineMachine(ctx context.Context, config *agent.Config, report *report) (
 		for _, finding := range found {
 			report.finding(finding)
 		}
-		examineGenerators(hardware.Slots(*l.inventory), config, report)
+		examineGenerators(hardware, *l.inventory, report)
 		return true, nil
 	})
 	return seen, err
@@ -174,16 +181,58 @@ func examineDetails(name string, r gpu.Reading, d gpu.Details, report *report) {
 	}
 }
 
-func examineGenerators(slots []scheduler.Slot, config *agent.Config, report *report) {
-	for _, slot := range slots {
-		name := slot.Device.Index.Label()
-		if slot.Problem != "" {
-			report.fault("%s cannot generate: %s", name, slot.Problem)
-			continue
+// together runs both, either of which may be nil.
+func together(a, b func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		group, ctx := errgroup.WithContext(ctx)
+		for _, run := range []func(context.Context) error{a, b} {
+			if run != nil {
+				group.Go(func() error { return run(ctx) })
+			}
 		}
-		report.good("%s generates with %s, %d model(s)", name, slot.Backend.Name(), len(slot.Models))
-	}
-	if config.SDServer == "" {
-		report.note("without --sd-server images are drawn by the built-in sketch renderer, which is no AI model and uses no GPU")
+		return group.Wait()
 	}
 }
+
+// asking says whether a generator has not answered yet.
+func asking(hardware agent.Hardware) bool {
+	return hardware.Generators != nil && slices.ContainsFunc(hardware.Generators(), func(g wire.Generator) bool {
+		return g.State == wire.GeneratorStarting
+	})
+}
+
+// examineGenerators says of every generator whether it can be used, and which devices have none.
+func examineGenerators(hardware agent.Hardware, inventory gpu.Inventory, report *report) {
+	real := false
+	for _, g := range hardware.Generators() {
+		name := g.Title
+		if g.Address != "" {
+			name += " at " + g.Address
+		}
+		where := "on every device"
+		if g.Device != nil {
+			where = "on " + g.Device.Label()
+		}
+		switch {
+		case g.Problem != "":
+			report.fault("generator %s: %s", g.ID, g.Problem)
+		case g.Kind == sketchName:
+			report.note("%s draws %s", name, where)
+		default:
+			report.good("%s generates %s, %d model(s)", name, where, g.Models)
+		}
+		real = real || g.Kind != sketchName
+	}
+	slots := hardware.Slots(inventory)
+	for _, device := range inventory.Devices {
+		if real && !slices.ContainsFunc(slots, func(slot scheduler.Slot) bool { return slot.Device.ID == device.ID }) {
+			report.note("%s %s has no generator: it stays idle", device.Index.Label(), device.Name)
+		}
+	}
+	if !real {
+		report.note("no generator is set up: give muster serve --sd-server, --comfyui-dir or the address of a running one (--comfyui, --sdapi, --openai); see the README")
+	}
+}
+
+// sketchName is the kind of the built-in renderer.
+const sketchName = "builtin"

@@ -14,6 +14,7 @@ import (
 
 	"muster/agent"
 	"muster/agent/backend"
+	"muster/agent/backend/attach"
 	"muster/agent/backend/builtin"
 	"muster/agent/backend/sdserver"
 	"muster/agent/models"
@@ -28,6 +29,7 @@ import (
 	"muster/agent/telemetry/nvml"
 	"muster/agent/telemetry/sim"
 	"muster/shared/gpu"
+	"muster/shared/wire"
 )
 
 // newHardware lists the readers and generators of this machine. A new one is added here and nowhere else.
@@ -41,7 +43,8 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		sketch := builtin.New(builtin.Config{Pace: simulated.Pace, Busy: simulated.Busy})
 		return agent.Hardware{
 			Readers: []telemetry.Reader{simulated}, Host: machine, DescribeProcesses: machine.DescribeProcesses,
-			Slots: func(inventory gpu.Inventory) []scheduler.Slot { return simulatedSlots(inventory, sketch, simulated) },
+			Slots:      func(inventory gpu.Inventory) []scheduler.Slot { return simulatedSlots(inventory, sketch, simulated) },
+			Generators: func() []wire.Generator { return []wire.Generator{sketcher(sketch, nil)} },
 		}, nil
 	}
 	if err := checkRoot(config.SysRoot); err != nil {
@@ -53,7 +56,10 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		readers = append(readers, collector)
 	}
 	readers = append(readers, adapters.New(config.SysRoot))
-	sketch := builtin.New(builtin.Config{})
+	made, err := newGenerators(config, !machine.ForeignNumbers(), log)
+	if err != nil {
+		return agent.Hardware{}, err
+	}
 	hardware := agent.Hardware{Readers: readers, Host: machine, DescribeProcesses: machine.DescribeProcesses, Collect: func(ctx context.Context) error {
 		var running errgroup.Group
 		for _, collector := range collectors {
@@ -61,17 +67,21 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		}
 		return running.Wait()
 	}}
-	fleet, err := newFleet(config, log)
-	if err != nil {
-		return agent.Hardware{}, err
-	}
-	if fleet != nil {
-		hardware.Run = fleet.Run
-	}
-	// Numbers of processes that may be another PID namespace's say nothing.
-	canTell := fleet != nil && !machine.ForeignNumbers()
-	hardware.Slots = func(inventory gpu.Inventory) []scheduler.Slot { return slots(inventory, sketch, fleet, canTell) }
+	hardware.Run, hardware.See, hardware.Slots, hardware.Generators = made.Run, made.machine.See, made.slots, made.list
 	return hardware, nil
+}
+
+// newGenerators lists the generators that the configuration names. canTell says that drivers number processes as this program does.
+func newGenerators(config *agent.Config, canTell bool, log *slog.Logger) (*generators, error) {
+	made := &generators{machine: &attach.Machine{CanTell: canTell}, sketch: builtin.New(builtin.Config{})}
+	started, err := newFleet(config, log)
+	if err != nil {
+		return nil, err
+	}
+	if started != nil { // not a nil *Fleet in an interface
+		made.fleet = started
+	}
+	return made, nil
 }
 
 // off is the value of a library's flag that leaves it alone.
@@ -168,28 +178,6 @@ func passedOn(lookup func(string) (string, bool)) []string {
 		}
 	}
 	return passed
-}
-
-// slots gives every GPU that sd-server serves, those that it can't serve with the reason, and the CPU: while a GPU serves it only
-// goes on with what was accepted before. canTell says that the fleet knows its processes by the numbers that drivers give them.
-func slots(inventory gpu.Inventory, sketch backend.Backend, fleet *sdserver.Fleet, canTell bool) []scheduler.Slot {
-	var slots []scheduler.Slot
-	served := false
-	if fleet != nil {
-		for _, device := range inventory.Devices {
-			slot := scheduler.Slot{Device: device, Backend: fleet.Backend(), Models: fleet.Models()}
-			if canTell {
-				slot.Owns = fleet.Owns
-			}
-			if err := fleet.Serves(device); err != nil {
-				slot.Problem = err.Error()
-			} else {
-				served = true
-			}
-			slots = append(slots, slot)
-		}
-	}
-	return append(slots, scheduler.Slot{Device: backend.CPU(), Backend: sketch, Models: []backend.Model{builtin.Model()}, Fallback: served})
 }
 
 func simulatedSlots(inventory gpu.Inventory, sketch backend.Backend, machine *sim.Machine) []scheduler.Slot {

@@ -14,61 +14,12 @@ import (
 
 	"muster/agent"
 	"muster/agent/backend"
-	"muster/agent/backend/backendtest"
 	"muster/agent/backend/builtin"
-	"muster/agent/backend/sdserver"
 	"muster/shared/gpu"
 	"muster/shared/job"
 )
 
 func ptr[T any](v T) *T { return &v }
-
-func TestTheCPUGeneratesWhileNoGPUHasAGenerator(t *testing.T) {
-	t.Parallel()
-	settings := backendtest.MI25x8()
-	served := backendtest.Devices(settings, gpu.AMD)[0]
-	unserved := gpu.Device{ID: "GPU-1", Vendor: gpu.NVIDIA}
-	program := backendtest.BuildFakeSDServer(t, settings)
-	fleet, err := sdserver.New(sdserver.Config{Program: program, Dir: t.TempDir(), Models: []backend.Model{{Name: "sdxl", Path: "sdxl.gguf"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		name    string
-		fleet   *sdserver.Fleet
-		devices []gpu.Device
-		want    string // of each slot: device, backend, "!" with a problem, "-" when it is no more than a fall-back
-	}{
-		{"no generator for GPUs", nil, []gpu.Device{served}, "cpu:builtin"},
-		{"no GPU", fleet, nil, "cpu:builtin"},
-		{"none that it can serve", fleet, []gpu.Device{unserved}, "0:sdserver! cpu:builtin"},
-		{"one that it serves", fleet, []gpu.Device{served}, "0:sdserver cpu:builtin-"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			var got []string
-			for _, slot := range slots(gpu.Inventory{Devices: tt.devices}, builtin.New(builtin.Config{}), tt.fleet, true) {
-				text := slot.Device.Index.String() + ":" + slot.Backend.Name()
-				if slot.Problem != "" {
-					text += "!"
-				}
-				if slot.Fallback {
-					text += "-"
-				}
-				if slot.Device.Simulated || (slot.Owns != nil) != (slot.Device.Index != gpu.CPU) {
-					t.Errorf("%s: simulated %v, owns processes %v", text, slot.Device.Simulated, slot.Owns != nil)
-				}
-				got = append(got, text)
-			}
-			if list := strings.Join(got, " "); list != tt.want {
-				t.Errorf("slots %s: want %s", list, tt.want)
-			}
-		})
-	}
-	if got := slots(gpu.Inventory{Devices: []gpu.Device{served}}, builtin.New(builtin.Config{}), fleet, false); got[0].Owns != nil {
-		t.Error("processes of another PID namespace are told by their numbers")
-	}
-}
 
 func TestSimulatedDevicesGenerateAndSaySo(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"muster/agent/backend"
+	"muster/agent/backend/attach"
+	"muster/agent/backend/builtin"
+	"muster/agent/scheduler"
+	"muster/shared/gpu"
+	"muster/shared/wire"
+)
+
+// attached is a generator that somebody else runs.
+type attached interface {
+	backend.Backend
+	Run(context.Context) error
+	Device() (gpu.Device, bool)
+	Problem() error
+	Models() []backend.Model
+	Status() wire.Generator
+	Owns(pid int) bool
+}
+
+// fleet starts a generator for each device.
+type fleet interface {
+	Run(context.Context) error
+	Serves(gpu.Device) error
+	Backend() backend.Backend
+	Models() []backend.Model
+	Owns(pid int) bool
+	Generators([]gpu.Device) []wire.Generator
+}
+
+// generators are the programs that make images on this machine. A device is one generator's: the first attached one that works on it,
+// else the fleet's; the processor is the sketch renderer's where no other works on it. None of the methods blocks but Run.
+type generators struct {
+	machine  *attach.Machine
+	attached []attached
+	fleet    fleet           // nil for none
+	sketch   backend.Backend // needs no model and no device
+}
+
+// Run asks the attached ones what they are, and owns what the fleet starts, until ctx ends.
+func (g *generators) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	if g.fleet != nil {
+		group.Go(func() error { return g.fleet.Run(ctx) })
+	}
+	for _, a := range g.attached {
+		group.Go(func() error { return a.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// claims gives by ID of a device the attached generator that has it.
+func (g *generators) claims() map[string]attached {
+	claimed := map[string]attached{}
+	for _, a := range g.attached {
+		if dev, known := a.Device(); known && claimed[dev.ID] == nil {
+			claimed[dev.ID] = a
+		}
+	}
+	return claimed
+}
+
+// slots gives every device that has a generator, those that can't be given work with the reason, and the CPU: while a device serves,
+// the sketch renderer there only goes on with what was accepted before.
+func (g *generators) slots(inventory gpu.Inventory) []scheduler.Slot {
+	var slots []scheduler.Slot
+	claimed := g.claims()
+	served := false
+	add := func(slot scheduler.Slot, problem error, owns func(int) bool) {
+		if g.machine.CanTell { // numbers of processes that may be another PID namespace's say nothing
+			slot.Owns = owns
+		}
+		if problem != nil {
+			slot.Problem = problem.Error()
+		} else {
+			served = true
+		}
+		slots = append(slots, slot)
+	}
+	for _, device := range append(slices.Clone(inventory.Devices), backend.CPU()) {
+		switch a := claimed[device.ID]; {
+		case a != nil:
+			add(scheduler.Slot{Device: device, Backend: a, Models: a.Models()}, a.Problem(), a.Owns)
+		case device.Index != gpu.CPU && g.fleet != nil:
+			add(scheduler.Slot{Device: device, Backend: g.fleet.Backend(), Models: g.fleet.Models()}, g.fleet.Serves(device), g.fleet.Owns)
+		}
+	}
+	return append(slots, scheduler.Slot{Device: backend.CPU(), Backend: g.sketch, Models: []backend.Model{builtin.Model()}, Fallback: served})
+}
+
+// list tells of every generator, in words for people.
+func (g *generators) list() []wire.Generator {
+	claimed := g.claims()
+	var list []wire.Generator
+	for _, a := range g.attached {
+		status := a.Status()
+		if dev, known := a.Device(); known && claimed[dev.ID] != a {
+			status.State = wire.GeneratorUnusable
+			status.Problem = fmt.Sprintf("%s takes its images by %s already: a device has one generator, so leave one of the two out of muster's settings",
+				dev.Index.Label(), claimed[dev.ID].Status().ID)
+		}
+		list = append(list, status)
+	}
+	if inventory := g.machine.Inventory(); inventory != nil && g.fleet != nil {
+		free := slices.DeleteFunc(slices.Clone(inventory.Devices), func(dev gpu.Device) bool { return claimed[dev.ID] != nil })
+		list = append(list, g.fleet.Generators(free)...)
+	}
+	if claimed[backend.CPU().ID] == nil {
+		list = append(list, sketcher(g.sketch, new(gpu.CPU)))
+	}
+	return list
+}
+
+// sketcher tells of the built-in renderer; dev is nil where it serves every device, as on simulated machines.
+func sketcher(sketch backend.Backend, dev *gpu.Ref) wire.Generator {
+	return wire.Generator{ID: sketch.Name(), Kind: sketch.Name(), Title: builtin.Model().Title, Device: dev, State: wire.GeneratorReady, Models: 1}
+}
