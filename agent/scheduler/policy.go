@@ -15,6 +15,9 @@ const (
 	RoundRobin Policy = "round-robin"
 )
 
+// Policies lists them.
+var Policies = []Policy{Predicted, LeastLoaded, RoundRobin}
+
 // ParsePolicy takes a policy's name; "" is Predicted.
 func ParsePolicy(name string) (Policy, error) {
 	switch p := Policy(name); p {

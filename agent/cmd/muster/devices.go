@@ -65,6 +65,8 @@ func (s *steering) modeCommand(verb, short string) *cobra.Command {
 		Use:   verb + " DEVICE...",
 		Short: short,
 		Args:  someDevice,
+
+		ValidArgsFunction: complete(s.config, suggestAllDevices),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var body any
 			if cmd.Flags().Changed("for") {
@@ -94,6 +96,8 @@ func (s *steering) setCommand() *cobra.Command {
 		Use:   "set DEVICE...",
 		Short: "Limit devices by temperature, power and time of day, and let them give way to other programs",
 		Args:  someDevice,
+
+		ValidArgsFunction: complete(s.config, suggestAllDevices),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			change := map[string]any{}
 			if yield || noYield {

@@ -77,6 +77,10 @@ func generateCommand(config *agent.Config) *cobra.Command {
 	flags.Int64Var(&seed, "seed", 0, "seed of the first image (default: random)")
 	flags.IntVar(&spec.Priority, "priority", 0, "-10 to 10, higher first")
 	flags.BoolVar(&asJSON, "json", false, "print the finished jobs as JSON and no progress")
+	completeFlag(cmd, "device", complete(config, suggestDevices))
+	completeFlag(cmd, "model", complete(config, suggestModels))
+	completeFlag(cmd, "output", onlyFolders)
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return cmd
 }
 

@@ -60,6 +60,7 @@ func jobsCommand(config *agent.Config) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the jobs as JSON")
 	cmd.Flags().StringVar(&state, "state", "", "only this state: queued, running, succeeded, failed or cancelled")
+	completeFlag(cmd, "state", cobra.FixedCompletions(words(job.States), cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().IntVar(&limit, "limit", 20, "jobs at most (1 to 1000)")
 	cmd.AddCommand(cancelCommand(config), exportCommand(config))
 	return cmd
@@ -69,6 +70,8 @@ func cancelCommand(config *agent.Config) *cobra.Command {
 	return &cobra.Command{
 		Use:   "cancel ID...",
 		Short: "Cancel jobs",
+
+		ValidArgsFunction: complete(config, suggestUnfinished),
 		Args: func(_ *cobra.Command, ids []string) error {
 			if len(ids) == 0 {
 				return errors.New("give the ID of a job, as muster jobs lists it")

@@ -58,6 +58,7 @@ func command() *cobra.Command {
 	root.PersistentFlags().SortFlags = false
 	root.PersistentFlags().StringVar(&file, "config", "", "configuration file")
 	config.AddFlags(root.PersistentFlags())
+	completeSettings(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
