@@ -26,7 +26,7 @@ type part struct {
 
 var parts = []part{
 	{"agent", false, agentFigures}, {"collector", false, collectorFigures}, {"feed", false, feedFigures}, {"page", false, pageFigures},
-	{"store", false, storeFigures}, {"kills", true, killFigures}, {"cuts", true, cutFigures},
+	{"store", false, storeFigures}, {"generation", false, generationFigures}, {"kills", true, killFigures}, {"cuts", true, cutFigures},
 }
 
 // wanted says whether a part is measured.
@@ -47,7 +47,7 @@ func main() {
 	failed := false
 	table := tabwriter.NewWriter(os.Stdout, 2, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "FIGURE\tMEASURED\tGOAL\tBESIDE (SAME RUN)")
-	only := flag.String("only", "", "measure that part alone: agent, collector, feed, page, store, kills or cuts")
+	only := flag.String("only", "", "measure that part alone: agent, collector, feed, page, store, generation, kills or cuts")
 	soak := flag.Bool("soak", false, "measure what takes long: collector, kills and cuts")
 	flag.Parse()
 	for _, p := range parts {

@@ -128,7 +128,7 @@ func (s *slot) follow(ctx context.Context, server *server, sent *submission, req
 	tell.start()
 	look := time.NewTimer(s.fleet.limits.poll)
 	defer look.Stop()
-	hurry := false
+	hurry := time.Duration(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -150,17 +150,18 @@ func (s *slot) follow(ctx context.Context, server *server, sent *submission, req
 		}
 		seen := server.out.look()
 		tell.progress(seen, s.decodeSeconds)
-		if seen.finished && !hurry { // its status changes in a moment
-			hurry = true
-			look.Reset(time.Millisecond)
-		} else if hurry {
-			look.Reset(20 * time.Millisecond)
+		if seen.finished { // its status changes in a moment
+			hurry = min(max(2*hurry, time.Millisecond), lastPoll)
+			look.Reset(hurry)
 		}
 		if err := s.stalled(server, seen); err != nil {
 			return nil, err
 		}
 	}
 }
+
+// lastPoll is the longest pause between looks at a job that is finished but for writing its file.
+const lastPoll = 8 * time.Millisecond
 
 // patient says whether an error of a look at the job may pass: a server that is busy answers late, and one that died is noticed
 // by its end.
