@@ -41,6 +41,8 @@ type Hardware struct {
 	Slots func(gpu.Inventory) []scheduler.Slot
 	// Generators gives the programs behind the slots, and those that can't take work yet; it must not block. nil: none are told of.
 	Generators func() []wire.Generator
+	// Workflows are those of ComfyUI; the zero value has none.
+	Workflows server.Workflows
 	// See is shown every new inventory and report, either of which may be nil; it must not block. nil: nobody looks.
 	See func(*gpu.Inventory, *gpu.Report)
 	// Run supervises the generators' processes until ctx ends; nil when there are none.
@@ -140,7 +142,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	}
 	p.edge, err = server.New(server.Config{
 		Build: build, Instance: instance(), Interval: config.Interval, Addr: p.listener.Addr().String(), AllowHosts: config.AllowHosts,
-		Token: token, ModelsDir: config.ModelsDir(), MaxClients: config.MaxClients, Queue: p.jobs, Images: p.store, Previews: p.previews, Feed: p.feed,
+		Token: token, ModelsDir: config.ModelsDir(), MaxClients: config.MaxClients, Queue: p.jobs, Images: p.store, Previews: p.previews, Workflows: hardware.Workflows, Feed: p.feed,
 		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, History: p.history, Temperatures: p.temperatures,
 		Report: p.sampler.Report, PCIeThroughput: p.sampler.PCIeThroughput, Query: p.query,
 		Capacity: p.spread.Capacity, Steering: p.jobs.Steering, Steer: p.steer, SteerPool: p.jobs.SteerPool, Ready: ready(p.spread), Site: site, Log: log,

@@ -36,7 +36,12 @@ func limitBody(w http.ResponseWriter, r *http.Request) {
 
 // readBody reads a whole body, in the time that limitBody gave it. Errors: *http.MaxBytesError, a *refusal.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	return readLong(w, r, maxBodyBytes)
+}
+
+// readLong is readBody for a body of up to limit bytes.
+func readLong(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var long *http.MaxBytesError
 	if err != nil && !errors.As(err, &long) {
 		return nil, &refusal{status: http.StatusBadRequest, code: "body", message: "the body did not arrive whole"}

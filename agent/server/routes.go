@@ -66,6 +66,9 @@ func (s *Server) routes() []route {
 		{method: "PUT", path: "/api/v1/devices/{id}/control", serve: s.putControl},
 		{method: "PATCH", path: "/api/v1/devices/{id}/control", serve: s.patchControl},
 		{method: "GET", path: "/api/v1/generators", serve: s.generators},
+		{method: "GET", path: "/api/v1/workflows", serve: s.listWorkflows},
+		{method: "PUT", path: "/api/v1/workflows/{name}", serve: s.putWorkflow},
+		{method: "DELETE", path: "/api/v1/workflows/{name}", serve: s.deleteWorkflow},
 		{method: "GET", path: "/api/v1/pool", serve: s.getPool},
 		{method: "PUT", path: "/api/v1/pool", serve: s.putPool},
 

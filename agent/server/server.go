@@ -57,6 +57,8 @@ type Config struct {
 	// Previews are the pictures of what is being made; nil: there are none.
 	Previews *images.Previews
 	Feed     *feed.Feed
+	// Workflows are those of ComfyUI; the zero value has none.
+	Workflows Workflows
 
 	Inventory    func() *gpu.Inventory                 // nil result: not looked yet
 	Snapshot     func() *gpu.Snapshot                  // nil result: not measured yet

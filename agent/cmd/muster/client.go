@@ -125,7 +125,9 @@ func (s *stream) Close() error {
 // send is do by a client of the caller's choice, with the body left to the caller, who closes it.
 func (c *client) send(ctx context.Context, by *http.Client, method, path string, body any, headers ...string) (*http.Response, error) {
 	var content io.Reader
-	if body != nil {
+	if text, ok := body.(jsonText); ok {
+		content = bytes.NewReader(text)
+	} else if body != nil {
 		raw, err := json.Marshal(body)
 		if err != nil {
 			return nil, err

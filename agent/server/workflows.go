@@ -1,0 +1,75 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+
+	"muster/shared/wire"
+)
+
+// Workflows are the administrator's own ComfyUI workflows. Any field may be nil: nobody can do that here.
+type Workflows struct {
+	List func() []wire.Workflow
+	// Import checks a workflow in API format and keeps it under a name, in place of one of that name. Errors that wrap ErrWorkflow are
+	// the workflow's, in words for people.
+	Import func(name string, text []byte) (wire.Workflow, error)
+	Remove func(name string) error // fs.ErrNotExist when there is none
+}
+
+// ErrWorkflow is wrapped by the error of a workflow that can't be used.
+var ErrWorkflow = errors.New("the workflow can't be used")
+
+// maxWorkflowBytes bounds a workflow; those of large graphs have some hundred kilobytes.
+const maxWorkflowBytes = 1 << 20
+
+var errNoComfyUI = &refusal{status: http.StatusNotFound, code: "not_found", message: "no ComfyUI is set up here, so there are no workflows: see --comfyui and --comfyui-dir"}
+
+// listWorkflows answers GET /api/v1/workflows.
+func (s *Server) listWorkflows(w http.ResponseWriter, _ *http.Request) error {
+	if s.config.Workflows.List == nil {
+		return errNoComfyUI
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Workflows []wire.Workflow `json:"workflows"`
+	}{append([]wire.Workflow{}, s.config.Workflows.List()...)})
+	return nil
+}
+
+// putWorkflow answers PUT /api/v1/workflows/{name}: the body is what ComfyUI's "Export (API)" writes.
+func (s *Server) putWorkflow(w http.ResponseWriter, r *http.Request) error {
+	if s.config.Workflows.Import == nil {
+		return errNoComfyUI
+	}
+	text, err := readLong(w, r, maxWorkflowBytes)
+	if err != nil {
+		return err
+	}
+	kept, err := s.config.Workflows.Import(r.PathValue("name"), text)
+	if errors.Is(err, ErrWorkflow) {
+		return &refusal{status: http.StatusBadRequest, code: "invalid", message: err.Error()}
+	}
+	if err != nil {
+		return fmt.Errorf("keep workflow: %w", err)
+	}
+	writeJSON(w, http.StatusOK, kept)
+	return nil
+}
+
+// deleteWorkflow answers DELETE /api/v1/workflows/{name}.
+func (s *Server) deleteWorkflow(w http.ResponseWriter, r *http.Request) error {
+	if s.config.Workflows.Remove == nil {
+		return errNoComfyUI
+	}
+	switch err := s.config.Workflows.Remove(r.PathValue("name")); {
+	case errors.Is(err, fs.ErrNotExist):
+		return &refusal{status: http.StatusNotFound, code: "not_found", message: "no such workflow"}
+	case errors.Is(err, ErrWorkflow):
+		return &refusal{status: http.StatusBadRequest, code: "invalid", message: err.Error()}
+	case err != nil:
+		return fmt.Errorf("remove workflow: %w", err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
