@@ -25,6 +25,10 @@ type Subject struct {
 	Steps         int // 0 is 4
 	// Long is a number of steps that takes a second or more; a call of so many is cancelled. 0 is 100.
 	Long int
+	// Silent says that the backend can't tell of single steps: a call is cancelled after its first report.
+	Silent bool
+	// Keeps says that the generator holds its model as long as it runs: Unload is an error that says so.
+	Keeps bool
 	// Resident says whether the backend holds anything on a device; nil for one that holds nothing between images.
 	Resident func(b backend.Backend, dev gpu.Device) bool
 }
@@ -167,7 +171,7 @@ func giveUp(t *testing.T, b backend.Backend, s Subject) {
 	var once sync.Once
 	go func() {
 		_, err := b.Generate(ctx, s.Devices[0], req, func(p job.Progress) {
-			if p.Step > 0 {
+			if p.Step > 0 || s.Silent {
 				once.Do(func() { close(working) })
 			}
 		})

@@ -10,7 +10,7 @@ import (
 	"muster/agent/backend/backendtest"
 )
 
-// memoryTotal is the device memory that /sdapi/v1/memory tells of: a card with 16 GiB.
+// MemoryTotal is the device memory that /sdapi/v1/memory tells of: a card with 16 GiB.
 const MemoryTotal = 17163091968
 
 // route answers the routes of the flavour; false for all others.
@@ -102,6 +102,14 @@ func (s *Server) otherRoute(w http.ResponseWriter, route string) bool {
 	switch {
 	case route == "GET /api/extra/version" && kobold:
 		answer(w, http.StatusOK, map[string]any{"result": "KoboldCpp", "version": "1.102", "protected": false, "txt2img": true})
+	case route == "GET /api/extra/perf" && kobold:
+		s.mu.Lock()
+		idle, queue := 1, len(s.waiting)
+		if s.locked {
+			idle, queue = 0, queue+1
+		}
+		s.mu.Unlock()
+		answer(w, http.StatusOK, map[string]any{"total_img_gens": 1, "queue": queue, "idle": idle, "uptime": 1.5})
 	case route == "GET /sdcpp/v1/capabilities" && !kobold:
 		name := s.cfg.Models[0]
 		answer(w, http.StatusOK, map[string]any{"current_mode": "img_gen", "model": map[string]any{"name": name + ".safetensors", "path": "/models/" + name + ".safetensors", "stem": name}})

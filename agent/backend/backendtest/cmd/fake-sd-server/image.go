@@ -1,15 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"hash/fnv"
-	"image"
-	"image/color"
-	"image/png"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -162,34 +156,14 @@ func (s *server) stepFault(job, step int) string {
 
 // draw gives a PNG that depends on everything the real image would depend on.
 func (s *server) draw(r request, seed int64) []byte {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%d\x00%d\x00%d\x00%d\x00%g", r.prompt, r.negative, r.sampler, seed, r.width, r.height, r.steps, r.guidance)
-	fmt.Fprintf(h, "\x00%s", filepath.Base(s.options.model))
-	random := rand.New(rand.NewPCG(h.Sum64(), 1))
-	palette := make(color.Palette, 16)
-	for i := range palette {
-		palette[i] = color.RGBA{uint8(random.UintN(256)), uint8(random.UintN(256)), uint8(random.UintN(256)), 255}
-	}
-	img := image.NewPaletted(image.Rect(0, 0, r.width, r.height), palette)
-	for y := 0; y < r.height; y += 8 {
-		for x := 0; x < r.width; x += 8 {
-			shade := uint8(random.UintN(16))
-			for dy := range 8 {
-				row := img.Pix[(y+dy)*img.Stride+x:]
-				for dx := range 8 {
-					row[dx] = shade
-				}
-			}
-		}
-	}
-	var out bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&out, img); err != nil {
-		fatal(err)
-	}
+	file := backendtest.Paint(backendtest.Picture{
+		Prompt: r.prompt, Negative: r.negative, Sampler: r.sampler, Model: filepath.Base(s.options.model), Seed: seed,
+		Width: r.width, Height: r.height, Steps: r.steps, Guidance: r.guidance,
+	})
 	if !r.metadata {
-		return out.Bytes()
+		return file
 	}
-	return withText(out.Bytes(), s.parameters(r, seed))
+	return withText(file, s.parameters(r, seed))
 }
 
 // parameters is the text that the real one embeds, as captured but for the JSON behind "SDCPP:", which is shorter here.

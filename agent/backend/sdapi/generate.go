@@ -1,0 +1,287 @@
+package sdapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"muster/agent/backend"
+	"muster/agent/backend/exchange"
+	"muster/shared/gpu"
+	"muster/shared/job"
+)
+
+// order is the body of txt2img. The seed always stands in it: without one every program takes any.
+type order struct {
+	Prompt         string         `json:"prompt"`
+	NegativePrompt string         `json:"negative_prompt"`
+	Seed           int64          `json:"seed"`
+	Width          int            `json:"width"`
+	Height         int            `json:"height"`
+	Steps          int            `json:"steps"`
+	Guidance       float64        `json:"cfg_scale"`
+	Sampler        string         `json:"sampler_name,omitempty"`
+	Scheduler      string         `json:"scheduler,omitempty"`
+	BatchSize      int            `json:"batch_size"`
+	Iterations     int            `json:"n_iter"`
+	SendImages     bool           `json:"send_images"`
+	SaveImages     bool           `json:"save_images"`
+	Override       map[string]any `json:"override_settings,omitempty"`
+	Restore        bool           `json:"override_settings_restore_afterwards"`
+	Task           string         `json:"force_task_id,omitempty"`
+}
+
+// call is one image that is being made.
+type call struct {
+	req    backend.Request
+	model  backend.Model
+	order  order
+	eye    eye
+	pace   pace
+	life   time.Time // since when the clock of a stall runs
+	shown  time.Time // when a preview was asked for last
+	sent   *sent
+	tell   func(job.Progress)
+	step   int  // told last
+	marred bool // somebody was seen to interrupt it
+}
+
+// sent is a call under way. It does not end with the context of Generate: a server that nobody listens to goes on all the same, and
+// its answer is the only sure sign that it is free again.
+type sent struct {
+	done  chan struct{}
+	close context.CancelFunc // the connection
+	text  []byte             // once done is closed
+	err   error
+}
+
+// Generate makes one image. When ctx ends it returns at once; what is left on the server is interrupted if it is proven to be ours,
+// else waited for, and the next call waits for that.
+func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Request, report func(job.Progress)) (backend.Image, error) {
+	if err := context.Cause(ctx); err != nil {
+		return backend.Image{}, err
+	}
+	if err := g.usable(dev); err != nil {
+		return backend.Image{}, err
+	}
+	model, err := g.model(req.Model)
+	if err != nil {
+		return backend.Image{}, err
+	}
+	if err := g.take(ctx); err != nil {
+		return backend.Image{}, err
+	}
+	g.server.Begin()
+	png, settled, err := g.generate(ctx, model, req, report)
+	if settled {
+		g.release()
+	}
+	g.server.End(err, ctx.Err() != nil)
+	return backend.Image{PNG: png}, err
+}
+
+// generate does a call's work with the turn. settled is false when the turn was handed on to what settles the call.
+func (g *Generator) generate(ctx context.Context, model backend.Model, req backend.Request, report func(job.Progress)) (png []byte, settled bool, err error) {
+	c, err := g.prepare(ctx, model, req)
+	if ctx.Err() != nil {
+		return nil, true, context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, true, err
+	}
+	c.tell = report
+	report(job.Progress{Steps: req.Steps})
+	c.sent = g.send(c.order)
+	png, err = g.follow(ctx, c)
+	g.learn(c)
+	if err == nil {
+		g.holds(model)
+		left := 0.0
+		report(job.Progress{Step: req.Steps, Steps: req.Steps, ETASeconds: &left})
+		return png, true, nil
+	}
+	select {
+	case <-c.sent.done:
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, true, err
+	default: // given up, or it hangs
+	}
+	g.handOn(c, err)
+	return nil, false, err
+}
+
+// prepare makes the server ready for an order, and the order.
+func (g *Generator) prepare(ctx context.Context, model backend.Model, req backend.Request) (*call, error) {
+	p := g.kind()
+	if !p.known() { // it has just come back, or gone
+		return nil, fmt.Errorf("%s is asked what it is: %w", g.server.Name(), backend.ErrUnavailable)
+	}
+	if err := p.check(req); err != nil {
+		return nil, err
+	}
+	name, schedule, err := g.sampler(ctx, req.Sampler)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.ready(ctx, p, model); err != nil {
+		return nil, err
+	}
+	c := &call{req: req, model: model, life: time.Now(), eye: eye{g: g, perTask: g.perTask, shown: -1}}
+	c.order = order{
+		Prompt: req.Prompt, NegativePrompt: req.NegativePrompt, Seed: p.seed(req.Seed), Width: p.side(req.Width), Height: p.side(req.Height),
+		Steps: req.Steps, Guidance: req.Guidance, Sampler: name, Scheduler: schedule, BatchSize: 1, Iterations: 1, SendImages: true, Restore: true,
+	}
+	if p.tasks {
+		c.order.Task = newTask()
+		c.eye.task = c.order.Task
+	}
+	if p.web {
+		c.order.Override = map[string]any{"sd_model_checkpoint": model.Path}
+	}
+	if p.mark && g.perTask != yes {
+		c.eye.mark = newMark()
+		c.order.Override[markOption] = c.eye.mark
+	}
+	if p.progress && g.perTask != yes {
+		looking, cancel := context.WithTimeout(ctx, g.limits.look)
+		defer cancel()
+		a, err := g.progress(looking, false)
+		c.eye.idle = err == nil && a.idle()
+		if err == nil && !a.idle() {
+			c.eye.theirs = a.run()
+		}
+	}
+	if p.counts {
+		g.memory(ctx)
+	}
+	return c, nil
+}
+
+// check bounds what programs would clamp or round without a word.
+func (p program) check(req backend.Request) error {
+	switch {
+	case req.Steps < 1 || p.maxSteps > 0 && req.Steps > p.maxSteps:
+		return fmt.Errorf("%s makes 1 to %d steps, not %d: ask for fewer", p.name, p.maxSteps, req.Steps)
+	case min(req.Width, req.Height) < 1 || max(p.side(req.Width), p.side(req.Height)) > job.MaxSide:
+		return fmt.Errorf("%s makes images of up to %d pixels a side, not %dx%d", p.name, job.MaxSide, req.Width, req.Height)
+	case req.Seed < 0:
+		return fmt.Errorf("seed %d: must be 0 or more", req.Seed)
+	}
+	return nil
+}
+
+// send begins the exchange in a goroutine of its own.
+func (g *Generator) send(o order) *sent {
+	ctx, cancel := context.WithCancel(g.lifetime())
+	s := &sent{done: make(chan struct{}), close: cancel}
+	go func() {
+		defer cancel()
+		defer close(s.done)
+		s.text, s.err = g.client.Bytes(ctx, exchange.Call{
+			Method: http.MethodPost, Path: "/sdapi/v1/txt2img", Body: o, Want: http.StatusOK, Wait: exchange.Patient, Read: g.limits.read,
+		})
+	}()
+	return s
+}
+
+// follow waits for a call's image. Its error is final for the call when the answer has come, else the call goes on.
+func (g *Generator) follow(ctx context.Context, c *call) ([]byte, error) {
+	looking, end := context.WithCancel(ctx)
+	looks := make(chan sight, 1)
+	tick := time.NewTicker(g.limits.poll)
+	defer tick.Stop()
+	busy := false // somebody looks
+	defer func() {
+		end()
+		if busy { // the eye is the caller's again
+			<-looks
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-c.sent.done:
+			return g.finish(ctx, c)
+		case seen := <-looks:
+			busy = false
+			c.see(seen)
+		case <-tick.C:
+			if !busy {
+				busy = true
+				picture := c.wantsPicture(g.limits.preview)
+				go func() { looks <- c.eye.look(looking, picture) }()
+			}
+		}
+		if err := c.stalled(g); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// learn keeps what a call has shown of the program.
+func (g *Generator) learn(c *call) {
+	switch {
+	case c.eye.perTask != unknown:
+		g.perTask = c.eye.perTask
+	case c.eye.told >= patience:
+		g.perTask = no
+	}
+}
+
+func (c *call) wantsPicture(every time.Duration) bool {
+	if c.req.Preview == nil || time.Since(c.shown) < every {
+		return false
+	}
+	c.shown = time.Now()
+	return true
+}
+
+// see takes what a look has shown, and reports it.
+func (c *call) see(s sight) {
+	now := time.Now()
+	c.marred = c.marred || s.interrupted
+	if s.others {
+		c.life = now // while it waits behind others the clock does not run
+	}
+	if !s.ours {
+		return
+	}
+	if c.pace.begun.IsZero() {
+		c.life = now
+	}
+	step := min(int(s.share*float64(c.req.Steps)+1e-9), c.req.Steps-1) // the last one is told with the image
+	before := c.pace.step
+	c.pace.see(step, now)
+	if step > before {
+		c.life = now
+		left := float64(c.req.Steps-step) * now.Sub(c.pace.begun).Seconds() / float64(step)
+		c.step = step
+		c.tell(job.Progress{Step: step, Steps: c.req.Steps, ETASeconds: &left})
+	}
+	if s.preview != nil && c.req.Preview != nil {
+		c.req.Preview(*s.preview)
+	}
+}
+
+// errHangs is wrapped when a server shows no sign of life.
+var errHangs = errors.New("it hangs")
+
+// stalled gives an error when the call has shown no sign of life for too long.
+func (c *call) stalled(g *Generator) error {
+	limit := g.limits.firstStep
+	switch {
+	case !g.kind().progress:
+		limit = g.limits.silent
+	case c.pace.step > 0:
+		limit = max(g.limits.stall, time.Duration(20*c.pace.slowest*float64(time.Second)))
+	}
+	if idle := time.Since(c.life); idle > limit {
+		return fmt.Errorf("%s made no progress for %s at step %d: %w: %w", g.server.Name(), idle.Round(time.Second), c.pace.step, errHangs, backend.ErrUnavailable)
+	}
+	return nil
+}

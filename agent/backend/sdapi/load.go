@@ -1,0 +1,124 @@
+package sdapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"muster/agent/backend"
+	"muster/agent/backend/exchange"
+	"muster/shared/gpu"
+	"muster/shared/job"
+)
+
+func (g *Generator) post(ctx context.Context, path string, body any) error {
+	return g.client.JSON(ctx, exchange.Call{Method: http.MethodPost, Path: path, Body: body, Wait: g.limits.load, Limit: maxList}, nil)
+}
+
+// ready prepares a web UI for an image: SD.Next switches to the model, and what was unloaded is taken back. As a setting for one image
+// alone SD.Next would load the model for it, and the former one again behind it.
+func (g *Generator) ready(ctx context.Context, p program, model backend.Model) error {
+	held, away := g.held()
+	switch {
+	case !p.web:
+		return nil
+	case p.switches && held != model.Path:
+		return g.choose(ctx, model)
+	case !away:
+		return nil
+	}
+	if err := g.post(ctx, "/sdapi/v1/reload-checkpoint", struct{}{}); err != nil {
+		return g.explain(err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unloaded = false
+	return nil
+}
+
+// choose sets the model in the server's settings, which loads it. Its own page shows that model from then on, too.
+func (g *Generator) choose(ctx context.Context, model backend.Model) error {
+	if err := g.post(ctx, "/sdapi/v1/options", map[string]string{"sd_model_checkpoint": model.Path}); err != nil {
+		return g.explain(err)
+	}
+	g.holds(model)
+	return nil
+}
+
+// Load has a model in the server's memory: through its settings where these load at once, else with the smallest image there is.
+func (g *Generator) Load(ctx context.Context, dev gpu.Device, name string) error {
+	if err := g.usable(dev); err != nil {
+		return err
+	}
+	model, err := g.model(name)
+	if err != nil {
+		return err
+	}
+	p := g.kind()
+	if p.known() && !p.web && !p.lazy {
+		return nil // it has loaded what it holds before it answered
+	}
+	if p.known() && p.web && !p.lazy {
+		return g.loadBySettings(ctx, p, model)
+	}
+	smallest := backend.Request{Prompt: "warm-up", Model: name, Width: 64, Height: 64, Steps: 1, Guidance: 1, Seed: 1}
+	_, err = g.Generate(ctx, dev, smallest, func(job.Progress) {})
+	return err
+}
+
+func (g *Generator) loadBySettings(ctx context.Context, p program, model backend.Model) error {
+	if err := g.take(ctx); err != nil {
+		return err
+	}
+	defer g.release()
+	g.server.Begin()
+	err := g.ready(ctx, p, model)
+	if held, _ := g.held(); err == nil && held != model.Path {
+		err = g.choose(ctx, model)
+	}
+	if ctx.Err() != nil && err != nil {
+		err = context.Cause(ctx)
+	}
+	g.server.End(err, ctx.Err() != nil)
+	return err
+}
+
+// Unload frees the server's device memory. koboldcpp and sd-server hold their model as long as they run, and say so.
+func (g *Generator) Unload(ctx context.Context, dev gpu.Device) error {
+	if own, ok := g.server.Device(); !ok || own.ID != dev.ID {
+		return nil
+	}
+	p := g.kind()
+	if p.known() && !p.web {
+		return fmt.Errorf("%s holds its model as long as it runs: end it to free %s", g.server.Name(), dev.Index.Label())
+	}
+	if !p.known() {
+		return fmt.Errorf("%s can't be told to free %s: it does not answer", g.server.Name(), dev.Index.Label())
+	}
+	if err := g.take(ctx); err != nil {
+		return err
+	}
+	defer g.release()
+	g.server.Begin()
+	err := g.unload(ctx)
+	if ctx.Err() != nil && err != nil {
+		err = context.Cause(ctx)
+	}
+	g.server.End(err, true)
+	return err
+}
+
+// unload does it, with the turn.
+func (g *Generator) unload(ctx context.Context) error {
+	if _, away := g.held(); away {
+		return nil
+	}
+	if err := g.post(ctx, "/sdapi/v1/unload-checkpoint", struct{}{}); err != nil {
+		return g.explain(err)
+	}
+	g.mu.Lock()
+	g.unloaded = true
+	g.mu.Unlock()
+	g.server.Loaded("")
+	return nil
+}

@@ -1,0 +1,253 @@
+package sdapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"strings"
+	"time"
+
+	"muster/agent/backend"
+	"muster/agent/imagefile"
+)
+
+// result is what txt2img answers.
+type result struct {
+	Images []picture `json:"images"`
+	Info   string    `json:"info"` // JSON in a text; "" when the program says nothing
+}
+
+// picture is a file in base64, unpacked once.
+type picture []byte
+
+// UnmarshalJSON takes a text, with or without "data:…;base64," before it. null and "" are no picture.
+func (p *picture) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		*p = nil
+		return nil
+	}
+	if len(text) < 2 || text[0] != '"' {
+		return errors.New("an image that is no text")
+	}
+	encoded := text[1 : len(text)-1]
+	if bytes.IndexByte(encoded, '\\') >= 0 { // no program escapes base64, but JSON allows it
+		var plain string
+		if err := json.Unmarshal(text, &plain); err != nil {
+			return err
+		}
+		encoded = []byte(plain)
+	}
+	if bytes.HasPrefix(encoded, []byte("data:")) {
+		_, encoded, _ = bytes.Cut(encoded, []byte(","))
+	}
+	file := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
+	n, err := base64.StdEncoding.Decode(file, encoded)
+	*p = file[:n]
+	return err
+}
+
+// info is what a program says of an image; nil and "" where it does not.
+type info struct {
+	Seed      *int64 `json:"seed"`
+	Width     *int   `json:"width"`
+	Height    *int   `json:"height"`
+	Steps     *int   `json:"steps"`
+	Model     string `json:"sd_model_name"`
+	Hash      string `json:"sd_model_hash"`
+	Timestamp string `json:"job_timestamp"`
+	First     int    `json:"index_of_first_image"`
+}
+
+// parseResult takes an answer apart.
+func parseResult(text []byte) (result, info, error) {
+	var r result
+	var i info
+	if err := json.Unmarshal(text, &r); err != nil {
+		return r, i, err
+	}
+	if r.Info != "" {
+		if err := json.Unmarshal([]byte(r.Info), &i); err != nil {
+			return r, i, err
+		}
+	}
+	return r, i, nil
+}
+
+// file is the image that was asked for; nil when there is none.
+func (r result) file(i info) []byte {
+	at := 0
+	if i.First > 0 && i.First < len(r.Images) {
+		at = i.First
+	}
+	if at >= len(r.Images) || len(r.Images[at]) == 0 {
+		return nil
+	}
+	return r.Images[at]
+}
+
+// finish takes the image of an exchange that has ended. Its errors are those of Generate.
+func (g *Generator) finish(ctx context.Context, c *call) ([]byte, error) {
+	if c.sent.err != nil {
+		return nil, g.explainCall(ctx, c, c.sent.err)
+	}
+	name := g.server.Name()
+	r, i, err := parseResult(c.sent.text)
+	if err != nil {
+		return nil, fmt.Errorf("%s answered nonsense: %w", name, backend.ErrUnavailable)
+	}
+	file := r.file(i)
+	if err := g.whole(ctx, c, i, file != nil); err != nil {
+		return nil, err
+	}
+	if file == nil {
+		return nil, g.empty(ctx, c)
+	}
+	if err := g.same(c, i); err != nil {
+		return nil, err
+	}
+	if file, err = asPNG(file, c.order.Width, c.order.Height); err != nil {
+		return nil, g.unsuitable(c, i, err)
+	}
+	return file, nil
+}
+
+// whole says whether an image was made to its end. An interrupted one comes back half made as if nothing had happened: what the
+// program still says of the job that ended last tells, and when it works on the next one already, what the looks have shown.
+func (g *Generator) whole(ctx context.Context, c *call, i info, made bool) error {
+	p := g.kind()
+	if !p.web {
+		return nil
+	}
+	interrupted := c.marred
+	looking, cancel := context.WithTimeout(ctx, g.limits.look)
+	defer cancel()
+	a, err := g.progress(looking, false)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err == nil && (a.State.Timestamp == i.Timestamp && i.Timestamp != "" || a.idle() && i.Timestamp == ""):
+		interrupted = interrupted || a.State.Interrupted || a.State.Skipped
+	case made && !c.pace.begun.IsZero() && !c.pace.enough(c.req.Steps, time.Now()):
+		return fmt.Errorf("%s gave the image back at step %d of %d, as after somebody's interrupt: %w", g.server.Name(), c.pace.step, c.req.Steps, backend.ErrUnavailable)
+	}
+	if interrupted && p.counts && g.allocationFailed(ctx) { // SD.Next says so of its own failures
+		return g.outOfMemory("")
+	}
+	if interrupted {
+		return fmt.Errorf("somebody else interrupted the image at %s: %w", g.server.Name(), backend.ErrUnavailable)
+	}
+	return nil
+}
+
+// empty explains an answer without an image.
+func (g *Generator) empty(ctx context.Context, c *call) error {
+	if g.kind().counts && g.allocationFailed(ctx) {
+		return g.outOfMemory("")
+	}
+	words := "no image"
+	if said := complaint(c.sent.text); said != "" {
+		words = said
+	}
+	return fmt.Errorf("%s answered with %s: %w", g.server.Name(), words, backend.ErrUnavailable)
+}
+
+// same says whether an image is the one that was asked for, by what the program says of it.
+func (g *Generator) same(c *call, i info) error {
+	name := g.server.Name()
+	if i.Seed != nil && *i.Seed != c.order.Seed {
+		return fmt.Errorf("%s gave back the image of another seed: %w", name, backend.ErrUnavailable)
+	}
+	if i.Steps != nil && *i.Steps != c.order.Steps {
+		return fmt.Errorf("%s made %d steps instead of %d", name, *i.Steps, c.order.Steps)
+	}
+	if i.Model != "" && !c.isModel(i.Model) {
+		g.server.Look() // its list is out of date
+		return fmt.Errorf("%s has no model %q any more: it used %s", name, c.req.Model, stem(i.Model))
+	}
+	if wanted := hashOf(c.model.Path); i.Model == "" && i.Hash != "" && wanted != "" && !strings.HasPrefix(i.Hash, wanted) && !strings.HasPrefix(wanted, i.Hash) {
+		g.server.Look()
+		return fmt.Errorf("%s has no model %q any more: it used another one", name, c.req.Model)
+	}
+	return nil
+}
+
+// isModel compares the model that a program says it used with the one that was asked for, by their files.
+func (c *call) isModel(used string) bool {
+	title, _, _ := strings.Cut(c.model.Path, " [")
+	return stem(used) == stem(title) || used == c.model.Path
+}
+
+// hashOf gives the hash in a title, as in "sd_xl_base_1.0.safetensors [31e35c80fc]"; "" when there is none.
+func hashOf(title string) string {
+	_, rest, ok := strings.Cut(title, " [")
+	if !ok {
+		return ""
+	}
+	return strings.TrimSuffix(rest, "]")
+}
+
+// errSize is wrapped when a sound image has another size than was asked for.
+var errSize = errors.New("the image has the wrong size")
+
+// errForm is wrapped when an image comes in a form that can't be used.
+var errForm = errors.New("the image is no PNG")
+
+// asPNG gives an image as a whole PNG of that size. JPEG, which SD.Next is set to at first, is packed anew.
+func asPNG(file []byte, width, height int) ([]byte, error) {
+	if bytes.HasPrefix(file, []byte("\xff\xd8\xff")) {
+		return fromJPEG(file, width, height)
+	}
+	if bytes.HasPrefix(file, []byte("RIFF")) || bytes.Contains(file[:min(len(file), 16)], []byte("JXL ")) {
+		return nil, errForm
+	}
+	w, h, err := imagefile.PNG(file)
+	if err != nil {
+		return nil, err
+	}
+	return file, sized(int64(w), int64(h), width, height)
+}
+
+func sized(w, h int64, width, height int) error {
+	if w != int64(width) || h != int64(height) {
+		return fmt.Errorf("%w: %dx%d instead of %dx%d", errSize, w, h, width, height)
+	}
+	return nil
+}
+
+// fromJPEG unpacks a JPEG whose size is known to be right.
+func fromJPEG(file []byte, width, height int) ([]byte, error) {
+	config, _, err := image.DecodeConfig(bytes.NewReader(file))
+	if err != nil {
+		return nil, err
+	}
+	if err := sized(int64(config.Width), int64(config.Height), width, height); err != nil {
+		return nil, err
+	}
+	img, err := jpeg.Decode(bytes.NewReader(file))
+	if err != nil {
+		return nil, err
+	}
+	out := bytes.NewBuffer(make([]byte, 0, 4*len(file)))
+	err = (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(out, img)
+	return out.Bytes(), err
+}
+
+// unsuitable explains an image that can't be used.
+func (g *Generator) unsuitable(c *call, i info, err error) error {
+	name := g.server.Name()
+	switch {
+	case errors.Is(err, errForm):
+		return fmt.Errorf("%s is set to a form of images that is not read here: set samples_format to png in its settings", name)
+	case errors.Is(err, errSize) && i.Width != nil && i.Height != nil && (*i.Width != c.order.Width || *i.Height != c.order.Height):
+		return fmt.Errorf("%s makes %dx%d of the size that was asked for, %dx%d: ask for that", name, *i.Width, *i.Height, c.req.Width, c.req.Height)
+	case errors.Is(err, errSize) && i.Width == nil && i.Seed == nil:
+		return fmt.Errorf("%s: %w: it has a limit", name, err)
+	}
+	return fmt.Errorf("%s: %w: %w", name, err, backend.ErrUnavailable)
+}

@@ -1,0 +1,175 @@
+// Package sdapi makes images with a server that somebody else runs and that speaks /sdapi/v1: AUTOMATIC1111's web UI, Forge, SD.Next,
+// koboldcpp, or stable-diffusion.cpp's sd-server. One Generator is one server on one device.
+//
+// What these programs share is little: one call at a time, behind a lock that their own pages and other clients wait for too; a
+// progress and an interrupt that are of whatever runs, not of a call; an interrupted image that comes back half made with status 200;
+// unknown models and samplers that are ignored without a word. So nothing is taken on trust: what runs is interrupted only when it is
+// proven to be ours (see watch.go), an image counts only when seed, size and model are those that were asked for and nobody
+// interrupted it, and a call that was given up holds the server until it is free again.
+//
+// Facts are from the programs' sources: modules/api/api.py, progress.py, shared_state.py and processing.py of AUTOMATIC1111 (0050a354
+// and 1.10), Forge (dfdcbab) and SD.Next (058a7f0), koboldcpp.py 1.102, and captures of sd-server master-827.
+package sdapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"muster/agent/backend"
+	"muster/agent/backend/attach"
+	"muster/agent/backend/exchange"
+	"muster/shared/gpu"
+)
+
+// limits bound waiting. Tests have others.
+type limits struct {
+	answer    time.Duration // of small exchanges
+	look      time.Duration // of one look at the progress
+	poll      time.Duration // between looks
+	preview   time.Duration // between pictures of the unfinished image
+	read      time.Duration // of an image, from its first byte to its last
+	firstStep time.Duration // from the beginning of our job to its first step: a model may load meanwhile
+	stall     time.Duration // without a step while our job runs
+	silent    time.Duration // of a call to a program that tells nothing
+	load      time.Duration // of a switch to another model
+	giveUp    time.Duration // for the end of a call that hangs, before its connection is closed
+}
+
+func defaultLimits() limits {
+	return limits{
+		answer: 20 * time.Second, look: 5 * time.Second, poll: 250 * time.Millisecond, preview: time.Second, read: 30 * time.Second,
+		firstStep: 10 * time.Minute, stall: 3 * time.Minute, silent: 30 * time.Minute, load: 10 * time.Minute, giveUp: 30 * time.Second,
+	}
+}
+
+// Generator is one server. It is a backend.Backend, backend.Unloader and backend.Loader.
+type Generator struct {
+	server *attach.Server
+	client *exchange.Client
+	log    *slog.Logger
+	limits limits
+	// turn holds a token while somebody uses the server: a call, or what is left of one that was given up.
+	turn chan struct{}
+	life atomic.Pointer[context.Context] // of Run; nil before
+
+	// Whoever has the turn.
+	samplers samplers
+	perTask  knowledge // whether the program tells of single calls
+
+	settling sync.WaitGroup
+
+	mu       sync.Mutex
+	program  program // as far as it is known
+	loaded   string  // title of the model that it holds, or would take back; "" when not known
+	unloaded bool    // by us: it must be told to take its model back
+	ooms     int     // that its allocator has counted, as it said last
+}
+
+// knowledge is what is known of something that can only be tried.
+type knowledge int
+
+const (
+	unknown knowledge = iota
+	yes
+	no
+)
+
+// New gives the server at an address. It is asked what it is when Run begins.
+func New(config attach.Config, machine *attach.Machine, log *slog.Logger) *Generator {
+	return newGenerator(config, machine, log, defaultLimits())
+}
+
+func newGenerator(config attach.Config, machine *attach.Machine, log *slog.Logger, l limits) *Generator {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	g := &Generator{log: log, limits: l, turn: make(chan struct{}, 1)}
+	c := exchange.Config{Name: config.Address(), Base: config.Base, User: config.User, Password: config.Password, Answer: l.answer, IdleConnections: 2}
+	if c.User == "" { // koboldcpp has a password alone
+		c.Password, c.Bearer = "", config.Password
+	}
+	g.client = exchange.New(c)
+	g.server = attach.New(config, machine, g.probe, log)
+	return g
+}
+
+// Server is what is known of it, and where its state is shown.
+func (g *Generator) Server() *attach.Server { return g.server }
+
+// Name gives "sdapi".
+func (g *Generator) Name() string { return "sdapi" }
+
+// Run asks the server what it is until ctx ends, and then waits for what is left of calls that were given up.
+func (g *Generator) Run(ctx context.Context) error {
+	g.life.Store(&ctx)
+	err := g.server.Run(ctx)
+	g.settling.Wait()
+	g.client.Close()
+	return err
+}
+
+// lifetime ends with Run.
+func (g *Generator) lifetime() context.Context {
+	if life := g.life.Load(); life != nil {
+		return *life
+	}
+	return context.Background()
+}
+
+func (g *Generator) take(ctx context.Context) error {
+	select {
+	case g.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (g *Generator) release() { <-g.turn }
+
+// usable says why the server can't be used for a device now; nil when it can.
+func (g *Generator) usable(dev gpu.Device) error {
+	if err := g.server.Problem(); err != nil {
+		return fmt.Errorf("%w: %w", err, backend.ErrUnavailable)
+	}
+	if own, ok := g.server.Device(); !ok || own.ID != dev.ID {
+		return fmt.Errorf("%s does not work on %s: %w", g.server.Name(), dev.Index.Label(), backend.ErrUnavailable)
+	}
+	return nil
+}
+
+// model finds one by the name that a job asks for.
+func (g *Generator) model(name string) (backend.Model, error) {
+	for _, m := range g.server.Models() {
+		if m.Name == name {
+			return m, nil
+		}
+	}
+	return backend.Model{}, fmt.Errorf("%s has no model %q", g.server.Name(), name)
+}
+
+// kind gives the program that answers, as far as it is known.
+func (g *Generator) kind() program {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.program
+}
+
+// holds notes which model is in the server's memory.
+func (g *Generator) holds(m backend.Model) {
+	g.mu.Lock()
+	g.loaded, g.unloaded = m.Path, false
+	g.mu.Unlock()
+	g.server.Loaded(m.Name)
+}
+
+// held gives the title of the model that the server holds; away says that it was told to put it away.
+func (g *Generator) held() (title string, away bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.loaded, g.unloaded
+}

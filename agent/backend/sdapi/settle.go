@@ -1,0 +1,96 @@
+package sdapi
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"muster/agent/backend"
+)
+
+// handOn lets what is left of a call be settled, with the turn: nobody uses the server until it is free again.
+func (g *Generator) handOn(c *call, why error) {
+	g.settling.Add(1)
+	g.server.Begin() // it is not to be probed while it works
+	go func() {
+		defer g.settling.Done()
+		defer g.release()
+		g.settle(c, why)
+		g.server.End(errGivenUp, true)
+	}()
+}
+
+// errGivenUp ends a call in the books of the server, where its end counts neither as success nor as failure.
+var errGivenUp = errors.New("the call was given up")
+
+// settle waits until a call that was given up has left the server. What runs is interrupted once it is proven to be ours; a call that
+// waits behind others can't be taken back, and is interrupted when its turn comes.
+func (g *Generator) settle(c *call, why error) {
+	ctx := g.lifetime()
+	hangs := errors.Is(why, errHangs)
+	if g.kind().drops {
+		c.sent.close() // its own end is what such a program waits for
+	}
+	deadline := g.limits.silent
+	if hangs {
+		deadline = g.limits.giveUp
+	}
+	g.drain(ctx, c, deadline)
+	c.sent.close()
+	<-c.sent.done
+	if g.kind().drops {
+		g.awaitIdle(ctx, deadline)
+	}
+	g.learn(c)
+	if errors.Is(why, backend.ErrUnavailable) && !hangs && g.kind().web && ctx.Err() == nil {
+		if err := g.unload(ctx); err != nil { // the device is wanted for something else
+			g.log.Warn("the model could not be unloaded", "generator", g.server.Config().ID(), "error", err)
+		}
+	}
+}
+
+// drain waits for the end of the exchange, and interrupts what is proven ours. The limit runs while nothing else is seen to run.
+func (g *Generator) drain(ctx context.Context, c *call, limit time.Duration) {
+	tick := time.NewTicker(g.limits.poll)
+	defer tick.Stop()
+	alive := time.Now()
+	var asked time.Time
+	for {
+		if time.Since(asked) > 5*time.Second && c.eye.interrupt(ctx) == nil {
+			asked = time.Now()
+		}
+		select {
+		case <-c.sent.done:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if seen := c.eye.look(ctx, false); seen.others {
+			alive = time.Now()
+		}
+		if time.Since(alive) > limit {
+			g.log.Warn("a call that was given up does not end: its connection is closed", "generator", g.server.Config().ID())
+			return
+		}
+	}
+}
+
+// awaitIdle waits until koboldcpp works no more: it ends an image that nobody waits for, or makes it to its end, by its version.
+func (g *Generator) awaitIdle(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(g.limits.poll)
+	defer tick.Stop()
+	for {
+		var perf struct{ Idle *int }
+		if err := g.get(ctx, "/api/extra/perf", &perf); status(err) != 0 || err == nil && (perf.Idle == nil || *perf.Idle == 1) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
