@@ -38,6 +38,7 @@ type call struct {
 	req    backend.Request
 	model  backend.Model
 	order  order
+	begun  time.Time
 	eye    eye
 	pace   pace
 	life   time.Time // since when the clock of a stall runs
@@ -130,7 +131,7 @@ func (g *Generator) prepare(ctx context.Context, model backend.Model, req backen
 	if err := g.ready(ctx, p, model); err != nil {
 		return nil, err
 	}
-	c := &call{req: req, model: model, life: time.Now(), eye: eye{g: g, perTask: g.perTask, shown: -1}}
+	c := &call{req: req, model: model, begun: time.Now(), life: time.Now(), eye: eye{g: g, perTask: g.perTask, shown: -1}}
 	c.order = order{
 		Prompt: req.Prompt, NegativePrompt: req.NegativePrompt, Seed: p.seed(req.Seed), Width: p.side(req.Width), Height: p.side(req.Height),
 		Steps: req.Steps, Guidance: req.Guidance, Sampler: name, Scheduler: schedule, BatchSize: 1, Iterations: 1, SendImages: true, Restore: true,
@@ -279,6 +280,9 @@ func (c *call) stalled(g *Generator) error {
 		limit = g.limits.silent
 	case c.pace.step > 0:
 		limit = max(g.limits.stall, time.Duration(20*c.pace.slowest*float64(time.Second)))
+	}
+	if waited := time.Since(c.begun); c.pace.begun.IsZero() && waited > g.limits.queue {
+		return fmt.Errorf("%s has worked for others for %s: %w: %w", g.server.Name(), waited.Round(time.Minute), errHangs, backend.ErrUnavailable)
 	}
 	if idle := time.Since(c.life); idle > limit {
 		return fmt.Errorf("%s made no progress for %s at step %d: %w: %w", g.server.Name(), idle.Round(time.Second), c.pace.step, errHangs, backend.ErrUnavailable)

@@ -35,6 +35,7 @@ type limits struct {
 	firstStep time.Duration // from the beginning of our job to its first step: a model may load meanwhile
 	stall     time.Duration // without a step while our job runs
 	silent    time.Duration // of a call to a program that tells nothing
+	queue     time.Duration // of a call behind others
 	load      time.Duration // of a switch to another model
 	giveUp    time.Duration // for the end of a call that hangs, before its connection is closed
 }
@@ -42,7 +43,7 @@ type limits struct {
 func defaultLimits() limits {
 	return limits{
 		answer: 20 * time.Second, look: 5 * time.Second, poll: 250 * time.Millisecond, preview: time.Second, read: 30 * time.Second,
-		firstStep: 10 * time.Minute, stall: 3 * time.Minute, silent: 30 * time.Minute, load: 10 * time.Minute, giveUp: 30 * time.Second,
+		firstStep: 10 * time.Minute, stall: 3 * time.Minute, silent: 30 * time.Minute, queue: 2 * time.Hour, load: 10 * time.Minute, giveUp: 30 * time.Second,
 	}
 }
 

@@ -22,7 +22,7 @@ func quick() limits {
 	return l
 }
 
-// patience is how long a test waits for what must happen; it is reached only by a failure.
+// waiting is how long a test waits for what must happen; it is reached only by a failure.
 const waiting = 30 * time.Second
 
 // bench is a running generator with a fake server.
@@ -39,12 +39,17 @@ func newBench(t testing.TB, cfg fakesdapi.Config, l limits) *bench {
 	return b
 }
 
+// cpuOnly is a machine without a GPU.
+func cpuOnly() *attach.Machine {
+	machine := &attach.Machine{}
+	machine.See(&gpu.Inventory{}, nil)
+	return machine
+}
+
 // start runs a generator until the test ends.
 func start(t testing.TB, config attach.Config, l limits) *Generator {
 	t.Helper()
-	machine := &attach.Machine{}
-	machine.See(&gpu.Inventory{}, nil)
-	g := newGenerator(config, machine, slog.New(slog.NewTextHandler(t.Output(), nil)), l)
+	g := newGenerator(config, cpuOnly(), slog.New(slog.NewTextHandler(t.Output(), nil)), l)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()

@@ -170,7 +170,8 @@ func (s *Server) begin(j *Job, name string) {
 	s.pending = slices.DeleteFunc(s.pending, func(id string) bool { return id == j.Task })
 	s.current = j.Task
 	stamp := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC).Add(time.Duration(j.Number) * time.Second)
-	s.state = state{job: name, jobCount: 1, timestamp: stamp.Format("20060102150405"), steps: j.Steps, begun: time.Now(), running: j}
+	j.stamp = stamp.Format("20060102150405")
+	s.state = state{job: name, jobCount: 1, timestamp: j.stamp, steps: j.Steps, begun: time.Now(), running: j}
 	if s.cfg.Flavour == SDNext {
 		s.state.id = fmt.Sprintf("%015x", j.Number)
 	}
@@ -265,11 +266,11 @@ func (s *Server) textToImage(w http.ResponseWriter, r *http.Request, body []byte
 	if !s.lock(r) {
 		return
 	}
-	defer s.unlock()
 	s.begin(j, map[Flavour]string{SDNext: "API-TXT"}[s.cfg.Flavour]+map[Flavour]string{A1111: "scripts_txt2img", A1111Old: "scripts_txt2img", Forge: "scripts_txt2img"}[s.cfg.Flavour])
-	defer s.end(j)
 	restore, ok := s.override(w, j, o)
 	if !ok {
+		s.end(j)
+		s.unlock()
 		return
 	}
 	var gone <-chan struct{}
@@ -278,6 +279,8 @@ func (s *Server) textToImage(w http.ResponseWriter, r *http.Request, body []byte
 	}
 	whole := s.sample(j, gone)
 	restore()
+	s.end(j)
+	s.unlock() // the image is packed while the next job runs already
 	if whole {
 		s.answerImage(w, j, o)
 	}
@@ -286,12 +289,12 @@ func (s *Server) textToImage(w http.ResponseWriter, r *http.Request, body []byte
 // override applies settings for the time of a job, and switches the model; restore takes them back. false when it has answered.
 func (s *Server) override(w http.ResponseWriter, j *Job, o order) (restore func(), ok bool) {
 	restore = func() {}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.cfg.Flavour.python() {
 		j.Model = s.cfg.Models[0]
 		return restore, true
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	before := map[string]any{}
 	for key, value := range o.Override {
 		if _, known := s.options[key]; !known && s.cfg.Flavour != SDNext {
@@ -432,16 +435,14 @@ func (s *Server) info(j *Job, o order) string {
 		"seed": o.Seed, "all_seeds": []int64{o.Seed}, "width": o.Width, "height": o.Height, "sampler_name": o.Sampler, "cfg_scale": o.Guidance,
 		"steps": o.Steps, "batch_size": 1, "infotexts": []string{text},
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	switch s.cfg.Flavour {
 	case SDServer:
 		delete(info, "batch_size")
 		info["sampler_name"], info["sd_model_name"], info["version"] = "NONE", j.Model+".safetensors", "stable-diffusion.cpp"
 	case SDNext: // it gives the hash alone
-		info["sd_model_hash"], info["job_timestamp"] = hash(j.Model), s.state.timestamp
+		info["sd_model_hash"], info["job_timestamp"] = hash(j.Model), j.stamp
 	default:
-		info["sd_model_name"], info["sd_model_hash"], info["job_timestamp"] = j.Model, hash(j.Model), s.state.timestamp
+		info["sd_model_name"], info["sd_model_hash"], info["job_timestamp"] = j.Model, hash(j.Model), j.stamp
 		info["version"] = map[Flavour]string{A1111: "v1.10.1", A1111Old: "v1.5.2", Forge: "f2.0.1v1.10.1-previous-665-gae278f79"}[s.cfg.Flavour]
 	}
 	return strings.TrimSpace(string(encode(info)))

@@ -161,6 +161,7 @@ type Job struct {
 	Interrupted bool // an interrupt or skip hit it
 	Ended       bool
 	Model       string
+	stamp       string // when it began
 }
 
 // Jobs gives copies of all jobs that were begun, in their order.
