@@ -44,7 +44,7 @@ func (g *Generator) outOfMemory(words string) error {
 	if words != "" {
 		words = ": " + words
 	}
-	return fmt.Errorf("%s has no room on its device%s: try a smaller size: %w", g.server.Name(), words, backend.ErrOutOfMemory)
+	return fmt.Errorf("%s has no room on its device%s: try a smaller size: %w", g.Server.Name(), words, backend.ErrOutOfMemory)
 }
 
 // allocationFailed says whether the server has counted a failed allocation since it was asked last.
@@ -60,7 +60,7 @@ func (g *Generator) allocationFailed(ctx context.Context) bool {
 
 // explain makes an exchange's error one of Generate's.
 func (g *Generator) explain(err error) error {
-	name := g.server.Name()
+	name := g.Server.Name()
 	var answered *exchange.StatusError
 	switch {
 	case errors.Is(err, exchange.ErrBroken) || errors.Is(err, exchange.ErrSlow):
@@ -76,7 +76,7 @@ func (g *Generator) explain(err error) error {
 	case strings.Contains(lower, "sampler not found"):
 		return fmt.Errorf("%s does not know the sampler: choose one of %s, or none", name, g.samplers.list())
 	case strings.Contains(lower, "model") && strings.Contains(lower, "not found"):
-		g.server.Look()
+		g.Server.Look()
 		return fmt.Errorf("%s: %s", name, words)
 	}
 	switch answered.Status {

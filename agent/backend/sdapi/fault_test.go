@@ -85,7 +85,7 @@ func TestFaultsHaveTheirMeaning(t *testing.T) {
 				if !strings.Contains(err.Error(), tt.words) || strings.Contains(err.Error(), secret) {
 					t.Errorf("%v: want %q, and no prompt", err, tt.words)
 				}
-				if failures := b.Server().Status().Failures; (failures > 0) != (tt.want == "elsewhere") {
+				if failures := b.Server.Status().Failures; (failures > 0) != (tt.want == "elsewhere") {
 					t.Errorf("its breaker has seen %d failures", failures)
 				}
 			})
@@ -103,7 +103,7 @@ func TestAfterAFault(t *testing.T) {
 			if _, err := b.make(t, request()); err == nil {
 				t.Fatal("no error")
 			}
-			eventually(t, "it is usable again", func() bool { return b.Server().Problem() == nil })
+			eventually(t, "it is usable again", func() bool { return b.Server.Problem() == nil })
 			if _, err := b.make(t, request()); err != nil {
 				t.Error(err)
 			}
@@ -116,12 +116,12 @@ func TestBreaker(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, fakesdapi.Config{Flavour: fakesdapi.Forge, Faults: []backendtest.Fault{{Do: backendtest.Garbage}}}, quick())
 	for range 3 {
-		eventually(t, "it is usable", func() bool { return b.Server().Problem() == nil })
+		eventually(t, "it is usable", func() bool { return b.Server.Problem() == nil })
 		if _, err := b.make(t, request()); err == nil {
 			t.Fatal("no error")
 		}
 	}
-	if got := b.Server().Status(); got.State != wire.GeneratorResting {
+	if got := b.Server.Status(); got.State != wire.GeneratorResting {
 		t.Errorf("%+v", got)
 	}
 	asked := b.fake.Answered("POST /sdapi/v1/txt2img")
@@ -146,8 +146,8 @@ func TestProblemsThatAPersonMends(t *testing.T) {
 			t.Parallel()
 			fake := fakesdapi.Start(t, tt.cfg)
 			g := start(t, attach.Config{Kind: "sdapi", Base: fake.URL, Device: "cpu"}, quick())
-			eventually(t, "it is unusable", func() bool { return g.Server().Status().State == wire.GeneratorUnusable })
-			if problem := g.Server().Status().Problem; !strings.Contains(problem, tt.words) || strings.Contains(problem, "secret") {
+			eventually(t, "it is unusable", func() bool { return g.Server.Status().State == wire.GeneratorUnusable })
+			if problem := g.Server.Status().Problem; !strings.Contains(problem, tt.words) || strings.Contains(problem, "secret") {
 				t.Errorf("problem %q; want %q", problem, tt.words)
 			}
 			_, err := g.Generate(t.Context(), backend.CPU(), request(), func(job.Progress) {})
@@ -184,8 +184,8 @@ func TestAnotherProgram(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>hello</html>")) }))
 	t.Cleanup(server.Close)
 	g := start(t, attach.Config{Kind: "sdapi", Base: server.URL, Device: "cpu"}, quick())
-	eventually(t, "it was asked", func() bool { return g.Server().Status().State == wire.GeneratorUnreachable })
-	if problem := g.Server().Problem(); !errors.Is(problem, problem) || !strings.Contains(problem.Error(), "nonsense") {
+	eventually(t, "it was asked", func() bool { return g.Server.Status().State == wire.GeneratorUnreachable })
+	if problem := g.Server.Problem(); !errors.Is(problem, problem) || !strings.Contains(problem.Error(), "nonsense") {
 		t.Errorf("problem %v", problem)
 	}
 }
@@ -199,7 +199,7 @@ func TestEndOfRun(t *testing.T) {
 	life, end := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- g.Run(life) }()
-	eventually(t, "the server is usable", func() bool { return g.Server().Problem() == nil })
+	eventually(t, "the server is usable", func() bool { return g.Server.Problem() == nil })
 	ctx, cancel := context.WithCancelCause(t.Context())
 	made := make(chan error, 1)
 	go func() {

@@ -74,12 +74,12 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 	if err := g.take(ctx); err != nil {
 		return backend.Image{}, err
 	}
-	g.server.Begin()
+	g.Server.Begin()
 	png, settled, err := g.generate(ctx, model, req, report)
 	if settled {
 		g.release()
 	}
-	g.server.End(err, ctx.Err() != nil)
+	g.Server.End(err, ctx.Err() != nil)
 	return backend.Image{PNG: png}, err
 }
 
@@ -119,7 +119,7 @@ func (g *Generator) generate(ctx context.Context, model backend.Model, req backe
 func (g *Generator) prepare(ctx context.Context, model backend.Model, req backend.Request) (*call, error) {
 	p := g.kind()
 	if !p.known() { // it has just come back, or gone
-		return nil, fmt.Errorf("%s is asked what it is: %w", g.server.Name(), backend.ErrUnavailable)
+		return nil, fmt.Errorf("%s is asked what it is: %w", g.Server.Name(), backend.ErrUnavailable)
 	}
 	if err := p.check(req); err != nil {
 		return nil, err
@@ -282,10 +282,10 @@ func (c *call) stalled(g *Generator) error {
 		limit = max(g.limits.stall, time.Duration(20*c.pace.slowest*float64(time.Second)))
 	}
 	if waited := time.Since(c.begun); c.pace.begun.IsZero() && waited > g.limits.queue {
-		return fmt.Errorf("%s has worked for others for %s: %w: %w", g.server.Name(), waited.Round(time.Minute), errHangs, backend.ErrUnavailable)
+		return fmt.Errorf("%s has worked for others for %s: %w: %w", g.Server.Name(), waited.Round(time.Minute), errHangs, backend.ErrUnavailable)
 	}
 	if idle := time.Since(c.life); idle > limit {
-		return fmt.Errorf("%s made no progress for %s at step %d: %w: %w", g.server.Name(), idle.Round(time.Second), c.pace.step, errHangs, backend.ErrUnavailable)
+		return fmt.Errorf("%s made no progress for %s at step %d: %w: %w", g.Server.Name(), idle.Round(time.Second), c.pace.step, errHangs, backend.ErrUnavailable)
 	}
 	return nil
 }

@@ -196,8 +196,8 @@ func TestModels(t *testing.T) {
 					t.Fatal(err)
 				}
 				jobs := b.fake.Jobs()
-				if used := jobs[len(jobs)-1].Model; used != name || b.Server().Status().Loaded != name {
-					t.Errorf("made with %s, %s is said to be loaded; want %s", used, b.Server().Status().Loaded, name)
+				if used := jobs[len(jobs)-1].Model; used != name || b.Server.Status().Loaded != name {
+					t.Errorf("made with %s, %s is said to be loaded; want %s", used, b.Server.Status().Loaded, name)
 				}
 			}
 			want := 0
@@ -227,7 +227,7 @@ func TestLoad(t *testing.T) {
 			if err := b.Load(t.Context(), backend.CPU(), wanted); err != nil {
 				t.Fatal(err)
 			}
-			if got := b.fake.Resident(); got != wanted || b.Server().Status().Loaded != wanted {
+			if got := b.fake.Resident(); got != wanted || b.Server.Status().Loaded != wanted {
 				t.Errorf("%q is loaded", got)
 			}
 			if err := b.Load(t.Context(), backend.CPU(), "nope"); meaning(err) != "final" {
@@ -373,7 +373,7 @@ func TestFacts(t *testing.T) {
 		fakesdapi.A1111: "AUTOMATIC1111's web UI", fakesdapi.Forge: "Forge", fakesdapi.SDNext: "SD.Next", fakesdapi.KoboldCpp: "koboldcpp", fakesdapi.SDServer: "sd-server",
 	} {
 		b := newBench(t, fakesdapi.Config{Flavour: flavour, Models: []string{"model", "other"}}, quick())
-		facts := b.Server().Facts()
+		facts := b.Server.Facts()
 		wantMemory, wantModels := uint64(0), 1
 		if b.kind().web {
 			wantMemory, wantModels = fakesdapi.MemoryTotal, 2
@@ -406,7 +406,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
-	eventually(t, "the server is usable", func() bool { return g.Server().Problem() == nil })
+	eventually(t, "the server is usable", func() bool { return g.Server.Problem() == nil })
 	_, err := g.Generate(t.Context(), backend.CPU(), request(), func(job.Progress) {})
 	cancel()
 	<-done
@@ -438,7 +438,7 @@ func TestAnImageIsHeldOnce(t *testing.T) { // not parallel: it counts what the w
 	answer, file := canned(t)
 	server := serveCanned(t, answer)
 	g := start(t, attach.Config{Kind: "sdapi", Base: server, Device: "cpu"}, quick())
-	eventually(t, "the server is usable", func() bool { return g.Server().Problem() == nil })
+	eventually(t, "the server is usable", func() bool { return g.Server.Problem() == nil })
 	req := request()
 	req.Width, req.Height = 1024, 1024
 	var before, after runtime.MemStats

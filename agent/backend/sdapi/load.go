@@ -71,7 +71,7 @@ func (g *Generator) loadBySettings(ctx context.Context, p program, model backend
 		return err
 	}
 	defer g.release()
-	g.server.Begin()
+	g.Server.Begin()
 	err := g.ready(ctx, p, model)
 	if held, _ := g.held(); err == nil && held != model.Path {
 		err = g.choose(ctx, model)
@@ -79,32 +79,32 @@ func (g *Generator) loadBySettings(ctx context.Context, p program, model backend
 	if ctx.Err() != nil && err != nil {
 		err = context.Cause(ctx)
 	}
-	g.server.End(err, ctx.Err() != nil)
+	g.Server.End(err, ctx.Err() != nil)
 	return err
 }
 
 // Unload frees the server's device memory. koboldcpp and sd-server hold their model as long as they run, and say so.
 func (g *Generator) Unload(ctx context.Context, dev gpu.Device) error {
-	if own, ok := g.server.Device(); !ok || own.ID != dev.ID {
+	if own, ok := g.Server.Device(); !ok || own.ID != dev.ID {
 		return nil
 	}
 	p := g.kind()
 	if p.known() && !p.web {
-		return fmt.Errorf("%s holds its model as long as it runs: end it to free %s", g.server.Name(), dev.Index.Label())
+		return fmt.Errorf("%s holds its model as long as it runs: end it to free %s", g.Server.Name(), dev.Index.Label())
 	}
 	if !p.known() {
-		return fmt.Errorf("%s can't be told to free %s: it does not answer", g.server.Name(), dev.Index.Label())
+		return fmt.Errorf("%s can't be told to free %s: it does not answer", g.Server.Name(), dev.Index.Label())
 	}
 	if err := g.take(ctx); err != nil {
 		return err
 	}
 	defer g.release()
-	g.server.Begin()
+	g.Server.Begin()
 	err := g.unload(ctx)
 	if ctx.Err() != nil && err != nil {
 		err = context.Cause(ctx)
 	}
-	g.server.End(err, true)
+	g.Server.End(err, true)
 	return err
 }
 
@@ -119,6 +119,6 @@ func (g *Generator) unload(ctx context.Context) error {
 	g.mu.Lock()
 	g.unloaded = true
 	g.mu.Unlock()
-	g.server.Loaded("")
+	g.Server.Loaded("")
 	return nil
 }

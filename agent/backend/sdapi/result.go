@@ -96,7 +96,7 @@ func (g *Generator) finish(ctx context.Context, c *call) ([]byte, error) {
 	if c.sent.err != nil {
 		return nil, g.explainCall(ctx, c, c.sent.err)
 	}
-	name := g.server.Name()
+	name := g.Server.Name()
 	r, i, err := parseResult(c.sent.text)
 	if err != nil {
 		return nil, fmt.Errorf("%s answered nonsense: %w", name, backend.ErrUnavailable)
@@ -134,13 +134,13 @@ func (g *Generator) whole(ctx context.Context, c *call, i info, made bool) error
 	case err == nil && (a.State.Timestamp == i.Timestamp && i.Timestamp != "" || a.idle() && i.Timestamp == ""):
 		interrupted = interrupted || a.State.Interrupted || a.State.Skipped
 	case made && !c.pace.begun.IsZero() && !c.pace.enough(c.req.Steps, time.Now()):
-		return fmt.Errorf("%s gave the image back at step %d of %d, as after somebody's interrupt: %w", g.server.Name(), c.pace.step, c.req.Steps, backend.ErrUnavailable)
+		return fmt.Errorf("%s gave the image back at step %d of %d, as after somebody's interrupt: %w", g.Server.Name(), c.pace.step, c.req.Steps, backend.ErrUnavailable)
 	}
 	if interrupted && p.counts && g.allocationFailed(ctx) { // SD.Next says so of its own failures
 		return g.outOfMemory("")
 	}
 	if interrupted {
-		return fmt.Errorf("somebody else interrupted the image at %s: %w", g.server.Name(), backend.ErrUnavailable)
+		return fmt.Errorf("somebody else interrupted the image at %s: %w", g.Server.Name(), backend.ErrUnavailable)
 	}
 	return nil
 }
@@ -154,12 +154,12 @@ func (g *Generator) empty(ctx context.Context, c *call) error {
 	if said := complaint(c.sent.text); said != "" {
 		words = said
 	}
-	return fmt.Errorf("%s answered with %s: %w", g.server.Name(), words, backend.ErrUnavailable)
+	return fmt.Errorf("%s answered with %s: %w", g.Server.Name(), words, backend.ErrUnavailable)
 }
 
 // same says whether an image is the one that was asked for, by what the program says of it.
 func (g *Generator) same(c *call, i info) error {
-	name := g.server.Name()
+	name := g.Server.Name()
 	if i.Seed != nil && *i.Seed != c.order.Seed {
 		return fmt.Errorf("%s gave back the image of another seed: %w", name, backend.ErrUnavailable)
 	}
@@ -167,11 +167,11 @@ func (g *Generator) same(c *call, i info) error {
 		return fmt.Errorf("%s made %d steps instead of %d", name, *i.Steps, c.order.Steps)
 	}
 	if i.Model != "" && !c.isModel(i.Model) {
-		g.server.Look() // its list is out of date
+		g.Server.Look() // its list is out of date
 		return fmt.Errorf("%s has no model %q any more: it used %s", name, c.req.Model, stem(i.Model))
 	}
 	if wanted := hashOf(c.model.Path); i.Model == "" && i.Hash != "" && wanted != "" && !strings.HasPrefix(i.Hash, wanted) && !strings.HasPrefix(wanted, i.Hash) {
-		g.server.Look()
+		g.Server.Look()
 		return fmt.Errorf("%s has no model %q any more: it used another one", name, c.req.Model)
 	}
 	return nil
@@ -240,7 +240,7 @@ func fromJPEG(file []byte, width, height int) ([]byte, error) {
 
 // unsuitable explains an image that can't be used.
 func (g *Generator) unsuitable(c *call, i info, err error) error {
-	name := g.server.Name()
+	name := g.Server.Name()
 	switch {
 	case errors.Is(err, errForm):
 		return fmt.Errorf("%s is set to a form of images that is not read here: set samples_format to png in its settings", name)

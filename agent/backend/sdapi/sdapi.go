@@ -47,9 +47,10 @@ func defaultLimits() limits {
 	}
 }
 
-// Generator is one server. It is a backend.Backend, backend.Unloader and backend.Loader.
+// Generator is one server. It is a backend.Backend, backend.Unloader and backend.Loader; Make it with New.
 type Generator struct {
-	server *attach.Server
+	*attach.Server // what is known of it
+
 	client *exchange.Client
 	log    *slog.Logger
 	limits limits
@@ -94,20 +95,17 @@ func newGenerator(config attach.Config, machine *attach.Machine, log *slog.Logge
 		c.Password, c.Bearer = "", config.Password
 	}
 	g.client = exchange.New(c)
-	g.server = attach.New(config, machine, g.probe, log)
+	g.Server = attach.New(config, machine, g.probe, log)
 	return g
 }
 
-// Server is what is known of it, and where its state is shown.
-func (g *Generator) Server() *attach.Server { return g.server }
-
-// Name gives "sdapi".
+// Name gives "sdapi"; Server.Name is what people call it.
 func (g *Generator) Name() string { return "sdapi" }
 
 // Run asks the server what it is until ctx ends, and then waits for what is left of calls that were given up.
 func (g *Generator) Run(ctx context.Context) error {
 	g.life.Store(&ctx)
-	err := g.server.Run(ctx)
+	err := g.Server.Run(ctx)
 	g.settling.Wait()
 	g.client.Close()
 	return err
@@ -134,23 +132,23 @@ func (g *Generator) release() { <-g.turn }
 
 // usable says why the server can't be used for a device now; nil when it can.
 func (g *Generator) usable(dev gpu.Device) error {
-	if err := g.server.Problem(); err != nil {
+	if err := g.Server.Problem(); err != nil {
 		return fmt.Errorf("%w: %w", err, backend.ErrUnavailable)
 	}
-	if own, ok := g.server.Device(); !ok || own.ID != dev.ID {
-		return fmt.Errorf("%s does not work on %s: %w", g.server.Name(), dev.Index.Label(), backend.ErrUnavailable)
+	if own, ok := g.Server.Device(); !ok || own.ID != dev.ID {
+		return fmt.Errorf("%s does not work on %s: %w", g.Server.Name(), dev.Index.Label(), backend.ErrUnavailable)
 	}
 	return nil
 }
 
 // model finds one by the name that a job asks for.
 func (g *Generator) model(name string) (backend.Model, error) {
-	for _, m := range g.server.Models() {
+	for _, m := range g.Server.Models() {
 		if m.Name == name {
 			return m, nil
 		}
 	}
-	return backend.Model{}, fmt.Errorf("%s has no model %q", g.server.Name(), name)
+	return backend.Model{}, fmt.Errorf("%s has no model %q", g.Server.Name(), name)
 }
 
 // kind gives the program that answers, as far as it is known.
@@ -165,7 +163,7 @@ func (g *Generator) holds(m backend.Model) {
 	g.mu.Lock()
 	g.loaded, g.unloaded = m.Path, false
 	g.mu.Unlock()
-	g.server.Loaded(m.Name)
+	g.Server.Loaded(m.Name)
 }
 
 // held gives the title of the model that the server holds; away says that it was told to put it away.

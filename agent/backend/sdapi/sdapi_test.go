@@ -35,7 +35,7 @@ func newBench(t testing.TB, cfg fakesdapi.Config, l limits) *bench {
 	t.Helper()
 	b := &bench{fake: fakesdapi.Start(t, cfg)}
 	b.Generator = start(t, attach.Config{Kind: "sdapi", Base: b.fake.URL, User: cfg.User, Password: cfg.Password, Device: "cpu"}, l)
-	eventually(t, "the server is usable", func() bool { return b.Server().Problem() == nil })
+	eventually(t, "the server is usable", func() bool { return b.Server.Problem() == nil })
 	return b
 }
 

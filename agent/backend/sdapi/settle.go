@@ -11,12 +11,12 @@ import (
 // handOn lets what is left of a call be settled, with the turn: nobody uses the server until it is free again.
 func (g *Generator) handOn(c *call, why error) {
 	g.settling.Add(1)
-	g.server.Begin() // it is not to be probed while it works
+	g.Server.Begin() // it is not to be probed while it works
 	go func() {
 		defer g.settling.Done()
 		defer g.release()
 		g.settle(c, why)
-		g.server.End(errGivenUp, true)
+		g.Server.End(errGivenUp, true)
 	}()
 }
 
@@ -44,7 +44,7 @@ func (g *Generator) settle(c *call, why error) {
 	g.learn(c)
 	if errors.Is(why, backend.ErrUnavailable) && !hangs && g.kind().web && ctx.Err() == nil {
 		if err := g.unload(ctx); err != nil { // the device is wanted for something else
-			g.log.Warn("the model could not be unloaded", "generator", g.server.Config().ID(), "error", err)
+			g.log.Warn("the model could not be unloaded", "generator", g.Server.Config().ID(), "error", err)
 		}
 	}
 }
@@ -70,7 +70,7 @@ func (g *Generator) drain(ctx context.Context, c *call, limit time.Duration) {
 			alive = time.Now()
 		}
 		if time.Since(alive) > limit {
-			g.log.Warn("a call that was given up does not end: its connection is closed", "generator", g.server.Config().ID())
+			g.log.Warn("a call that was given up does not end: its connection is closed", "generator", g.Server.Config().ID())
 			return
 		}
 	}
