@@ -54,6 +54,7 @@ var leaves = map[string]bool{
 	"muster/agent/telemetry/fdinfo": true, // what every process does with GPUs
 	"muster/agent/backend/exchange": true, // one HTTP exchange with a generator
 	"muster/agent/backend/attach":   true, // a server that somebody else runs
+	"muster/agent/backend/answer":   true, // images within answers
 	"muster/agent/backend/mask":     true, // what ties a process to one device
 }
 

@@ -9,24 +9,9 @@ import (
 	"strings"
 
 	"muster/agent/backend"
+	"muster/agent/backend/answer"
 	"muster/agent/backend/exchange"
 )
-
-// memoryWords are how PyTorch, drivers and ggml say that there is no room.
-var memoryWords = []string{
-	"out of memory", "outofmemory", "outofdevicememory", "failed to allocate", "not enough memory", "cudamalloc failed", "hipmalloc failed",
-	"bad_alloc", "unable to allocate", "can't allocate memory", "cannot allocate memory",
-}
-
-func tellsOfMemory(text string) bool {
-	text = strings.ToLower(text)
-	for _, words := range memoryWords {
-		if strings.Contains(text, words) {
-			return true
-		}
-	}
-	return false
-}
 
 // complaint is what an answer with an error says to people, in any program's form: koboldcpp has {"detail":{"msg":"…"}}.
 func complaint(body []byte) string {
@@ -71,7 +56,7 @@ func (g *Generator) explain(err error) error {
 	words := complaint(answered.Body)
 	lower := strings.ToLower(words)
 	switch {
-	case tellsOfMemory(words):
+	case answer.TellsOfMemory(words):
 		return g.outOfMemory(words)
 	case strings.Contains(lower, "sampler not found"):
 		return fmt.Errorf("%s does not know the sampler: choose one of %s, or none", name, g.samplers.list())

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/answer"
 	"muster/agent/backend/backendtest"
 	"muster/agent/imagefile"
 	"muster/shared/job"
@@ -58,7 +59,7 @@ func FuzzResult(f *testing.F) {
 			return
 		}
 		file := r.file(i)
-		if out, err := asPNG(file, 8, 8); err == nil {
+		if out, err := answer.PNG(file, 8, 8); err == nil {
 			if w, h, err := imagefile.PNG(out); err != nil || w != 8 || h != 8 {
 				t.Errorf("%dx%d, %v was taken for 8x8", w, h, err)
 			}

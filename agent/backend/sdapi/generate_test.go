@@ -130,7 +130,7 @@ func TestWhatWouldBeClampedIsRefused(t *testing.T) {
 func TestSeedsThatMeanAny(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, fakesdapi.Config{Flavour: fakesdapi.KoboldCpp}, quick())
-	for seed, want := range map[int64]float64{0: 1, 1: 1, 1<<31 - 1: 1<<31 - 1, 1 << 31: 1, 1<<32 - 5: 1<<31 - 5} {
+	for seed, want := range map[int64]float64{0: 1<<31 - 1, 1: 1, 1<<31 - 1: 1<<31 - 1, 1 << 31: 1<<31 - 1, 1<<31 + 1: 1, 1<<32 - 5: 1<<31 - 5} {
 		req := request()
 		req.Seed = seed
 		if _, err := b.make(t, req); err != nil || b.body(t)["seed"] != want {

@@ -31,10 +31,13 @@ func (p program) known() bool { return p.name != "" }
 // side is what the program makes of a width or height.
 func (p program) side(pixels int) int { return (pixels + p.grid - 1) / p.grid * p.grid }
 
-// seed is the one that is sent for a job's: some programs take those above 31 bits, and 0, for "any".
+// seed is the one that is sent for a job's: some programs take those above 31 bits, and 0, for "any". The last takes the place of 0.
 func (p program) seed(seed int64) int64 {
-	if p.maxSeed == 0 {
+	switch {
+	case p.maxSeed == 0:
 		return seed
+	case seed&p.maxSeed == 0:
+		return p.maxSeed
 	}
-	return max(seed&p.maxSeed, 1)
+	return seed & p.maxSeed
 }

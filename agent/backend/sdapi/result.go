@@ -1,55 +1,21 @@
 package sdapi
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"image"
-	"image/jpeg"
-	"image/png"
 	"strings"
 	"time"
 
 	"muster/agent/backend"
-	"muster/agent/imagefile"
+	"muster/agent/backend/answer"
 )
 
 // result is what txt2img answers.
 type result struct {
-	Images []picture `json:"images"`
-	Info   string    `json:"info"` // JSON in a text; "" when the program says nothing
-}
-
-// picture is a file in base64, unpacked once.
-type picture []byte
-
-// UnmarshalJSON takes a text, with or without "data:…;base64," before it. null and "" are no picture.
-func (p *picture) UnmarshalJSON(text []byte) error {
-	if string(text) == "null" {
-		*p = nil
-		return nil
-	}
-	if len(text) < 2 || text[0] != '"' {
-		return errors.New("an image that is no text")
-	}
-	encoded := text[1 : len(text)-1]
-	if bytes.IndexByte(encoded, '\\') >= 0 { // no program escapes base64, but JSON allows it
-		var plain string
-		if err := json.Unmarshal(text, &plain); err != nil {
-			return err
-		}
-		encoded = []byte(plain)
-	}
-	if bytes.HasPrefix(encoded, []byte("data:")) {
-		_, encoded, _ = bytes.Cut(encoded, []byte(","))
-	}
-	file := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
-	n, err := base64.StdEncoding.Decode(file, encoded)
-	*p = file[:n]
-	return err
+	Images []answer.Picture `json:"images"`
+	Info   string           `json:"info"` // JSON in a text; "" when the program says nothing
 }
 
 // info is what a program says of an image; nil and "" where it does not.
@@ -111,7 +77,7 @@ func (g *Generator) finish(ctx context.Context, c *call) ([]byte, error) {
 	if err := g.same(c, i); err != nil {
 		return nil, err
 	}
-	if file, err = asPNG(file, c.order.Width, c.order.Height); err != nil {
+	if file, err = answer.PNG(file, c.order.Width, c.order.Height); err != nil {
 		return nil, g.unsuitable(c, i, err)
 	}
 	return file, nil
@@ -192,61 +158,15 @@ func hashOf(title string) string {
 	return strings.TrimSuffix(rest, "]")
 }
 
-// errSize is wrapped when a sound image has another size than was asked for.
-var errSize = errors.New("the image has the wrong size")
-
-// errForm is wrapped when an image comes in a form that can't be used.
-var errForm = errors.New("the image is no PNG")
-
-// asPNG gives an image as a whole PNG of that size. JPEG, which SD.Next is set to at first, is packed anew.
-func asPNG(file []byte, width, height int) ([]byte, error) {
-	if bytes.HasPrefix(file, []byte("\xff\xd8\xff")) {
-		return fromJPEG(file, width, height)
-	}
-	if bytes.HasPrefix(file, []byte("RIFF")) || bytes.Contains(file[:min(len(file), 16)], []byte("JXL ")) {
-		return nil, errForm
-	}
-	w, h, err := imagefile.PNG(file)
-	if err != nil {
-		return nil, err
-	}
-	return file, sized(int64(w), int64(h), width, height)
-}
-
-func sized(w, h int64, width, height int) error {
-	if w != int64(width) || h != int64(height) {
-		return fmt.Errorf("%w: %dx%d instead of %dx%d", errSize, w, h, width, height)
-	}
-	return nil
-}
-
-// fromJPEG unpacks a JPEG whose size is known to be right.
-func fromJPEG(file []byte, width, height int) ([]byte, error) {
-	config, _, err := image.DecodeConfig(bytes.NewReader(file))
-	if err != nil {
-		return nil, err
-	}
-	if err := sized(int64(config.Width), int64(config.Height), width, height); err != nil {
-		return nil, err
-	}
-	img, err := jpeg.Decode(bytes.NewReader(file))
-	if err != nil {
-		return nil, err
-	}
-	out := bytes.NewBuffer(make([]byte, 0, 4*len(file)))
-	err = (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(out, img)
-	return out.Bytes(), err
-}
-
 // unsuitable explains an image that can't be used.
 func (g *Generator) unsuitable(c *call, i info, err error) error {
 	name := g.Server.Name()
 	switch {
-	case errors.Is(err, errForm):
+	case errors.Is(err, answer.ErrForm):
 		return fmt.Errorf("%s is set to a form of images that is not read here: set samples_format to png in its settings", name)
-	case errors.Is(err, errSize) && i.Width != nil && i.Height != nil && (*i.Width != c.order.Width || *i.Height != c.order.Height):
+	case errors.Is(err, answer.ErrSize) && i.Width != nil && i.Height != nil && (*i.Width != c.order.Width || *i.Height != c.order.Height):
 		return fmt.Errorf("%s makes %dx%d of the size that was asked for, %dx%d: ask for that", name, *i.Width, *i.Height, c.req.Width, c.req.Height)
-	case errors.Is(err, errSize) && i.Width == nil && i.Seed == nil:
+	case errors.Is(err, answer.ErrSize) && i.Width == nil && i.Seed == nil:
 		return fmt.Errorf("%s: %w: it has a limit", name, err)
 	}
 	return fmt.Errorf("%s: %w: %w", name, err, backend.ErrUnavailable)
