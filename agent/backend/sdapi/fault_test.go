@@ -27,7 +27,7 @@ var (
 // hasty are limits that hanging calls reach soon.
 func hasty() limits {
 	l := quick()
-	l.read, l.firstStep, l.stall, l.silent, l.giveUp = 300*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 100*time.Millisecond
+	l.firstStep, l.stall, l.silent, l.giveUp = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 100*time.Millisecond
 	return l
 }
 
@@ -46,7 +46,7 @@ func TestFaultsHaveTheirMeaning(t *testing.T) {
 		{do: backendtest.HalfJSON, flavours: few, want: "elsewhere", words: "can't be reached"},
 		{do: backendtest.Dropped, flavours: few, want: "elsewhere", words: "can't be reached"},
 		{do: backendtest.Huge, flavours: few[:1], want: "elsewhere", words: "more than 64 MB"},
-		{do: backendtest.Drip, flavours: few, want: "elsewhere", words: "did not answer in time", hasty: true},
+		{do: backendtest.Drip, flavours: few, want: "elsewhere", words: "did not answer in time"},
 		{do: backendtest.HeldAnswer, want: "elsewhere", words: "it hangs", hasty: true},
 		{do: backendtest.Hang, step: 3, want: "elsewhere", words: "it hangs", hasty: true},
 		{do: backendtest.CutPNG, want: "elsewhere", words: "not a whole PNG"},
@@ -73,6 +73,9 @@ func TestFaultsHaveTheirMeaning(t *testing.T) {
 			t.Run(string(tt.do)+" "+string(flavour), func(t *testing.T) {
 				t.Parallel()
 				l := quick()
+				if tt.do == backendtest.Drip {
+					l.read = 300 * time.Millisecond
+				}
 				if tt.hasty {
 					l = hasty()
 				}
