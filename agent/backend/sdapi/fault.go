@@ -43,8 +43,8 @@ func (g *Generator) allocationFailed(ctx context.Context) bool {
 	return g.ooms > before
 }
 
-// explain makes an exchange's error one of Generate's.
-func (g *Generator) explain(err error) error {
+// explain makes an exchange's error one of Generate's, without what was sent.
+func (g *Generator) explain(err error, sent ...string) error {
 	name := g.Server.Name()
 	var answered *exchange.StatusError
 	switch {
@@ -53,7 +53,7 @@ func (g *Generator) explain(err error) error {
 	case !errors.As(err, &answered):
 		return fmt.Errorf("%s ended or can't be reached: %w: %w", name, err, backend.ErrUnavailable)
 	}
-	words := complaint(answered.Body)
+	words := answer.Scrub(complaint(answered.Body), sent...)
 	lower := strings.ToLower(words)
 	switch {
 	case answer.TellsOfMemory(words):
@@ -87,5 +87,5 @@ func (g *Generator) explainCall(ctx context.Context, c *call, err error) error {
 	if g.kind().counts && status(err) >= 500 && g.allocationFailed(ctx) {
 		return g.outOfMemory("")
 	}
-	return g.explain(err)
+	return g.explain(err, c.req.Prompt, c.req.NegativePrompt)
 }

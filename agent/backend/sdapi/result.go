@@ -117,7 +117,7 @@ func (g *Generator) empty(ctx context.Context, c *call) error {
 		return g.outOfMemory("")
 	}
 	words := "no image"
-	if said := complaint(c.sent.text); said != "" {
+	if said := answer.Scrub(complaint(c.sent.text), c.req.Prompt, c.req.NegativePrompt); said != "" {
 		words = said
 	}
 	return fmt.Errorf("%s answered with %s: %w", g.Server.Name(), words, backend.ErrUnavailable)

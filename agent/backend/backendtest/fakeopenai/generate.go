@@ -72,11 +72,8 @@ func (s *Server) read(f fields) (o order, status int, message string) {
 		}
 		o.negative = f.Negative
 	}
-	if f.Seed != nil && s.cfg.Flavour != SDServer {
+	if f.Seed != nil {
 		o.seed = *f.Seed
-	}
-	if s.cfg.Flavour == SDServer || s.cfg.Flavour == LlamaSwap {
-		return o, 0, ""
 	}
 	if !slices.Contains(append(slices.Clone(s.cfg.Models), s.cfg.Others...), f.Model) {
 		return o, http.StatusNotFound, fmt.Sprintf("The model `%s` does not exist.", f.Model)

@@ -1,0 +1,179 @@
+package openai
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"muster/agent/backend"
+	"muster/agent/backend/exchange"
+	"muster/shared/gpu"
+	"muster/shared/job"
+)
+
+// sent is a call under way. It does not end with the context of Generate: see program.stays.
+type sent struct {
+	done  chan struct{}
+	close context.CancelFunc // the connection
+	begun time.Time
+	text  []byte // once done is closed
+	err   error
+}
+
+// Generate makes one image. When ctx ends it returns at once and closes the connection, or leaves it to the end of an image that can't
+// be stopped; the next call waits until the server is free or answers again. The steps that it reports are estimated.
+func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Request, report func(job.Progress)) (backend.Image, error) {
+	if err := context.Cause(ctx); err != nil {
+		return backend.Image{}, err
+	}
+	if err := g.usable(dev); err != nil {
+		return backend.Image{}, err
+	}
+	model, err := g.model(req.Model)
+	if err != nil {
+		return backend.Image{}, err
+	}
+	p := g.kind()
+	if !p.known() { // it has just come back, or gone
+		return backend.Image{}, fmt.Errorf("%s is asked what it is: %w", g.Server.Name(), backend.ErrUnavailable)
+	}
+	if err := p.check(req); err != nil {
+		return backend.Image{}, err
+	}
+	if err := g.take(ctx); err != nil {
+		return backend.Image{}, err
+	}
+	g.Begin()
+	png, settled, err := g.generate(ctx, p, model, req, report)
+	if settled {
+		g.release()
+	}
+	g.End(err, ctx.Err() != nil)
+	return backend.Image{PNG: png}, err
+}
+
+// generate does a call's work with the turn. settled is false when the turn was handed on to what settles the call.
+func (g *Generator) generate(ctx context.Context, p program, model backend.Model, req backend.Request, report func(job.Progress)) (png []byte, settled bool, err error) {
+	o := p.newOrder(req, model)
+	report(job.Progress{Steps: req.Steps})
+	patience := time.Now().Add(g.limits.load)
+	for {
+		s := g.send(o)
+		if err := g.follow(ctx, s, req, model, report); err != nil {
+			g.handOn(p.stays && !errors.Is(err, errHangs), s)
+			return nil, false, err
+		}
+		pause, again := g.later(s.err, patience)
+		if !again {
+			png, err = g.finish(ctx, s, o, req)
+			if err == nil {
+				g.clock.learn(model.Name, o.width, o.height, req.Steps, time.Since(s.begun))
+				g.Loaded(model.Name)
+				left := 0.0
+				report(job.Progress{Step: req.Steps, Steps: req.Steps, ETASeconds: &left})
+			}
+			return png, true, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, true, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// send begins the exchange in a goroutine of its own.
+func (g *Generator) send(o order) *sent {
+	ctx, cancel := context.WithCancel(g.lifetime())
+	s := &sent{done: make(chan struct{}), close: cancel, begun: time.Now()}
+	go func() {
+		defer cancel()
+		defer close(s.done)
+		s.text, s.err = g.client.Bytes(ctx, exchange.Call{
+			Method: http.MethodPost, Path: "/v1/images/generations", Body: o, Want: http.StatusOK, Wait: exchange.Patient, Read: g.limits.read,
+		})
+	}()
+	return s
+}
+
+// errHangs is wrapped when a server gives no answer.
+var errHangs = errors.New("it hangs")
+
+// follow waits for the end of an exchange and reports what can be estimated meanwhile. Its error says that the exchange goes on.
+func (g *Generator) follow(ctx context.Context, s *sent, req backend.Request, model backend.Model, report func(job.Progress)) error {
+	p := g.kind()
+	expected := g.clock.takes(model.Name, p.side(req.Width), p.side(req.Height), req.Steps)
+	tick := time.NewTicker(g.limits.tell)
+	defer tick.Stop()
+	late := time.NewTimer(max(g.limits.silent, 10*expected))
+	defer late.Stop()
+	told := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.done:
+			return nil
+		case <-late.C:
+			return fmt.Errorf("%s gave no answer for %s: %w: %w", g.Server.Name(), time.Since(s.begun).Round(time.Second), errHangs, backend.ErrUnavailable)
+		case <-tick.C:
+			if now := estimate(req.Steps, expected, time.Since(s.begun)); now.Step > told {
+				told = now.Step
+				report(now)
+			}
+		}
+	}
+}
+
+// later says how long to wait before a call that was turned away is made again: while a model loads, or others fill the server. false
+// when there is nothing to wait for, or no more time.
+func (g *Generator) later(err error, patience time.Time) (time.Duration, bool) {
+	var answered *exchange.StatusError
+	if !errors.As(err, &answered) || answered.Status != http.StatusServiceUnavailable && answered.Status != http.StatusTooManyRequests || answered.Retry == 0 {
+		return 0, false
+	}
+	pause := min(answered.Retry, g.limits.pause)
+	return pause, time.Now().Add(pause).Before(patience)
+}
+
+// handOn lets what is left of a call be settled, with the turn: nobody uses the server until it is free, or answers again. wait lets the
+// image be made to its end.
+func (g *Generator) handOn(wait bool, s *sent) {
+	g.settling.Add(1)
+	g.Begin() // it is not to be probed while it works
+	go func() {
+		defer g.settling.Done()
+		defer g.release()
+		g.settle(wait, s)
+		g.End(errGivenUp, true)
+	}()
+}
+
+// errGivenUp ends a call in the books of the server, where its end counts neither as success nor as failure.
+var errGivenUp = errors.New("the call was given up")
+
+func (g *Generator) settle(wait bool, s *sent) {
+	ctx, cancel := context.WithTimeout(g.lifetime(), g.limits.silent)
+	defer cancel()
+	if wait {
+		select {
+		case <-s.done:
+		case <-ctx.Done():
+		}
+	}
+	s.close()
+	<-s.done
+	free, end := context.WithTimeout(ctx, g.limits.free)
+	defer end()
+	pause := 10 * time.Millisecond
+	for g.alive(free) != nil {
+		select {
+		case <-free.Done():
+			return
+		case <-time.After(pause):
+			pause = min(2*pause, time.Second)
+		}
+	}
+}
