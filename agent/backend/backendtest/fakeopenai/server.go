@@ -63,7 +63,6 @@ type Server struct {
 	loading int
 	files   map[string][]byte // by path
 	asked   map[string]int    // requests by method and path
-	authed  []string          // Authorization of every request for an image
 }
 
 // Job is an image that was begun.
