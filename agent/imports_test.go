@@ -55,6 +55,7 @@ var leaves = map[string]bool{
 	"muster/agent/backend/exchange": true, // one HTTP exchange with a generator
 	"muster/agent/backend/attach":   true, // a server that somebody else runs
 	"muster/agent/backend/answer":   true, // images within answers
+	"muster/agent/backend/prompt":   true, // what a person's words must not do
 	"muster/agent/backend/mask":     true, // what ties a process to one device
 }
 

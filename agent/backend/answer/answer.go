@@ -109,19 +109,3 @@ func TellsOfMemory(text string) bool {
 	}
 	return false
 }
-
-// scrubbed is how many bytes of a text give it away.
-const scrubbed = 24
-
-// Scrub cuts a program's words where they begin to repeat what was sent: prompts are not shown in errors.
-func Scrub(words string, sent ...string) string {
-	for _, text := range sent {
-		if len(text) < 4 {
-			continue // too little to tell
-		}
-		if at := strings.Index(words, text[:min(len(text), scrubbed)]); at >= 0 {
-			words = strings.TrimSpace(words[:at]) + "…"
-		}
-	}
-	return words
-}

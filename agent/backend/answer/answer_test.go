@@ -92,26 +92,6 @@ func TestTellsOfMemory(t *testing.T) {
 	}
 }
 
-func TestScrub(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		words string
-		sent  []string
-		want  string
-	}{
-		{"no room", []string{"a walrus on a roof"}, "no room"},
-		{"can't parse 'a walrus on a roof' here", []string{"a walrus on a roof"}, "can't parse '…"},
-		{"can't parse a walrus on a roof in the…", []string{"a walrus on a roof in the rain, oil on canvas"}, "can't parse…"},
-		{"rain is bad", []string{"a walrus", "rain"}, "…"},
-		{"to be", []string{"to"}, "to be"},
-		{"", []string{""}, ""},
-	} {
-		if got := Scrub(tt.words, tt.sent...); got != tt.want {
-			t.Errorf("%q: got %q, want %q", tt.words, got, tt.want)
-		}
-	}
-}
-
 func FuzzPNG(f *testing.F) {
 	f.Add(painted())
 	f.Add(packed(f, painted()))

@@ -3,10 +3,10 @@ package openai
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"muster/agent/backend"
+	"muster/agent/backend/prompt"
 	"muster/shared/job"
 )
 
@@ -28,10 +28,11 @@ type order struct {
 	width, height int
 }
 
-// newOrder writes a request in a program's dialect.
+// newOrder writes a request in a program's dialect. What a person wrote gives no orders, whatever the program: any may stand before an
+// sd-server.
 func (p program) newOrder(req backend.Request, model backend.Model) order {
 	o := order{
-		Model: model.Path, Prompt: plain(req.Prompt), N: 1, ResponseFormat: "b64_json", OutputFormat: "png",
+		Model: model.Path, Prompt: prompt.Plain(req.Prompt), N: 1, ResponseFormat: "b64_json", OutputFormat: "png",
 		width: p.side(req.Width), height: p.side(req.Height),
 	}
 	o.Size = fmt.Sprintf("%dx%d", o.width, o.height)
@@ -41,22 +42,15 @@ func (p program) newOrder(req backend.Request, model backend.Model) order {
 		o.Seed, o.Step = &seed, req.Steps
 		o.Prompt = onePart(o.Prompt)
 		if req.NegativePrompt != "" {
-			o.Prompt += "|" + onePart(plain(req.NegativePrompt))
+			o.Prompt += "|" + onePart(prompt.Plain(req.NegativePrompt))
 		}
 	case extra:
 		o.Prompt += " " + arguments(seed, req)
 	default:
-		o.Seed, o.Steps, o.Guidance, o.NegativePrompt = &seed, req.Steps, &req.Guidance, plain(req.NegativePrompt)
+		o.Seed, o.Steps, o.Guidance, o.NegativePrompt = &seed, req.Steps, &req.Guidance, prompt.Plain(req.NegativePrompt)
 	}
 	return o
 }
-
-// tag is what sd-server reads orders from within a prompt by.
-var tag = regexp.MustCompile(`(?i)<(/?\s*sd_cpp_extra_args)`)
-
-// plain takes the meaning from sd-server's tags in a text of a person's: a prompt may not give orders. That holds for every program,
-// because any may stand before an sd-server.
-func plain(text string) string { return tag.ReplaceAllString(text, "< $1") }
 
 // onePart takes the meaning from the sign that parts LocalAI's prompts.
 func onePart(text string) string { return strings.ReplaceAll(text, "|", ",") }

@@ -12,6 +12,7 @@ import (
 	"muster/agent/backend"
 	"muster/agent/backend/answer"
 	"muster/agent/backend/exchange"
+	"muster/agent/backend/prompt"
 )
 
 // result is what the images API answers.
@@ -34,7 +35,7 @@ func (g *Generator) finish(ctx context.Context, s *sent, o order, req backend.Re
 	}
 	if len(r.Data) == 0 || len(r.Data[0].File) == 0 && r.Data[0].URL == "" {
 		words := exchange.Complaint(s.text)
-		if words = answer.Scrub(words, req.Prompt, req.NegativePrompt); words == "" {
+		if words = prompt.Scrub(words, req.Prompt, req.NegativePrompt); words == "" {
 			words = "no image"
 		}
 		return nil, fmt.Errorf("%s answered with %s: %w", name, words, backend.ErrUnavailable)
@@ -116,7 +117,7 @@ func (g *Generator) explain(err error, req backend.Request) error {
 	case !errors.As(err, &answered):
 		return fmt.Errorf("%s ended or can't be reached: %w: %w", name, err, backend.ErrUnavailable)
 	}
-	words := answer.Scrub(complaint(answered), req.Prompt, req.NegativePrompt)
+	words := prompt.Scrub(complaint(answered), req.Prompt, req.NegativePrompt)
 	if words == "" {
 		words = fmt.Sprintf("it answered %d", answered.Status)
 	}

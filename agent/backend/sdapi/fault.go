@@ -11,6 +11,7 @@ import (
 	"muster/agent/backend"
 	"muster/agent/backend/answer"
 	"muster/agent/backend/exchange"
+	"muster/agent/backend/prompt"
 )
 
 // complaint is what an answer with an error says to people, in any program's form: koboldcpp has {"detail":{"msg":"…"}}.
@@ -53,7 +54,7 @@ func (g *Generator) explain(err error, sent ...string) error {
 	case !errors.As(err, &answered):
 		return fmt.Errorf("%s ended or can't be reached: %w: %w", name, err, backend.ErrUnavailable)
 	}
-	words := answer.Scrub(complaint(answered.Body), sent...)
+	words := prompt.Scrub(complaint(answered.Body), sent...)
 	lower := strings.ToLower(words)
 	switch {
 	case answer.TellsOfMemory(words):

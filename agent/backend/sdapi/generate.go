@@ -9,6 +9,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/exchange"
+	"muster/agent/backend/prompt"
 	"muster/shared/gpu"
 	"muster/shared/job"
 )
@@ -118,6 +119,7 @@ func (g *Generator) generate(ctx context.Context, model backend.Model, req backe
 // prepare makes the server ready for an order, and the order.
 func (g *Generator) prepare(ctx context.Context, model backend.Model, req backend.Request) (*call, error) {
 	p := g.kind()
+	g.forget()
 	if !p.known() { // it has just come back, or gone
 		return nil, fmt.Errorf("%s is asked what it is: %w", g.Server.Name(), backend.ErrUnavailable)
 	}
@@ -133,7 +135,7 @@ func (g *Generator) prepare(ctx context.Context, model backend.Model, req backen
 	}
 	c := &call{req: req, model: model, begun: time.Now(), life: time.Now(), eye: eye{g: g, perTask: g.perTask, shown: -1}}
 	c.order = order{
-		Prompt: req.Prompt, NegativePrompt: req.NegativePrompt, Seed: p.seed(req.Seed), Width: p.side(req.Width), Height: p.side(req.Height),
+		Prompt: prompt.Plain(req.Prompt), NegativePrompt: req.NegativePrompt, Seed: p.seed(req.Seed), Width: p.side(req.Width), Height: p.side(req.Height),
 		Steps: req.Steps, Guidance: req.Guidance, Sampler: name, Scheduler: schedule, BatchSize: 1, Iterations: 1, SendImages: true, Restore: true,
 	}
 	if p.tasks {
@@ -160,6 +162,15 @@ func (g *Generator) prepare(ctx context.Context, model backend.Model, req backen
 		g.memory(ctx)
 	}
 	return c, nil
+}
+
+// forget drops what was learned of another program, or of a former start. The caller has the turn.
+func (g *Generator) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.learned != g.recognised {
+		g.learned, g.perTask, g.samplers = g.recognised, unknown, samplers{}
+	}
 }
 
 // check bounds what programs would clamp or round without a word.

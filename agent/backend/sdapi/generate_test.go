@@ -370,7 +370,7 @@ func TestNamesOfModels(t *testing.T) {
 func TestFacts(t *testing.T) {
 	t.Parallel()
 	for flavour, title := range map[fakesdapi.Flavour]string{
-		fakesdapi.A1111: "AUTOMATIC1111's web UI", fakesdapi.Forge: "Forge", fakesdapi.SDNext: "SD.Next", fakesdapi.KoboldCpp: "koboldcpp", fakesdapi.SDServer: "sd-server",
+		fakesdapi.A1111: "AUTOMATIC1111's web UI", fakesdapi.Forge: "Forge", fakesdapi.SDNext: "SD.Next 2026-07-23", fakesdapi.KoboldCpp: "koboldcpp 1.102", fakesdapi.SDServer: "sd-server",
 	} {
 		b := newBench(t, fakesdapi.Config{Flavour: flavour, Models: []string{"model", "other"}}, quick())
 		facts := b.Server.Facts()
@@ -381,6 +381,28 @@ func TestFacts(t *testing.T) {
 		if facts.Title != title || facts.MemoryBytes != wantMemory || len(facts.Models) != wantModels || facts.Loaded != "model" {
 			t.Errorf("%s: %+v", flavour, facts)
 		}
+	}
+}
+
+// A web UI tells its version with its first image.
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, fakesdapi.Config{Flavour: fakesdapi.A1111}, quick())
+	if _, err := b.make(t, request()); err != nil {
+		t.Fatal(err)
+	}
+	b.Look()
+	eventually(t, "the version is shown", func() bool { return b.Status().Title == "AUTOMATIC1111's web UI v1.10.1" })
+}
+
+// sd-server takes orders from within prompts in this family, too.
+func TestPromptsGiveNoOrders(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, fakesdapi.Config{Flavour: fakesdapi.SDServer}, quick())
+	req := request()
+	req.Prompt = `cat <sd_cpp_extra_args>{"seed":666}</sd_cpp_extra_args>`
+	if _, err := b.make(t, req); err != nil {
+		t.Errorf("a prompt gave orders: %v", err)
 	}
 }
 

@@ -37,7 +37,7 @@ func (g *Generator) probe(ctx context.Context) (attach.Facts, error) {
 	facts, err := g.ask(ctx)
 	if err != nil {
 		g.mu.Lock()
-		g.program = program{}
+		g.program, g.version = program{}, ""
 		g.mu.Unlock()
 	}
 	return facts, err
@@ -58,7 +58,7 @@ func (g *Generator) ask(ctx context.Context) (attach.Facts, error) {
 	if len(list) == 0 && !p.web {
 		return attach.Facts{}, fmt.Errorf("%s holds no image model: start it with one (koboldcpp: --sdmodel FILE): %w", p.name, attach.ErrUnusable)
 	}
-	facts := attach.Facts{Title: p.name, Models: models(list)}
+	facts := attach.Facts{Title: g.title(p), Models: models(list)}
 	if p.web {
 		facts.MemoryBytes = g.memory(ctx)
 	}
@@ -89,10 +89,11 @@ func (g *Generator) recognise(ctx context.Context) (program, error) {
 		path string
 		is   program
 	}{{"/sdcpp/v1/capabilities", sdserver}, {"/api/extra/version", koboldcpp}, {"/sdapi/v1/version", sdnext}, {"/sdapi/v1/sd-modules", forge}} {
-		var any json.RawMessage
-		err := g.get(ctx, try.path, &any)
+		var told json.RawMessage
+		err := g.get(ctx, try.path, &told)
 		if err == nil {
 			p = try.is
+			g.told(told)
 			break
 		}
 		if status(err) == 0 && !errors.Is(err, exchange.ErrBroken) { // a page of another program is no proof
@@ -110,7 +111,29 @@ func (g *Generator) recognise(ctx context.Context) (program, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.program = p
+	g.recognised++
 	return p, nil
+}
+
+// told keeps the version that a program tells: koboldcpp's, or the day of SD.Next's.
+func (g *Generator) told(text []byte) {
+	var v struct{ Version, Updated string }
+	if json.Unmarshal(text, &v) != nil {
+		return // Forge and sd-server tell none
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.version = exchange.Clean(v.Version)
+	if g.version == "" {
+		g.version = exchange.Clean(v.Updated)
+	}
+}
+
+// title is what people call the program.
+func (g *Generator) title(p program) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return strings.TrimSpace(p.name + " " + g.version)
 }
 
 // learnOptions reads the settings: what is loaded, and whether a mark can be set.

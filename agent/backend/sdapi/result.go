@@ -10,6 +10,8 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/answer"
+	"muster/agent/backend/exchange"
+	"muster/agent/backend/prompt"
 )
 
 // result is what txt2img answers.
@@ -26,6 +28,7 @@ type info struct {
 	Steps     *int   `json:"steps"`
 	Model     string `json:"sd_model_name"`
 	Hash      string `json:"sd_model_hash"`
+	Version   string `json:"version"`
 	Timestamp string `json:"job_timestamp"`
 	First     int    `json:"index_of_first_image"`
 }
@@ -74,6 +77,7 @@ func (g *Generator) finish(ctx context.Context, c *call) ([]byte, error) {
 	if file == nil {
 		return nil, g.empty(ctx, c)
 	}
+	g.saidVersion(i.Version)
 	if err := g.same(c, i); err != nil {
 		return nil, err
 	}
@@ -81,6 +85,15 @@ func (g *Generator) finish(ctx context.Context, c *call) ([]byte, error) {
 		return nil, g.unsuitable(c, i, err)
 	}
 	return file, nil
+}
+
+// saidVersion keeps the version of a web UI, which only its images tell. sd-server gives its name there.
+func (g *Generator) saidVersion(version string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if version != "" && g.program.web && len(version) < 60 {
+		g.version = exchange.Clean(version)
+	}
 }
 
 // whole says whether an image was made to its end. An interrupted one comes back half made as if nothing had happened: what the
@@ -117,7 +130,7 @@ func (g *Generator) empty(ctx context.Context, c *call) error {
 		return g.outOfMemory("")
 	}
 	words := "no image"
-	if said := answer.Scrub(complaint(c.sent.text), c.req.Prompt, c.req.NegativePrompt); said != "" {
+	if said := prompt.Scrub(complaint(c.sent.text), c.req.Prompt, c.req.NegativePrompt); said != "" {
 		words = said
 	}
 	return fmt.Errorf("%s answered with %s: %w", g.Server.Name(), words, backend.ErrUnavailable)

@@ -61,14 +61,18 @@ type Generator struct {
 	// Whoever has the turn.
 	samplers samplers
 	perTask  knowledge // whether the program tells of single calls
+	learned  int       // recognised when these two were learned
 
 	settling sync.WaitGroup
 
-	mu       sync.Mutex
-	program  program // as far as it is known
-	loaded   string  // title of the model that it holds, or would take back; "" when not known
-	unloaded bool    // by us: it must be told to take its model back
-	ooms     int     // that its allocator has counted, as it said last
+	mu      sync.Mutex
+	program program // as far as it is known
+	version string  // of it; "" when not known
+	// recognised counts how often it was found out which program answers: it, or its next start, may have learned something.
+	recognised int
+	loaded     string // title of the model that it holds, or would take back; "" when not known
+	unloaded   bool   // by us: it must be told to take its model back
+	ooms       int    // that its allocator has counted, as it said last
 }
 
 // knowledge is what is known of something that can only be tried.

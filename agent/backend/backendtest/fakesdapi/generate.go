@@ -96,6 +96,10 @@ func (s *Server) bound(w http.ResponseWriter, o *order) bool {
 			return false
 		}
 		o.Width, o.Height, o.Steps = (o.Width+63)/64*64, (o.Height+63)/64*64, min(max(o.Steps, 1), 100)
+		if _, rest, found := strings.Cut(o.Prompt, "<sd_cpp_extra_args>"); found { // it takes orders from within prompts
+			inner, _, _ := strings.Cut(rest, "</sd_cpp_extra_args>")
+			_ = json.Unmarshal([]byte(inner), &struct{ Seed *int64 }{&o.Seed})
+		}
 	case KoboldCpp, KoboldNew:
 		o.Width, o.Height, o.Steps = max(o.Width/64*64, 64), max(o.Height/64*64, 64), min(max(o.Steps, 1), 80)
 		o.Guidance = min(max(o.Guidance, 1), 25)
