@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"image"
@@ -26,7 +27,7 @@ func Paint(p Picture) []byte {
 	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%d\x00%d\x00%d\x00%d\x00%g\x00%s", p.Prompt, p.Negative, p.Sampler, p.Seed, p.Width, p.Height, p.Steps, p.Guidance, p.Model)
 	random := rand.New(rand.NewPCG(h.Sum64(), 1))
 	if p.Grain {
-		return encodePNG(noise(random, p.Width, p.Height))
+		return encodePNG(noise(random, p.Width, p.Height), png.NoCompression)
 	}
 	palette := make(color.Palette, 16)
 	for i := range palette {
@@ -45,23 +46,20 @@ func Paint(p Picture) []byte {
 			}
 		}
 	}
-	return encodePNG(img)
+	return encodePNG(img, png.BestSpeed)
 }
 
 func noise(random *rand.Rand, width, height int) image.Image {
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
-	for i := range img.Pix {
-		img.Pix[i] = byte(random.Uint32())
-		if i%4 == 3 {
-			img.Pix[i] = 255
-		}
+	for i := 0; i < len(img.Pix); i += 4 {
+		binary.LittleEndian.PutUint32(img.Pix[i:], random.Uint32()|0xff000000) // opaque
 	}
 	return img
 }
 
-func encodePNG(img image.Image) []byte {
+func encodePNG(img image.Image, level png.CompressionLevel) []byte {
 	var out bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&out, img); err != nil {
+	if err := (&png.Encoder{CompressionLevel: level}).Encode(&out, img); err != nil {
 		panic(err) // a picture in memory always has an encoding
 	}
 	return out.Bytes()

@@ -155,9 +155,9 @@ func TestModels(t *testing.T) {
 		title  string
 		want   string
 	}{
-		{"LocalAI tells", fakeopenai.Config{Flavour: fakeopenai.LocalAI, Models: []string{"flux.1-dev", "sd-3.5"}, Others: []string{"llama"}}, nil, "LocalAI", "flux.1-dev|sd-3.5"},
-		{"LocalAI of before", fakeopenai.Config{Flavour: fakeopenai.LocalOld, Models: []string{"flux", "sd"}, Others: []string{"llama"}}, []string{"sd"}, "LocalAI", "sd"},
-		{"vLLM-Omni", fakeopenai.Config{Flavour: fakeopenai.VLLM, Models: []string{"Qwen/Qwen-Image"}}, nil, "vLLM-Omni", "Qwen-Image"},
+		{"LocalAI tells", fakeopenai.Config{Flavour: fakeopenai.LocalAI, Models: []string{"flux.1-dev", "sd-3.5"}, Others: []string{"llama"}}, nil, "LocalAI v3.9.0", "flux.1-dev|sd-3.5"},
+		{"LocalAI of before", fakeopenai.Config{Flavour: fakeopenai.LocalOld, Models: []string{"flux", "sd"}, Others: []string{"llama"}}, []string{"sd"}, "LocalAI v3.9.0", "sd"},
+		{"vLLM-Omni", fakeopenai.Config{Flavour: fakeopenai.VLLM, Models: []string{"Qwen/Qwen-Image"}}, nil, "vLLM-Omni 0.18.0", "Qwen-Image"},
 		{"SGLang", fakeopenai.Config{Flavour: fakeopenai.SGLang, Models: []string{"black-forest-labs/FLUX.1-dev"}}, nil, "SGLang", "FLUX.1-dev"},
 		{"llama-swap", fakeopenai.Config{Flavour: fakeopenai.LlamaSwap, Models: []string{"sd", "flux"}, Others: []string{"llama"}}, []string{"sd", "flux"}, "llama-swap", "sd|flux"},
 		{"sd-server", fakeopenai.Config{Flavour: fakeopenai.SDServer, Models: []string{"sd_xl_base_1.0"}}, nil, "sd-server", "sd_xl_base_1.0"},

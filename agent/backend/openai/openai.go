@@ -60,6 +60,7 @@ type Generator struct {
 
 	mu      sync.Mutex
 	program program // as far as it is known
+	version string  // of it; "" when it does not tell
 }
 
 // New gives the server at an address. It is asked what it is when Run begins.

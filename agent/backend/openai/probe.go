@@ -63,7 +63,7 @@ func (g *Generator) ask(ctx context.Context) (attach.Facts, error) {
 			return attach.Facts{}, err
 		}
 	}
-	facts := attach.Facts{Title: p.name}
+	facts := attach.Facts{Title: g.title(p)}
 	var err error
 	switch p.dialect {
 	case extra:
@@ -118,10 +118,21 @@ func (g *Generator) recognise(ctx context.Context, list modelList) (program, err
 			}
 		}
 	}
+	var v struct{ Version string }
+	if p == localAI || p == vllm {
+		_ = g.get(ctx, "/version", &v) // for people alone
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.program = p
+	g.program, g.version = p, exchange.Clean(v.Version)
 	return p, nil
+}
+
+// title is what people call the program.
+func (g *Generator) title(p program) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return strings.TrimSpace(p.name + " " + g.version)
 }
 
 // heldModel gives the one model of an sd-server, which /v1/models has no name for.

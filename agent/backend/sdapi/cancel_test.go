@@ -121,6 +121,35 @@ func TestCancelWhileSomebodyElsesJobRuns(t *testing.T) {
 	}
 }
 
+// Where marks do not show, that is learned: progress is told from the second image on, and nothing is ever interrupted.
+func TestFrozenSettings(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, fakesdapi.Config{Flavour: fakesdapi.SDNext, Frozen: true, Step: 20 * time.Millisecond}, quick())
+	for image := range 2 {
+		steps := 0
+		r := b.begin(t, 20, func(p job.Progress) {
+			if p.Step > 0 && p.Step < 20 {
+				steps++
+			}
+		})
+		if err := <-r.done; err != nil {
+			t.Fatal(err)
+		}
+		if (steps > 0) != (image == 1) {
+			t.Errorf("image %d: %d steps were told", image+1, steps)
+		}
+	}
+	r := b.begin(t, 20, nil)
+	eventually(t, "the job runs", func() bool { jobs := b.fake.Jobs(); return len(jobs) == 3 && jobs[2].Made > 2 })
+	r.gaveUp(t, errTest)
+	if _, err := b.make(t, request()); err != nil {
+		t.Fatal(err)
+	}
+	if third := b.fake.Jobs()[2]; third.Interrupted || third.Made != 20 {
+		t.Errorf("what was not proven to be ours was interrupted: %+v", third)
+	}
+}
+
 // A program that gives up what nobody waits for is left by closing the connection; no other is.
 func TestCancelByClosing(t *testing.T) {
 	t.Parallel()

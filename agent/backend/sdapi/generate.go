@@ -96,24 +96,22 @@ func (g *Generator) generate(ctx context.Context, model backend.Model, req backe
 	c.tell = report
 	report(job.Progress{Steps: req.Steps})
 	c.sent = g.send(c.order)
-	png, err = g.follow(ctx, c)
+	err = g.follow(ctx, c)
 	g.learn(c)
-	if err == nil {
+	if err != nil { // given up, or it hangs
+		g.handOn(c, err)
+		return nil, false, err
+	}
+	png, err = g.finish(ctx, c)
+	switch {
+	case err == nil:
 		g.holds(model)
 		left := 0.0
 		report(job.Progress{Step: req.Steps, Steps: req.Steps, ETASeconds: &left})
-		return png, true, nil
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
 	}
-	select {
-	case <-c.sent.done:
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return nil, true, err
-	default: // given up, or it hangs
-	}
-	g.handOn(c, err)
-	return nil, false, err
+	return png, true, err
 }
 
 // prepare makes the server ready for an order, and the order.
@@ -145,7 +143,7 @@ func (g *Generator) prepare(ctx context.Context, model backend.Model, req backen
 	if p.web {
 		c.order.Override = map[string]any{"sd_model_checkpoint": model.Path}
 	}
-	if p.mark && g.perTask != yes {
+	if p.mark && !g.markless && g.perTask != yes {
 		c.eye.mark = newMark()
 		c.order.Override[markOption] = c.eye.mark
 	}
@@ -169,7 +167,7 @@ func (g *Generator) forget() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.learned != g.recognised {
-		g.learned, g.perTask, g.samplers = g.recognised, unknown, samplers{}
+		g.learned, g.perTask, g.samplers, g.markless = g.recognised, unknown, samplers{}, false
 	}
 }
 
@@ -200,8 +198,9 @@ func (g *Generator) send(o order) *sent {
 	return s
 }
 
-// follow waits for a call's image. Its error is final for the call when the answer has come, else the call goes on.
-func (g *Generator) follow(ctx context.Context, c *call) ([]byte, error) {
+// follow waits for the end of an exchange, and tells of its progress meanwhile. Its error says that the exchange goes on. Nobody looks
+// any more when it returns.
+func (g *Generator) follow(ctx context.Context, c *call) error {
 	looking, end := context.WithCancel(ctx)
 	looks := make(chan sight, 1)
 	tick := time.NewTicker(g.limits.poll)
@@ -209,16 +208,16 @@ func (g *Generator) follow(ctx context.Context, c *call) ([]byte, error) {
 	busy := false // somebody looks
 	defer func() {
 		end()
-		if busy { // the eye is the caller's again
+		if busy {
 			<-looks
 		}
 	}()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-c.sent.done:
-			return g.finish(ctx, c)
+			return nil
 		case seen := <-looks:
 			busy = false
 			c.see(seen)
@@ -230,7 +229,7 @@ func (g *Generator) follow(ctx context.Context, c *call) ([]byte, error) {
 			}
 		}
 		if err := c.stalled(g); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }

@@ -78,6 +78,9 @@ func (g *Generator) finish(ctx context.Context, c *call) ([]byte, error) {
 		return nil, g.empty(ctx, c)
 	}
 	g.saidVersion(i.Version)
+	if stamp, _, _ := strings.Cut(c.eye.theirs, " "); stamp != "" && stamp == i.Timestamp && c.eye.mark != "" {
+		g.markless = true // the run was ours, and did not show its mark
+	}
 	if err := g.same(c, i); err != nil {
 		return nil, err
 	}

@@ -61,7 +61,8 @@ type Generator struct {
 	// Whoever has the turn.
 	samplers samplers
 	perTask  knowledge // whether the program tells of single calls
-	learned  int       // recognised when these two were learned
+	markless bool      // settings for one image do not show, as in an SD.Next with --freeze
+	learned  int       // recognised when these were learned
 
 	settling sync.WaitGroup
 

@@ -301,6 +301,9 @@ func (s *Server) override(w http.ResponseWriter, j *Job, o order) (restore func(
 	}
 	before := map[string]any{}
 	for key, value := range o.Override {
+		if s.cfg.Frozen {
+			continue
+		}
 		if _, known := s.options[key]; !known && s.cfg.Flavour != SDNext {
 			s.fail(w, http.StatusInternalServerError, "KeyError", "", "'"+key+"'")
 			return restore, false

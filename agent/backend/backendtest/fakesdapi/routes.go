@@ -222,7 +222,9 @@ func (s *Server) setOptions(w http.ResponseWriter, r *http.Request, body []byte)
 	}
 	s.mu.Lock()
 	for key, value := range wanted {
-		s.options[key] = value
+		if !s.cfg.Frozen {
+			s.options[key] = value
+		}
 	}
 	if named && ok && s.cfg.Flavour != Forge {
 		s.loaded, s.offline = model, false

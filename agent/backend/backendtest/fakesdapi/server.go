@@ -47,6 +47,7 @@ type Config struct {
 	User, Password string
 	NoAPI          bool // started without --api
 	SingleUser     bool // koboldcpp without --multiuser: refuses while it works
+	Frozen         bool // SD.Next started with --freeze: its settings do not change, not even for one image
 	Grain          bool // images are noise, as large as real ones
 	// SamplesFormat is the form of images: "png" when "", or "jpg", as SD.Next's default is, or "webp".
 	SamplesFormat string
