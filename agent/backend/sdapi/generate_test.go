@@ -3,7 +3,6 @@ package sdapi
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"image/png"
@@ -182,69 +181,6 @@ func TestSamplers(t *testing.T) {
 	}
 }
 
-// Each image is made with the model that was asked for; SD.Next switches once, and not for each image and back.
-func TestModels(t *testing.T) {
-	t.Parallel()
-	for _, flavour := range webUIs {
-		t.Run(string(flavour), func(t *testing.T) {
-			t.Parallel()
-			b := newBench(t, fakesdapi.Config{Flavour: flavour, Models: []string{"model", "sd_xl_base_1.0"}}, quick())
-			for _, name := range []string{"sd_xl_base_1.0", "sd_xl_base_1.0", "model", "sd_xl_base_1.0"} {
-				req := request()
-				req.Model = name
-				if _, err := b.make(t, req); err != nil {
-					t.Fatal(err)
-				}
-				jobs := b.fake.Jobs()
-				if used := jobs[len(jobs)-1].Model; used != name || b.Server.Status().Loaded != name {
-					t.Errorf("made with %s, %s is said to be loaded; want %s", used, b.Server.Status().Loaded, name)
-				}
-			}
-			want := 0
-			if flavour == fakesdapi.SDNext {
-				want = 3
-				if b.fake.Resident() != "sd_xl_base_1.0" {
-					t.Errorf("it went back to %s", b.fake.Resident())
-				}
-			}
-			if n := b.fake.Answered("POST /sdapi/v1/options"); n != want {
-				t.Errorf("the settings were changed %d times, want %d", n, want)
-			}
-		})
-	}
-}
-
-func TestLoad(t *testing.T) {
-	t.Parallel()
-	for _, flavour := range all {
-		t.Run(string(flavour), func(t *testing.T) {
-			t.Parallel()
-			b := newBench(t, fakesdapi.Config{Flavour: flavour, Models: []string{"model", "other"}}, quick())
-			wanted := "other"
-			if !b.kind().web {
-				wanted = "model"
-			}
-			if err := b.Load(t.Context(), backend.CPU(), wanted); err != nil {
-				t.Fatal(err)
-			}
-			if got := b.fake.Resident(); got != wanted || b.Server.Status().Loaded != wanted {
-				t.Errorf("%q is loaded", got)
-			}
-			if err := b.Load(t.Context(), backend.CPU(), "nope"); meaning(err) != "final" {
-				t.Errorf("an unknown model: %v", err)
-			}
-		})
-	}
-}
-
-func TestLoadFails(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, fakesdapi.Config{Flavour: fakesdapi.A1111, Models: []string{"model", "other"}, Faults: []backendtest.Fault{{Do: backendtest.SwitchFails, Text: "CUDA out of memory"}}}, quick())
-	if err := b.Load(t.Context(), backend.CPU(), "other"); meaning(err) != "out of memory" {
-		t.Errorf("got %v", err)
-	}
-}
-
 // SD.Next gives JPEG unless it is told otherwise; a form that can't be read is said.
 func TestForms(t *testing.T) {
 	t.Parallel()
@@ -259,110 +195,6 @@ func TestForms(t *testing.T) {
 	b = newBench(t, fakesdapi.Config{Flavour: fakesdapi.SDNext, SamplesFormat: "webp"}, quick())
 	if _, err := b.make(t, request()); meaning(err) != "final" || !strings.Contains(err.Error(), "samples_format") {
 		t.Errorf("got %v", err)
-	}
-}
-
-// Steps are told as they come, at most as often as is looked, and pictures at most once in their time.
-func TestProgressAndPreviews(t *testing.T) {
-	t.Parallel()
-	for _, flavour := range append(webUIs, fakesdapi.KoboldNew) {
-		t.Run(string(flavour), func(t *testing.T) {
-			t.Parallel()
-			l := quick()
-			l.preview = 100 * time.Millisecond
-			b := newBench(t, fakesdapi.Config{Flavour: flavour, Step: 20 * time.Millisecond}, l)
-			var mu sync.Mutex
-			var steps []int
-			pictures := 0
-			req := request()
-			req.Steps = 30
-			req.Preview = func(p backend.Preview) {
-				mu.Lock()
-				defer mu.Unlock()
-				pictures++
-				if _, err := png.DecodeConfig(bytes.NewReader(p.Data)); err != nil || p.Type != "image/png" {
-					t.Errorf("a preview of type %s: %v", p.Type, err)
-				}
-			}
-			begun := time.Now()
-			_, err := b.Generate(t.Context(), backend.CPU(), req, func(p job.Progress) {
-				mu.Lock()
-				defer mu.Unlock()
-				steps = append(steps, p.Step)
-				if p.Step > 0 && p.ETASeconds == nil {
-					t.Error("no time left is told")
-				}
-			})
-			took := time.Since(begun)
-			if err != nil {
-				t.Fatal(err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if len(steps) < 5 || steps[len(steps)-1] != 30 {
-				t.Errorf("steps %v", steps)
-			}
-			if most := int(took/l.preview) + 1; pictures < 1 || pictures > most {
-				t.Errorf("%d previews in %v; want 1 to %d", pictures, took, most)
-			}
-		})
-	}
-}
-
-// Nobody asks for pictures that nobody wants: they cost the generator time.
-func TestNoPreviewsUnasked(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, fakesdapi.Config{Flavour: fakesdapi.A1111, Step: 20 * time.Millisecond}, quick())
-	if _, err := b.make(t, request()); err != nil {
-		t.Fatal(err)
-	}
-	var asked struct {
-		Preview bool `json:"live_preview"`
-	}
-	if err := json.Unmarshal(b.fake.Body("/internal/progress"), &asked); err != nil || asked.Preview {
-		t.Errorf("asked for a picture: %v, %v", asked.Preview, err)
-	}
-}
-
-func TestPreview(t *testing.T) {
-	t.Parallel()
-	file := backendtest.Paint(backendtest.Picture{Width: 64, Height: 64})
-	whole := base64.StdEncoding.EncodeToString(file)
-	for text, want := range map[string]bool{
-		whole: true, "data:image/png;base64," + whole: true, "": false, "data:": false, "data:image/png;base64,": false, "%%%": false,
-		base64.StdEncoding.EncodeToString([]byte("RIFF....WEBP")):                                 false,
-		base64.StdEncoding.EncodeToString(backendtest.SpoilPNG(file, backendtest.Bomb)):           false,
-		strings.Repeat("A", maxLook+1):                                                            false,
-		base64.StdEncoding.EncodeToString(append(file, make([]byte, backend.MaxPreviewBytes)...)): false,
-	} {
-		if _, ok := preview(text); ok != want {
-			t.Errorf("%.40s…: %v", text, ok)
-		}
-	}
-}
-
-func TestNamesOfModels(t *testing.T) {
-	t.Parallel()
-	got := models([]listed{
-		{Title: "sd_xl_base_1.0.safetensors [31e35c80fc]", Name: "sd_xl_base_1.0", File: "/models/Stable-diffusion/sd_xl_base_1.0.safetensors"},
-		{Title: `one\same.safetensors`, Name: "one_same", File: `C:\models\one\same.safetensors`},
-		{Title: "two/same.ckpt", Name: "two_same", File: "/models/two/same.ckpt"},
-		{Title: "flux", Name: "flux"},
-		{Title: "", Name: "no title"},
-		{Title: "black-forest-labs/FLUX.1-dev", Name: "black-forest-labs/FLUX.1-dev"},
-	})
-	var names []string
-	for _, m := range got {
-		names = append(names, m.Name)
-		if strings.ContainsAny(m.Name, `/\`) {
-			t.Errorf("%q holds a path separator", m.Name)
-		}
-	}
-	if want := "sd_xl_base_1.0|one: same|two: same|flux|FLUX.1-dev"; strings.Join(names, "|") != want {
-		t.Errorf("got %s; want %s", strings.Join(names, "|"), want)
-	}
-	if got[1].Path != `one\same.safetensors` {
-		t.Errorf("it is asked for as %q", got[1].Path)
 	}
 }
 
