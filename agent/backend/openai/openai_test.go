@@ -13,6 +13,7 @@ import (
 	"muster/agent/backend/backendtest/fakeopenai"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/wire"
 )
 
 // quick are limits for a fake that works in milliseconds, wide enough for a loaded machine.
@@ -113,3 +114,14 @@ func meaning(err error) string {
 	}
 	return "final"
 }
+
+// What the rest of muster asks of an attached generator.
+var _ interface {
+	backend.Backend
+	Run(context.Context) error
+	Device() (gpu.Device, bool)
+	Problem() error
+	Models() []backend.Model
+	Status() wire.Generator
+	Owns(pid int) bool
+} = (*Generator)(nil)

@@ -13,6 +13,7 @@ import (
 	"muster/agent/backend/backendtest/fakesdapi"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/wire"
 )
 
 // quick are limits for a fake that works in milliseconds, wide enough for a loaded machine.
@@ -126,3 +127,16 @@ func meaning(err error) string {
 	}
 	return "final"
 }
+
+// What the rest of muster asks of an attached generator.
+var _ interface {
+	backend.Backend
+	backend.Unloader
+	backend.Loader
+	Run(context.Context) error
+	Device() (gpu.Device, bool)
+	Problem() error
+	Models() []backend.Model
+	Status() wire.Generator
+	Owns(pid int) bool
+} = (*Generator)(nil)
