@@ -4,13 +4,9 @@
 package backendtest
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"muster/shared/gpu"
@@ -20,82 +16,10 @@ import (
 // no settings it is a ROCm build on the captured machine amd-mi25x8: see MI25x8.
 func BuildFakeSDServer(t testing.TB, settings ...Settings) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "sd-server")
-	shared := build.take(t)
-	if err := os.Link(shared, program); err != nil {
-		copyProgram(t, shared, program)
-	}
 	if len(settings) == 0 {
 		settings = []Settings{MI25x8()}
 	}
-	writeJSON(t, SettingsPath(program), settings[0])
-	return program
-}
-
-// builder keeps one build for all tests of a process that run at the same time.
-type builder struct {
-	mu    sync.Mutex
-	dir   string
-	users int
-}
-
-var build builder
-
-func (b *builder) take(t testing.TB) string {
-	t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.users == 0 {
-		dir, err := os.MkdirTemp("", "fake-sd-server-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "sd-server"), "muster/agent/backend/backendtest/cmd/fake-sd-server")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build the fake sd-server: %v: %s", err, out)
-		}
-		b.dir = dir
-	}
-	b.users++
-	t.Cleanup(func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if b.users--; b.users == 0 {
-			_ = os.RemoveAll(b.dir)
-		}
-	})
-	return filepath.Join(b.dir, "sd-server")
-}
-
-func copyProgram(t testing.TB, from, to string) {
-	t.Helper()
-	in, err := os.Open(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE, 0o700)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func writeJSON(t testing.TB, path string, value any) {
-	t.Helper()
-	text, err := json.Marshal(value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	return programs.program(t, "fake-sd-server", "sd-server", settings[0])
 }
 
 // MI25x8 are the devices that a ROCm build lists on the captured machine amd-mi25x8, in HIP's order (KFD node id), each with
@@ -146,7 +70,7 @@ func Serving(t testing.TB, program string) []Start {
 	}
 	var serving []Start
 	for _, s := range starts {
-		if s.Model != "" || s.Refused != "" {
+		if s.Model != "" || s.Device != "" || s.Refused != "" {
 			serving = append(serving, s)
 		}
 	}

@@ -67,7 +67,7 @@ func main() {
 	for _, variable := range os.Environ() {
 		name, value, _ := strings.Cut(variable, "=")
 		p.start.Env = append(p.start.Env, name)
-		if slices.Contains(maskNames, name) {
+		if slices.Contains(backendtest.MaskNames, name) {
 			p.start.Masks[name] = value
 		}
 	}
