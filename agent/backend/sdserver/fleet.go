@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/mask"
 	"muster/agent/process"
 	"muster/shared/gpu"
 )
@@ -89,9 +90,6 @@ func defaultLimits() limits {
 	}
 }
 
-// maskVariables pin a process to devices, one per driver.
-var maskVariables = []string{"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES", "SD_VK_DEVICE"}
-
 // New checks the configuration and asks the program what it is, for at most 10 s. A program that does not answer is no error
 // here: Serves says why, and Run asks again.
 func New(cfg Config) (*Fleet, error) { return newFleet(cfg, defaultLimits()) }
@@ -108,8 +106,7 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 		return nil, err
 	}
 	for _, variable := range cfg.Env {
-		name, _, _ := strings.Cut(variable, "=")
-		if slices.Contains(maskVariables, name) {
+		if name, _, _ := strings.Cut(variable, "="); mask.Set(variable) {
 			return nil, fmt.Errorf("environment of sd-server: %s is set per device by muster; leave it out", name)
 		}
 	}

@@ -2,11 +2,11 @@ package sdserver
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"muster/agent/backend/mask"
 	"muster/shared/gpu"
 )
 
@@ -37,9 +37,9 @@ func (b build) pin(dev gpu.Device, override string) (pin, error) {
 	p := pin{backend: kind + "0"} // behind its mask a device is always number 0
 	switch kind {
 	case "cuda":
-		p.env, err = cudaMask(dev)
+		p.env, err = mask.CUDA(dev)
 	case "rocm":
-		p.env, err = rocmMask(dev)
+		p.env, err = mask.ROCm(dev)
 	case "vulkan":
 		p.env, err = b.vulkanMask(dev)
 	default:
@@ -96,30 +96,6 @@ func (b build) listing() string {
 		}
 	}
 	return strings.Join(seen, ", ")
-}
-
-// cudaMask prefers the UUID: CUDA's own numbering is by speed, not by PCI address, unless it is told otherwise.
-func cudaMask(dev gpu.Device) ([]string, error) {
-	switch {
-	case strings.HasPrefix(dev.ID, "GPU-") || strings.HasPrefix(dev.ID, "MIG-"):
-		return []string{"CUDA_VISIBLE_DEVICES=" + dev.ID}, nil
-	case dev.VendorIndex != nil:
-		return []string{"CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=" + strconv.Itoa(*dev.VendorIndex)}, nil
-	}
-	return nil, fmt.Errorf("%s has neither a UUID nor an NVIDIA index, so no sd-server can be tied to it: check the driver with nvidia-smi -L", dev.Index.Label())
-}
-
-var amdUnique = regexp.MustCompile(`^GPU-[0-9a-f]{16}$`)
-
-// rocmMask sets ROCR_VISIBLE_DEVICES alone: HIP_VISIBLE_DEVICES would count within what that one leaves.
-func rocmMask(dev gpu.Device) ([]string, error) {
-	switch {
-	case amdUnique.MatchString(dev.ID):
-		return []string{"ROCR_VISIBLE_DEVICES=" + dev.ID}, nil
-	case dev.VendorIndex != nil:
-		return []string{"ROCR_VISIBLE_DEVICES=" + strconv.Itoa(*dev.VendorIndex)}, nil
-	}
-	return nil, fmt.Errorf("%s has neither a unique id nor a place in the KFD topology, so no sd-server can be tied to it: check that /sys/class/kfd is readable", dev.Index.Label())
 }
 
 // vulkanMask finds the device in the build's list, by PCI address where the description has it, else by name. Vulkan's numbers

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"muster/agent/backend/mask"
 	"muster/shared/gpu"
 )
 
@@ -70,10 +71,8 @@ func TestPin(t *testing.T) {
 			}
 			masks := 0
 			for _, variable := range p.env {
-				for _, mask := range maskVariables {
-					if strings.HasPrefix(variable, mask+"=") {
-						masks++
-					}
+				if mask.Set(variable) {
+					masks++
 				}
 			}
 			if want := 1; masks != want && tt.backend != "cpu" {
