@@ -31,11 +31,11 @@ var common = []string{"CLIPTextEncode", "KSampler", "VAEDecode", "SaveImage", "P
 // checkpoints are the templates for files that hold everything: what the loader of checkpoints takes. A family that is not among them
 // is made as Stable Diffusion is: ComfyUI adapts an empty latent image to the model.
 var checkpoints = sync.OnceValue(func() map[model.Family]*template {
-	sd := load("checkpoint", template{multiple: 8, classes: []string{"CheckpointLoaderSimple", "EmptyLatentImage"}})
+	sd := readTemplate("checkpoint", template{multiple: 8, classes: []string{"CheckpointLoaderSimple", "EmptyLatentImage"}})
 	return map[model.Family]*template{
 		model.Unknown: sd, model.SD1: sd, model.SD2: sd, model.SDXL: sd,
-		model.SD3:  load("sd3", template{multiple: 16, classes: []string{"CheckpointLoaderSimple", "EmptySD3LatentImage"}}),
-		model.Flux: load("flux-checkpoint", template{multiple: 16, classes: []string{"CheckpointLoaderSimple", "EmptySD3LatentImage", "ConditioningZeroOut", "FluxGuidance"}}),
+		model.SD3:  readTemplate("sd3", template{multiple: 16, classes: []string{"CheckpointLoaderSimple", "EmptySD3LatentImage"}}),
+		model.Flux: readTemplate("flux-checkpoint", template{multiple: 16, classes: []string{"CheckpointLoaderSimple", "EmptySD3LatentImage", "ConditioningZeroOut", "FluxGuidance"}}),
 	}
 })
 
@@ -43,18 +43,18 @@ var checkpoints = sync.OnceValue(func() map[model.Family]*template {
 var diffusers = sync.OnceValue(func() map[model.Family]*template {
 	alone := []string{"UNETLoader", "VAELoader", "EmptySD3LatentImage"}
 	return map[model.Family]*template{
-		model.Flux: load("flux", template{multiple: 16, classes: append([]string{"DualCLIPLoader", "ConditioningZeroOut", "FluxGuidance"}, alone...),
+		model.Flux: readTemplate("flux", template{multiple: 16, classes: append([]string{"DualCLIPLoader", "ConditioningZeroOut", "FluxGuidance"}, alone...),
 			needs: []component{t5, clipL, fluxVAE}}),
-		model.Chroma: load("chroma", template{multiple: 16, classes: append([]string{"CLIPLoader"}, alone...), needs: []component{t5, fluxVAE}}),
-		model.QwenImage: load("qwen-image", template{multiple: 16, classes: append([]string{"CLIPLoader", "ModelSamplingAuraFlow"}, alone...),
+		model.Chroma: readTemplate("chroma", template{multiple: 16, classes: append([]string{"CLIPLoader"}, alone...), needs: []component{t5, fluxVAE}}),
+		model.QwenImage: readTemplate("qwen-image", template{multiple: 16, classes: append([]string{"CLIPLoader", "ModelSamplingAuraFlow"}, alone...),
 			needs: []component{qwen25, qwenVAE}}),
-		model.ZImage: load("z-image", template{multiple: 16, classes: append([]string{"CLIPLoader", "ModelSamplingAuraFlow"}, alone...),
+		model.ZImage: readTemplate("z-image", template{multiple: 16, classes: append([]string{"CLIPLoader", "ModelSamplingAuraFlow"}, alone...),
 			needs: []component{qwen3, fluxVAE}, distilled: true}),
 	}
 })
 
-// load reads an embedded template; a mistake in one is a mistake of this package.
-func load(name string, t template) *template {
+// readTemplate reads an embedded template; a mistake in one is a mistake of this package.
+func readTemplate(name string, t template) *template {
 	text, err := templateFiles.ReadFile("templates/" + name + ".json")
 	if err == nil {
 		t.Workflow, err = ParseWorkflow(text)

@@ -1,0 +1,175 @@
+package comfyui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"muster/agent/backend"
+	"muster/agent/backend/exchange"
+)
+
+// executionError is a prompt that ended without an image.
+type executionError struct{ failure }
+
+func (e *executionError) Error() string {
+	switch {
+	case e.interrupted:
+		return "somebody interrupted it"
+	case e.kind == "" && e.text == "":
+		return "it gives no reason"
+	case e.node == "":
+		return e.text
+	}
+	return fmt.Sprintf("%s (%s in %s)", e.text, e.kind, e.node)
+}
+
+// problem says why a prompt that has ended has no image; nil when it has.
+func (r *record) problem() error {
+	switch {
+	case r.Status == nil, r.Status.Status == "success": // servers of 2023 have no status
+		return nil
+	case r.Status.Status == "error":
+		return &executionError{r.failure()}
+	}
+	return fmt.Errorf("ComfyUI %w: unknown status %q", exchange.ErrBroken, exchange.Clean(r.Status.Status))
+}
+
+// memoryWords are how PyTorch and drivers say that there is no room.
+var memoryWords = []string{
+	"out of memory", "outofmemory", "not enough memory", "failed to allocate", "unable to allocate", "cudamalloc failed", "hipmalloc failed",
+	"alloc_failed", "bad_alloc", "cannot allocate memory", "memory allocation",
+}
+
+// poisonWords are how drivers say that the process can't use its device any more: every prompt after it fails too.
+var poisonWords = []string{
+	"illegal memory access", "device-side assert", "unspecified launch failure", "misaligned address", "hip error", "cuda error", "no longer available",
+	"gpu is lost", "device lost", "device_lost",
+}
+
+func tells(text string, words []string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
+}
+
+// errPoisoned says that a process lives, but can't use its device any more.
+var errPoisoned = errors.New("its process lost the device, and has to be started again")
+
+// explain makes an error of a server's work one of Generate's.
+func (s *server) explain(err error, e entry) error {
+	var failed *executionError
+	var answered *exchange.StatusError
+	name := s.name()
+	switch {
+	case errors.As(err, &failed):
+		return s.explainFailure(failed, e)
+	case errors.Is(err, errSize):
+		return fmt.Errorf("%s: %w", name, err)
+	case errors.As(err, &answered) && answered.Status == http.StatusBadRequest:
+		return s.explainRefusal(answered, e)
+	case errors.As(err, &answered):
+		return fmt.Errorf("%s: it answered %d: %s: %w", name, answered.Status, orNothing(answered.Message), backend.ErrUnavailable)
+	}
+	return fmt.Errorf("%s: %w: %w", name, err, backend.ErrUnavailable)
+}
+
+func orNothing(text string) string {
+	if text == "" {
+		return "no reason given"
+	}
+	return text
+}
+
+func (s *server) explainFailure(failed *executionError, e entry) error {
+	switch {
+	case failed.interrupted:
+		return fmt.Errorf("%s: somebody else interrupted it: %w", s.name(), backend.ErrUnavailable)
+	case tells(failed.kind+" "+failed.text, memoryWords):
+		return fmt.Errorf("%s has no room on its device: try a smaller size or another model: %w", s.name(), backend.ErrOutOfMemory)
+	case tells(failed.kind+" "+failed.text, poisonWords):
+		return fmt.Errorf("%s: %s: %w: %w", s.name(), failed.text, errPoisoned, backend.ErrUnavailable)
+	}
+	return fmt.Errorf("%s could not make the image with %q: %w", s.name(), e.name, failed)
+}
+
+// explainRefusal says why a graph was refused: most often because the server does not have what it names.
+func (s *server) explainRefusal(answered *exchange.StatusError, e entry) error {
+	r, ok := parseRefusal(answered.Body)
+	if !ok {
+		return fmt.Errorf("%s refused the prompt: %s", s.name(), orNothing(answered.Message))
+	}
+	for _, node := range r.Nodes {
+		for _, one := range node.Errors {
+			input := exchange.Clean(one.Extra.Input)
+			switch {
+			case one.Type != "value_not_in_list":
+			case input == "ckpt_name" || input == "unet_name":
+				return fmt.Errorf("model %q is not installed on %s any more: choose another, or put it back into its models folder", e.name, s.name())
+			case strings.HasSuffix(input, "_name"):
+				return fmt.Errorf("%s does not have the %s that model %q is made with: %s", s.name(), input, e.name, exchange.Clean(one.Message))
+			}
+		}
+	}
+	for _, node := range r.Nodes {
+		for _, one := range node.Errors { // its details repeat values, and so the prompt
+			return fmt.Errorf("%s refused the prompt: %s (%s of %s)", s.name(), exchange.Clean(one.Message), exchange.Clean(one.Extra.Input), exchange.Clean(node.Class))
+		}
+	}
+	words := r.Error.Message
+	if r.Error.Type == "invalid_prompt" && e.workflow != nil {
+		words += ": install the nodes that workflow " + e.name + " is made of"
+	}
+	return fmt.Errorf("%s refused the prompt: %s", s.name(), words)
+}
+
+// unreachable says whether an exchange failed for want of a server.
+func unreachable(err error) bool {
+	var answered *exchange.StatusError
+	return err != nil && !errors.As(err, &answered) && !errors.Is(err, exchange.ErrBroken) && !errors.Is(err, exchange.ErrSlow) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// redacted is an error whose text does not hold the prompt: what a server says may.
+type redacted struct {
+	text string
+	err  error
+}
+
+func (r *redacted) Error() string { return r.text }
+func (r *redacted) Unwrap() error { return r.err }
+
+// redact takes the prompts out of an error's text.
+func redact(err error, req backend.Request) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	for _, secret := range secretsOf(req) {
+		text = strings.ReplaceAll(text, secret, "…")
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &redacted{text, err}
+}
+
+// secretsOf are the texts of a request that nobody else may read: the prompts, and their beginnings, since long texts are cut. Shorter
+// ones than this say nothing, and stand in every text.
+func secretsOf(req backend.Request) []string {
+	const least, head = 3, 24
+	var secrets []string
+	for _, prompt := range []string{req.Prompt, req.NegativePrompt} {
+		prompt = strings.TrimSpace(prompt)
+		if len(prompt) < least {
+			continue
+		}
+		secrets = append(secrets, prompt, exchange.Clean(prompt))
+		if len(prompt) > head {
+			secrets = append(secrets, strings.ToValidUTF8(prompt[:head], ""))
+		}
+	}
+	return secrets
+}
