@@ -58,6 +58,9 @@ func tells(text string, words []string) bool {
 // errPoisoned says that a process lives, but can't use its device any more.
 var errPoisoned = errors.New("its process lost the device, and has to be started again")
 
+// errInterrupted says that a prompt was stopped, and not by us.
+var errInterrupted = errors.New("somebody else interrupted it")
+
 // explain makes an error of a server's work one of Generate's.
 func (s *server) explain(err error, e entry) error {
 	var failed *executionError
@@ -70,8 +73,6 @@ func (s *server) explain(err error, e entry) error {
 		return fmt.Errorf("%s: %w", name, err)
 	case errors.As(err, &answered) && answered.Status == http.StatusBadRequest:
 		return s.explainRefusal(answered, e)
-	case errors.As(err, &answered):
-		return fmt.Errorf("%s: it answered %d: %s: %w", name, answered.Status, orNothing(answered.Message), backend.ErrUnavailable)
 	}
 	return fmt.Errorf("%s: %w: %w", name, err, backend.ErrUnavailable)
 }
@@ -86,7 +87,7 @@ func orNothing(text string) string {
 func (s *server) explainFailure(failed *executionError, e entry) error {
 	switch {
 	case failed.interrupted:
-		return fmt.Errorf("%s: somebody else interrupted it: %w", s.name(), backend.ErrUnavailable)
+		return fmt.Errorf("%s: %w: %w", s.name(), errInterrupted, backend.ErrUnavailable)
 	case tells(failed.kind+" "+failed.text, memoryWords):
 		return fmt.Errorf("%s has no room on its device: try a smaller size or another model: %w", s.name(), backend.ErrOutOfMemory)
 	case tells(failed.kind+" "+failed.text, poisonWords):
@@ -123,6 +124,20 @@ func (s *server) explainRefusal(answered *exchange.StatusError, e entry) error {
 		words += ": install the nodes that workflow " + e.name + " is made of"
 	}
 	return fmt.Errorf("%s refused the prompt: %s", s.name(), words)
+}
+
+// suspect says whether the state of a server is not known after an error, so that one of our own is replaced.
+func suspect(err error) bool {
+	var answered *exchange.StatusError
+	if errors.As(err, &answered) {
+		return answered.Status != http.StatusBadRequest
+	}
+	for _, sign := range []error{errStalled, errPoisoned, errGone, exchange.ErrBroken, exchange.ErrSlow} {
+		if errors.Is(err, sign) {
+			return true
+		}
+	}
+	return errors.Is(err, backend.ErrUnavailable) && !errors.Is(err, errLost) && !errors.Is(err, errInterrupted)
 }
 
 // unreachable says whether an exchange failed for want of a server.

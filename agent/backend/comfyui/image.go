@@ -40,6 +40,9 @@ func (s *server) take(ctx context.Context, r *record, o order) ([]byte, error) {
 		return nil, fmt.Errorf("%s %w: %w", s.api.Name(), exchange.ErrBroken, err)
 	}
 	png, err := s.api.view(ctx, f, s.limits.view)
+	if unreachable(err) && ctx.Err() == nil { // a connection that broke: the image is still there
+		png, err = s.api.view(ctx, f, s.limits.view)
+	}
 	var answered *exchange.StatusError
 	if errors.As(err, &answered) && answered.Status == http.StatusNotFound {
 		return nil, errNoFile
@@ -52,6 +55,9 @@ func (s *server) take(ctx context.Context, r *record, o order) ([]byte, error) {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%s %w: %w", s.api.Name(), exchange.ErrBroken, err)
+	}
+	if s.taken != nil {
+		s.taken()
 	}
 	return png, nil
 }

@@ -47,6 +47,7 @@ type server struct {
 	log    *slog.Logger
 	limits limits
 	gone   <-chan struct{} // closed when its process has ended; nil when that can't be told
+	taken  func()          // is called when an image was fetched; nil when nobody cares
 }
 
 // prompt is a graph on its way through a server.

@@ -1,0 +1,131 @@
+package comfyui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"muster/agent/backend"
+	"muster/agent/process"
+	"muster/shared/gpu"
+	"muster/shared/job"
+)
+
+// fleetGenerator is the Fleet as a backend.Backend, backend.Unloader and backend.Loader.
+type fleetGenerator struct{ fleet *Fleet }
+
+// Name gives "comfyui".
+func (g *fleetGenerator) Name() string { return "comfyui" }
+
+// Generate makes one image on the device's own child. When ctx ends it returns at once, the prompt is cancelled by its id, and a child
+// that does not let go of it is ended; the next call for the device waits for that.
+func (g *fleetGenerator) Generate(ctx context.Context, dev gpu.Device, req backend.Request, report func(job.Progress)) (backend.Image, error) {
+	if err := check(req); err != nil {
+		return backend.Image{}, err
+	}
+	var png []byte
+	err := g.work(ctx, dev, req, func(ctx context.Context, c *child, e entry, background func(func())) (p *prompt, err error) {
+		png, p, err = generate(ctx, c.server, e, c.has, req, report, background)
+		return p, err
+	})
+	if err != nil {
+		return backend.Image{}, err
+	}
+	return backend.Image{PNG: png}, nil
+}
+
+// Load has the device's child running with the model in its memory.
+func (g *fleetGenerator) Load(ctx context.Context, dev gpu.Device, name string) error {
+	return g.work(ctx, dev, backend.Request{Model: name}, func(ctx context.Context, c *child, e entry, background func(func())) (*prompt, error) {
+		if c.loaded == e.name {
+			return nil, nil
+		}
+		return load(ctx, c.server, e, c.has, warmUp(e), background)
+	})
+}
+
+// work does a call's work with the turn of its device and a child that answers.
+func (g *fleetGenerator) work(ctx context.Context, dev gpu.Device, req backend.Request,
+	do func(context.Context, *child, entry, func(func())) (*prompt, error)) error {
+	f := g.fleet
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if _, err := f.find(f.known(), req.Model); err != nil {
+		return err
+	}
+	masks, err := f.pin(dev)
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, backend.ErrUnavailable)
+	}
+	select {
+	case <-f.running:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	ctx, cancel := f.whileRunning(ctx)
+	defer cancel()
+	s := f.slot(dev)
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	c, err := s.ensure(ctx, masks)
+	if err != nil {
+		if !s.leaveStarting(context.Cause(ctx)) {
+			s.release()
+		}
+		return err
+	}
+	e, err := f.find(c.has, req.Model)
+	if err != nil { // it may have come since
+		c.refresh(ctx)
+		e, err = f.find(c.has, req.Model)
+	}
+	if err != nil {
+		s.release()
+		return err
+	}
+	c.out.begin(req)
+	left, err := do(ctx, c, e, func(rest func()) { f.background(rest) })
+	return s.conclude(ctx, c, req, e, left, err)
+}
+
+// background runs what must outlive a call, and is bounded by itself.
+func (f *Fleet) background(rest func()) {
+	if !f.settle(rest) {
+		go rest() // the fleet is ending: the exchange ends with the child
+	}
+}
+
+// conclude deals with how a call ended, and gives its error. The turn is released, or handed on.
+func (s *slot) conclude(ctx context.Context, c *child, req backend.Request, e entry, left *prompt, err error) error {
+	switch {
+	case err == nil:
+		s.succeeded(e.name)
+		s.release()
+		return nil
+	case ctx.Err() != nil:
+		cause := context.Cause(ctx)
+		if left == nil && !errors.Is(cause, backend.ErrUnavailable) || !s.handOn(func(ctx context.Context) { s.settle(ctx, c, left, cause) }) {
+			s.release()
+		}
+		return cause
+	}
+	err = redact(err, req)
+	if errors.Is(err, errGone) && s.child == c {
+		err = s.died()
+	} else if suspect(err) && s.child == c {
+		why := err.Error()
+		if c.ended() {
+			err = s.died()
+		} else if stopped := s.stop(why); errors.Is(stopped, process.ErrStuck) {
+			err = s.failed(stopped)
+		} else {
+			err = s.failed(err)
+		}
+	}
+	if left == nil || s.child != c || !s.handOn(func(ctx context.Context) { s.settle(ctx, c, left, nil) }) {
+		s.release()
+	}
+	return redact(err, req)
+}

@@ -1,0 +1,230 @@
+package comfyui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"muster/agent/backend/exchange"
+	"muster/agent/process"
+)
+
+// install is a ComfyUI on this machine, as far as it is known without starting it.
+type install struct {
+	version string          // "0.3.64"; "" when it does not say
+	flags   map[string]bool // that it knows
+	err     error           // why it could not be asked; nil when it could
+}
+
+func (i install) title() string { return strings.TrimSpace("ComfyUI " + i.version) }
+
+// pythons are where an interpreter is looked for in ComfyUI's folder, and beside it: the portable package has its own there.
+var pythons = []string{"venv/bin/python", ".venv/bin/python", "env/bin/python", "python_embeded/bin/python3", "../python_embeded/bin/python3", "../venv/bin/python", "../.venv/bin/python"}
+
+// findPython gives the interpreter that ComfyUI is run with: as configured, of its own environment, else the system's.
+func findPython(folder, configured string) (string, error) {
+	if configured != "" {
+		path, err := exec.LookPath(configured)
+		if err != nil {
+			return "", fmt.Errorf("Python interpreter %s can't be run: %w", configured, err)
+		}
+		return filepath.Abs(path)
+	}
+	for _, place := range pythons {
+		path := filepath.Join(folder, filepath.FromSlash(place))
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil // not resolved: an environment is known by the path that it is called by
+		}
+	}
+	path, err := exec.LookPath("python3")
+	if err != nil {
+		return "", fmt.Errorf("no Python interpreter in %s/venv, nor python3 on PATH: name the one that ComfyUI is run with", folder)
+	}
+	return filepath.Abs(path)
+}
+
+var versionPattern = regexp.MustCompile(`(?m)^__version__\s*=\s*["']([0-9A-Za-z.+-]{1,40})["']`)
+
+// readVersion reads comfyui_version.py; "" when it is not there, as before 2025.
+func readVersion(folder string) string {
+	text, err := os.ReadFile(filepath.Join(folder, "comfyui_version.py"))
+	if err != nil || len(text) > 1<<16 {
+		return ""
+	}
+	if m := versionPattern.FindSubmatch(text); m != nil {
+		return string(m[1])
+	}
+	return ""
+}
+
+var flagPattern = regexp.MustCompile(`--[a-z0-9][a-z0-9-]*`)
+
+// parseFlags finds the options of a help text.
+func parseFlags(help string) map[string]bool {
+	flags := map[string]bool{}
+	for _, flag := range flagPattern.FindAllString(help, -1) {
+		flags[flag] = true
+	}
+	return flags
+}
+
+// needed are the options without which no instance can be started as it must be.
+var needed = []string{"--listen", "--port", "--output-directory", "--temp-directory", "--extra-model-paths-config"}
+
+// ask asks ComfyUI which options it knows, and keeps what it learnt.
+func (f *Fleet) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, f.limits.probe)
+	defer cancel()
+	i := install{version: readVersion(f.cfg.Folder)}
+	help, err := f.help(ctx)
+	i.flags = parseFlags(help)
+	if err == nil {
+		for _, flag := range needed {
+			if !i.flags[flag] {
+				err = fmt.Errorf("this ComfyUI has no %s: update it", flag)
+				break
+			}
+		}
+	}
+	i.err = err
+	if err != nil {
+		f.cfg.Log.Warn("ComfyUI can't be used", "folder", f.cfg.Folder, "error", err)
+	} else {
+		f.cfg.Log.Info("ComfyUI found", "folder", f.cfg.Folder, "version", i.version, "python", f.cfg.Python)
+	}
+	f.install.Store(&i)
+}
+
+// helpLines bounds what is kept of the help.
+const helpLines = 2000
+
+// help runs main.py --help, which ends before PyTorch is imported.
+func (f *Fleet) help(ctx context.Context) (string, error) {
+	var mu sync.Mutex
+	var out []string
+	said := newOutput()
+	dir := filepath.Join(f.cfg.Dir, "probe")
+	child, err := process.Start(process.Command{
+		Path: f.cfg.Python, Args: []string{f.main(), "--help"}, Env: f.environment(dir), Dir: dir,
+		Stdout: func(line string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(out) < helpLines {
+				out = append(out, line)
+			}
+		},
+		Stderr: said.line,
+	})
+	if err != nil {
+		return "", fmt.Errorf("ComfyUI does not start: %w", err)
+	}
+	select {
+	case <-child.Done():
+	case <-ctx.Done():
+		go func() { _ = child.Kill() }() // Kill gives up by itself
+		return "", errors.New("ComfyUI did not answer --help in time; asking again")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if exit := child.Exit(); exit.Code != 0 {
+		return "", fmt.Errorf("ComfyUI can't be run with %s (%s): %s", f.cfg.Python, exit, orNothing(said.complaint()))
+	}
+	return strings.Join(out, "\n"), nil
+}
+
+func (f *Fleet) askUntilAnswered(ctx context.Context) {
+	pause := process.Backoff{First: 5 * time.Second, Longest: time.Minute}
+	for f.install.Load().err != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause.Next()):
+			f.ask(ctx)
+		}
+	}
+}
+
+// modelExtensions are the files that ComfyUI lists.
+var modelExtensions = []string{".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".pt2", ".bin", ".pkl"}
+
+// scan lists the files of ComfyUI's models folder and of muster's, as ComfyUI will: what is known before the first start.
+func (f *Fleet) scan() catalogue {
+	c := catalogue{files: map[string][]string{}}
+	at := func(folder string) string { return filepath.Join(f.cfg.Folder, "models", folder) }
+	for folder, dirs := range map[string][]string{
+		folderCheckpoints: {at("checkpoints")}, folderDiffusion: {at("unet"), at("diffusion_models")},
+		folderEncoders: {at("text_encoders"), at("clip")}, folderVAE: {at("vae")},
+	} {
+		for _, extra := range f.extraFolders() {
+			if extra.folder == folder {
+				dirs = append(dirs, extra.path)
+			}
+		}
+		for _, dir := range dirs {
+			c.files[folder] = append(c.files[folder], listFiles(dir)...)
+		}
+		slices.Sort(c.files[folder])
+		c.files[folder] = slices.Compact(c.files[folder])
+	}
+	return c
+}
+
+// listFiles lists the model files below a folder, relative to it. Links to files count, those to folders are not followed.
+func listFiles(dir string) []string {
+	var files []string
+	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || len(files) >= maxFiles {
+			return nil // a folder that can't be read has nothing
+		}
+		name, err := filepath.Rel(dir, path)
+		if err == nil && !entry.IsDir() && slices.Contains(modelExtensions, strings.ToLower(filepath.Ext(path))) && usableFile(name) {
+			files = append(files, name)
+		}
+		return nil
+	})
+	return files
+}
+
+// extraFolder is a folder of muster's that ComfyUI looks into too.
+type extraFolder struct{ folder, path string }
+
+// extraFolders are muster's models folder, whose files are checkpoints, and those below it that are called as ComfyUI's are.
+func (f *Fleet) extraFolders() []extraFolder {
+	if f.cfg.Models == "" {
+		return nil
+	}
+	extra := []extraFolder{{folderCheckpoints, f.cfg.Models}}
+	for _, folder := range []string{folderDiffusion, folderEncoders, folderVAE, "loras"} {
+		path := filepath.Join(f.cfg.Models, folder)
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			extra = append(extra, extraFolder{folder, path})
+		}
+	}
+	return extra
+}
+
+// modelPaths is the file for --extra-model-paths-config. A quoted Go string is one of YAML's too, as long as it has no other escapes
+// than these.
+func modelPaths(extra []extraFolder) (string, error) {
+	if len(extra) == 0 {
+		return "", nil
+	}
+	var text strings.Builder
+	text.WriteString("# written by muster with every start\nmuster:\n")
+	for _, e := range extra {
+		if strings.ContainsFunc(e.path, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' }) {
+			return "", fmt.Errorf("the models folder %q has a name that ComfyUI can't be told: call it otherwise", exchange.Clean(e.path))
+		}
+		fmt.Fprintf(&text, "    %s: \"%s\"\n", e.folder, e.path)
+	}
+	return text.String(), nil
+}
