@@ -44,7 +44,7 @@ func (e entry) model() backend.Model { return backend.Model{Name: e.name, Title:
 
 // usableFile says whether a name that a server lists may be taken: it goes back into a prompt and is shown to people.
 func usableFile(file string) bool {
-	return file != "" && len(file) <= maxFileName && utf8.ValidString(file) && !strings.ContainsFunc(file, func(r rune) bool { return r < ' ' || r == utf8.RuneError })
+	return strings.Trim(file, `/\`) == file && file != "" && len(file) <= maxFileName && utf8.ValidString(file) && !strings.ContainsFunc(file, func(r rune) bool { return r < ' ' || r == utf8.RuneError })
 }
 
 // split gives a file's folder within ComfyUI's folder, "" for none, and its name without extension.

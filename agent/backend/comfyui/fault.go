@@ -119,7 +119,7 @@ func (s *server) explainRefusal(answered *exchange.StatusError, e entry) error {
 			return fmt.Errorf("%s refused the prompt: %s (%s of %s)", s.name(), exchange.Clean(one.Message), exchange.Clean(one.Extra.Input), exchange.Clean(node.Class))
 		}
 	}
-	words := r.Error.Message
+	words := strings.TrimRight(r.Error.Message, ".")
 	if r.Error.Type == "invalid_prompt" && e.workflow != nil {
 		words += ": install the nodes that workflow " + e.name + " is made of"
 	}

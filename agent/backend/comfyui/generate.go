@@ -12,6 +12,7 @@ import (
 // generate makes an image on a server. p is what may be left there; nil when nothing is.
 func generate(ctx context.Context, s *server, e entry, c catalogue, req backend.Request, report func(job.Progress), background func(func())) (png []byte, p *prompt, err error) {
 	tell := &teller{req: req, report: report}
+	tell.start()
 	for try := range 2 {
 		o, err := newOrder(e, c, req, try)
 		if err != nil {

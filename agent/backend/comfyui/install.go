@@ -35,7 +35,7 @@ func findPython(folder, configured string) (string, error) {
 	if configured != "" {
 		path, err := exec.LookPath(configured)
 		if err != nil {
-			return "", fmt.Errorf("Python interpreter %s can't be run: %w", configured, err)
+			return "", fmt.Errorf("interpreter %s can't be run: %w: name the Python that ComfyUI is run with", configured, err)
 		}
 		return filepath.Abs(path)
 	}

@@ -116,7 +116,6 @@ func (s *server) run(ctx context.Context, o order, tell *teller, background func
 
 // make makes the image of an order. p is as in run.
 func (s *server) make(ctx context.Context, o order, tell *teller, background func(func())) (png []byte, p *prompt, err error) {
-	tell.start()
 	r, p, err := s.run(ctx, o, tell, background)
 	if err != nil {
 		return nil, p, err
@@ -172,7 +171,6 @@ type look struct {
 	watch   *watch
 	id      string
 	failing time.Time // when exchanges began to fail; zero while they do not
-	links   int       // sockets that were opened when it was last told to open another
 	next    time.Time // when a silent socket is replaced again
 	patient time.Duration
 }

@@ -42,7 +42,7 @@ func ParseWorkflow(text []byte) (*Workflow, error) {
 	case len(prompts) > 1 && len(named[SlotPrompt]) == 0:
 		return nil, fmt.Errorf("its prompt could be in %s: give the right one the title muster:prompt", nodesOf(prompts))
 	}
-	if w.slots[SlotNegative] != nil && len(w.slots[SlotNegative]) > 1 && len(named[SlotNegative]) == 0 {
+	if len(w.slots[SlotNegative]) > 1 && len(named[SlotNegative]) == 0 {
 		delete(w.slots, SlotNegative) // which one is meant is not known: all stay as they are
 	}
 	return w, nil
