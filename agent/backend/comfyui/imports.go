@@ -9,13 +9,18 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
 
 	"muster/shared/job"
+	"muster/shared/wire"
 )
+
+// ErrWorkflow is wrapped by the errors of Import and Remove that are of the workflow or its name: their words are for people.
+var ErrWorkflow = errors.New("the workflow can't be used")
 
 // maxWorkflows bounds how many files of a folder are read.
 const maxWorkflows = 200
@@ -68,6 +73,22 @@ func (w *Workflows) Problems() map[string]error {
 		}
 	}
 	return found
+}
+
+// List tells of every file of the folder in words for people, by name.
+func (w *Workflows) List() []wire.Workflow {
+	list := []wire.Workflow{}
+	for name, f := range w.look() {
+		one := wire.Workflow{Name: name, Slots: []string{}}
+		if f.err != nil {
+			one.Problem = f.err.Error()
+		} else {
+			one.Slots = f.workflow.Slots()
+		}
+		list = append(list, one)
+	}
+	slices.SortFunc(list, func(a, b wire.Workflow) int { return strings.Compare(a.Name, b.Name) })
+	return list
 }
 
 // lookEvery is how often the folder is looked at.
@@ -157,15 +178,15 @@ func checkName(name string) error {
 	return nil
 }
 
-// Import checks a workflow and puts it into the folder under a name, in place of one of that name. Its error is ParseWorkflow's, or
+// Import checks a workflow and puts it into the folder under a name, in place of one of that name. Its error wraps ErrWorkflow, or
 // says why it can't be written.
 func (w *Workflows) Import(name string, text []byte) (*Workflow, error) {
 	if err := checkName(name); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrWorkflow, err)
 	}
 	workflow, err := ParseWorkflow(text)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrWorkflow, err)
 	}
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of workflows: %w", err)
@@ -189,10 +210,11 @@ func (w *Workflows) Import(name string, text []byte) (*Workflow, error) {
 	return workflow, nil
 }
 
-// Remove takes a workflow out of the folder.
+// Remove takes a workflow out of the folder. Its error wraps ErrWorkflow for a name that can't be one, fs.ErrNotExist when there is
+// none.
 func (w *Workflows) Remove(name string) error {
 	if err := checkName(name); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrWorkflow, err)
 	}
 	root, err := os.OpenRoot(w.dir)
 	if err != nil {

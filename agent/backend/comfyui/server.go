@@ -151,7 +151,7 @@ func (s *server) follow(ctx context.Context, w *watch, id string, tell *teller) 
 			case record != nil || err != nil:
 				return record, err
 			}
-			hurry = min(max(2*hurry, time.Millisecond), s.limits.poll)
+			hurry = min(max(2*hurry, time.Millisecond), lastPoll)
 			timer.Reset(s.limits.poll)
 		}
 		at := w.look()
@@ -164,6 +164,9 @@ func (s *server) follow(ctx context.Context, w *watch, id string, tell *teller) 
 		}
 	}
 }
+
+// lastPoll is the longest pause between looks at a prompt whose end the socket has told of.
+const lastPoll = 50 * time.Millisecond
 
 // look asks a server how a prompt is.
 type look struct {

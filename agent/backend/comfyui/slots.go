@@ -154,6 +154,17 @@ func (w *Workflow) fill(values map[Slot]any) Graph {
 // has says whether the workflow has the slot.
 func (w *Workflow) has(slot Slot) bool { return len(w.slots[slot]) > 0 }
 
+// Slots are the names of those that a request can fill, in the order in which people think of them.
+func (w *Workflow) Slots() []string {
+	found := []string{}
+	for _, slot := range []Slot{SlotPrompt, SlotNegative, SlotSeed, SlotSteps, SlotCFG, SlotWidth, SlotHeight, SlotSampler, SlotScheduler} {
+		if w.has(slot) {
+			found = append(found, string(slot))
+		}
+	}
+	return found
+}
+
 // Explain tells in words for people what was found in the workflow, slot by slot.
 func (w *Workflow) Explain() []string {
 	var lines []string

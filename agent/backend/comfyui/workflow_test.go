@@ -3,8 +3,10 @@ package comfyui
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -280,12 +282,15 @@ func TestFolderOfWorkflows(t *testing.T) {
 		t.Errorf("without a folder: %v", got)
 	}
 	for _, name := range []string{"", ".", "..", "a/b", `a\b`, "../x", ".hidden", strings.Repeat("x", 201), "a\nb"} {
-		if _, err := w.Import(name, []byte(twoTexts)); err == nil {
-			t.Errorf("%q is taken as a name", name)
+		if _, err := w.Import(name, []byte(twoTexts)); !errors.Is(err, ErrWorkflow) {
+			t.Errorf("%q is taken as a name: %v", name, err)
+		}
+		if err := w.Remove(name); !errors.Is(err, ErrWorkflow) {
+			t.Errorf("%q is taken as a name to remove: %v", name, err)
 		}
 	}
-	if _, err := w.Import("bad", []byte("{}")); err == nil {
-		t.Error("nonsense is imported")
+	if _, err := w.Import("bad", []byte("{}")); !errors.Is(err, ErrWorkflow) {
+		t.Errorf("nonsense is imported: %v", err)
 	}
 	if _, err := w.Import("Büste für Anna", []byte(twoTexts)); err != nil {
 		t.Fatal(err)
@@ -310,6 +315,16 @@ func TestFolderOfWorkflows(t *testing.T) {
 	problems := w.Problems()
 	if len(problems) != 3 || !strings.Contains(fmt.Sprint(problems["wrong"]), "Export (API)") || problems["link"] == nil || problems["folder"] == nil {
 		t.Errorf("problems %v", problems)
+	}
+	var list []string
+	for _, one := range w.List() {
+		list = append(list, fmt.Sprintf("%s:%d:%v", one.Name, len(one.Slots), one.Problem != ""))
+	}
+	if got := strings.Join(list, " "); got != "Büste für Anna:9:false folder:0:true link:0:true wrong:0:true" {
+		t.Errorf("list %s", got)
+	}
+	if err := w.Remove("another"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("removing what is not there: %v", err)
 	}
 	if err := w.Remove("Büste für Anna"); err != nil || len(w.All()) != 0 {
 		t.Errorf("after removal: %v, %v", w.All(), err)
