@@ -244,3 +244,11 @@ func TestAttachedFaults(t *testing.T) {
 		})
 	}
 }
+
+var (
+	_ backend.Backend  = (*Generator)(nil)
+	_ backend.Unloader = (*Generator)(nil)
+	_ backend.Loader   = (*Generator)(nil)
+	_ backend.Unloader = (*fleetGenerator)(nil)
+	_ backend.Loader   = (*fleetGenerator)(nil)
+)

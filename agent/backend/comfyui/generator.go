@@ -51,7 +51,9 @@ type Generator struct {
 	// turn holds a token while somebody uses the server: a call, or what is left of one that was given up.
 	turn     chan struct{}
 	life     atomic.Pointer[context.Context] // of Run; nil before
-	settling sync.WaitGroup
+	mu       sync.Mutex
+	closed   bool           // Run has ended
+	settling sync.WaitGroup // grows only while !closed
 
 	catalogue atomic.Pointer[catalogue] // nil before it was asked
 }
@@ -81,6 +83,9 @@ func (g *Generator) Name() string { return "comfyui" }
 func (g *Generator) Run(ctx context.Context) error {
 	g.life.Store(&ctx)
 	err := g.attached.Run(ctx)
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
 	g.settling.Wait()
 	g.server.api.Close()
 	return err
@@ -176,6 +181,17 @@ func (g *Generator) find(name string) (entry, catalogue, error) {
 	return entry{}, *c, fmt.Errorf("%s has no model %q: choose one of those listed", g.attached.Name(), name)
 }
 
+// background runs what must outlive a call, and is bounded by itself; Run waits for it.
+func (g *Generator) background(rest func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		go rest()
+		return
+	}
+	g.settling.Go(rest)
+}
+
 func (g *Generator) take(ctx context.Context) error {
 	select {
 	case g.turn <- struct{}{}:
@@ -202,7 +218,7 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 	}
 	var png []byte
 	err = g.work(ctx, e, req, func() (p *prompt, err error) {
-		png, p, err = generate(ctx, g.server, e, c, req, report, g.settling.Go)
+		png, p, err = generate(ctx, g.server, e, c, req, report, g.background)
 		return p, err
 	})
 	if err != nil {
@@ -224,7 +240,7 @@ func (g *Generator) Load(ctx context.Context, dev gpu.Device, name string) error
 		return err
 	}
 	req := warmUp(e)
-	return g.work(ctx, e, req, func() (*prompt, error) { return load(ctx, g.server, e, c, req, g.settling.Go) })
+	return g.work(ctx, e, req, func() (*prompt, error) { return load(ctx, g.server, e, c, req, g.background) })
 }
 
 // work does a call's work with the turn, and explains its error.
@@ -242,25 +258,30 @@ func (g *Generator) work(ctx context.Context, e entry, req backend.Request, do f
 		err = redact(err, req)
 	}
 	g.attached.End(err, ctx.Err() != nil)
-	if left == nil {
+	// A cause that gives up the device wants its memory back, whatever of ours is still there.
+	free := ctx.Err() != nil && errors.Is(err, backend.ErrUnavailable)
+	if left == nil && !free {
 		g.release()
 	} else {
-		g.handOn(left, err)
+		g.handOn(left, free)
 	}
 	return err
 }
 
-// handOn has what is left of a call taken off the server by a goroutine, to which the turn passes. Meanwhile the server is not probed.
-func (g *Generator) handOn(left *prompt, cause error) {
+// handOn has what is left of a call taken off the server by a goroutine, to which the turn passes, and everything unloaded if the
+// device was given up. Meanwhile the server is not probed. left is nil when nothing is.
+func (g *Generator) handOn(left *prompt, free bool) {
 	ctx := g.lifetime()
 	g.attached.Begin()
-	g.settling.Go(func() {
+	g.background(func() {
 		defer g.release()
-		if err := g.server.settle(ctx, left); err != nil {
-			g.options.Log.Warn("ComfyUI", "generator", g.attached.Config().ID(), "error", err)
+		if left != nil {
+			if err := g.server.settle(ctx, left); err != nil {
+				g.options.Log.Warn("ComfyUI", "generator", g.attached.Config().ID(), "error", err)
+			}
 		}
-		if errors.Is(cause, backend.ErrUnavailable) && ctx.Err() == nil { // the device itself was given up, or the server failed
-			_ = g.server.unload(ctx)
+		if free && ctx.Err() == nil && g.server.unload(ctx) == nil {
+			g.attached.Loaded("")
 		}
 		g.attached.End(errGone, true) // neither a success nor a failure
 	})
