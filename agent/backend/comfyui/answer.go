@@ -40,8 +40,8 @@ func (s stats) held() float64 {
 
 // record is a prompt's entry in history.
 type record struct {
-	Status  *recordStatus           `json:"status"`
-	Outputs map[string]recordOutput `json:"outputs"`
+	Status  *recordStatus              `json:"status"`
+	Outputs map[string]json.RawMessage `json:"outputs"` // by node; of those of other nodes anything may be in them
 }
 
 type recordStatus struct {
@@ -49,8 +49,15 @@ type recordStatus struct {
 	Messages []json.RawMessage `json:"messages"`   // [kind, data]
 }
 
-type recordOutput struct {
-	Images []file `json:"images"`
+// images are those that a node has shown.
+func (r *record) images(node string) []file {
+	var shown struct {
+		Images []file `json:"images"`
+	}
+	if json.Unmarshal(r.Outputs[node], &shown) != nil {
+		return nil
+	}
+	return shown.Images
 }
 
 // file is an image on the server's disk.

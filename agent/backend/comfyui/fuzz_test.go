@@ -23,6 +23,7 @@ func FuzzMessage(f *testing.F) {
 		`{"type":"executing","data":{"node":null,"prompt_id":"p"}}`,
 		`{"type":"executing","data":{"node":"3"}}`,
 		`{"type":"execution_success","data":{"prompt_id":"p"}}`,
+		`{"type":"execution_cached","data":{"nodes":["4","5"],"prompt_id":"p"}}`,
 		`{"type":"status","data":{"status":{"exec_info":{"queue_remaining":1}},"sid":"x"}}`,
 		`{"type":"executed","data":{"node":"9","output":{"images":[{"filename":"a"}]},"prompt_id":"p"}}`,
 		`{"type":`, `[]`, `null`,
@@ -94,8 +95,8 @@ func FuzzHistory(f *testing.F) {
 			return
 		}
 		_ = r.problem()
-		for _, out := range r.Outputs {
-			for _, image := range out.Images {
+		for node := range r.Outputs {
+			for _, image := range r.images(node) {
 				if image.safe() == nil && (strings.ContainsAny(image.Filename, "/\\\x00") || strings.Contains(image.Filename+image.Subfolder, "..") || image.Type == "input") {
 					t.Fatalf("%+v is taken for safe", image)
 				}

@@ -27,7 +27,7 @@ func (s *server) take(ctx context.Context, r *record, o order) ([]byte, error) {
 	if err := r.problem(); err != nil {
 		return nil, err
 	}
-	shown := r.Outputs[o.output].Images
+	shown := r.images(o.output)
 	if len(shown) == 0 {
 		return nil, fmt.Errorf("%s %w: a finished prompt without an image", s.api.Name(), exchange.ErrBroken)
 	}

@@ -45,15 +45,11 @@ func parseMessage(text []byte) message {
 		return message{}
 	}
 	var d struct {
-		Prompt string  `json:"prompt_id"`
-		Node   *string `json:"node"`
-		Value  float64 `json:"value"`
-		Max    float64 `json:"max"`
-		Nodes  map[string]struct {
-			Value float64 `json:"value"`
-			Max   float64 `json:"max"`
-			State string  `json:"state"`
-		} `json:"nodes"`
+		Prompt string          `json:"prompt_id"`
+		Node   *string         `json:"node"`
+		Value  float64         `json:"value"`
+		Max    float64         `json:"max"`
+		Nodes  json.RawMessage `json:"nodes"` // of execution_cached a list of ids
 	}
 	switch m.Type {
 	case "execution_start", "execution_cached", "executing", "progress", "progress_state", "executed", "execution_success", "execution_error", "execution_interrupted":
@@ -73,12 +69,26 @@ func parseMessage(text []byte) message {
 	case "progress":
 		out.nodes = map[string]progress{out.node: {value: d.Value, most: d.Max}}
 	case "progress_state":
-		out.nodes = make(map[string]progress, len(d.Nodes))
-		for id, n := range d.Nodes {
-			out.nodes[id] = progress{value: n.Value, most: n.Max, finished: n.State == "finished"}
-		}
+		out.nodes = parseNodes(d.Nodes)
 	}
 	return out
+}
+
+// parseNodes reads the nodes of a progress_state.
+func parseNodes(text []byte) map[string]progress {
+	var told map[string]struct {
+		Value float64 `json:"value"`
+		Max   float64 `json:"max"`
+		State string  `json:"state"`
+	}
+	if json.Unmarshal(text, &told) != nil {
+		return nil
+	}
+	nodes := make(map[string]progress, len(told))
+	for id, n := range told {
+		nodes[id] = progress{value: n.Value, most: n.Max, finished: n.State == "finished"}
+	}
+	return nodes
 }
 
 // Kinds of binary messages (protocol.py).
