@@ -138,12 +138,9 @@ func (b *attachedBench) make(t *testing.T, req backend.Request, report func(job.
 
 func TestAttachedConformance(t *testing.T) {
 	t.Parallel()
-	for name, settings := range map[string]backendtest.ComfySettings{"of 2026": {}, "of 2025": {Older: true}, "of early 2025": {Ancient: true}, "without sockets": {NoSocket: true}} {
+	for name, settings := range map[string]backendtest.ComfySettings{"of 2026": {}, "of 2025": {Older: true}, "of early 2025": {Ancient: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if name == "without sockets" {
-				t.Skip("no steps are told: see TestWithoutSockets")
-			}
 			backendtest.Exercise(t, func(t *testing.T) backend.Backend {
 				return newAttached(t, attachedSetup{settings: settings, models: map[string]backendtest.Scenario{"model": {StepMilliseconds: 10}}}).Generator
 			}, backendtest.Subject{Devices: []gpu.Device{card()}, Model: "model", Resident: holds})
