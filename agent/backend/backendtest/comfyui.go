@@ -34,7 +34,6 @@ type ComfySettings struct {
 // Actions of the fake ComfyUI, besides those of the fake sd-server that make sense for it.
 const (
 	Error200      Action = "error-200"      // on submission: 200 with an error in it
-	Interrupted   Action = "interrupted"    // at a step: somebody else interrupts it
 	DropSocket    Action = "drop-socket"    // at a step: every socket is closed
 	Forget        Action = "forget"         // at a step: queue and history are lost, as by a restart
 	GarbageEvents Action = "garbage-events" // nonsense on the socket, text and binary
@@ -42,7 +41,6 @@ const (
 	HugeEvent     Action = "huge-event"     // a text of 8 MB
 	OtherImage    Action = "other-image"    // in history: another prompt's image
 	PathName      Action = "path-name"      // in history: a file name that leads elsewhere
-	Bomb          Action = "bomb"           // on /view: a PNG of 60000x60000 in a few bytes
 	ViewLost      Action = "view-lost"      // on /view: 404, the first time
 	ViewGarbage   Action = "view-garbage"   // on /view: 200 with a page
 	ViewHuge      Action = "view-huge"      // on /view: 10 GB
