@@ -40,6 +40,9 @@ type Config struct {
 	// ComfyUI, SDAPI and OpenAI are the addresses of generators that somebody else runs: http://127.0.0.1:8188#0, where #0 is the
 	// device that they work on, where that can't be found out (see attach.Parse).
 	ComfyUI, SDAPI, OpenAI []string
+	// ComfyUIDir is the folder of a ComfyUI that is started for each device; "" starts none. ComfyUIPython is the interpreter that runs
+	// it; "" looks for the one of its own environment.
+	ComfyUIDir, ComfyUIPython string
 	// Models is the folder of model files; "" is Data/models.
 	Models string
 	// AllowHosts are further values of the Host header that are served, as name:port (for ssh -L).
@@ -117,6 +120,8 @@ func (c *Config) AddFlags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.ComfyUI, "comfyui", c.ComfyUI, "address of a running ComfyUI, as http://127.0.0.1:8188#0 for the one on device 0; may be repeated")
 	flags.StringSliceVar(&c.SDAPI, "sdapi", c.SDAPI, "the same of A1111, Forge, SD.Next, koboldcpp or sd-server (http://USER:PASSWORD@127.0.0.1:7860#0 with --api-auth)")
 	flags.StringSliceVar(&c.OpenAI, "openai", c.OpenAI, "the same of a server of OpenAI's images API, such as LocalAI (http://127.0.0.1:8080?model=NAME#0)")
+	flags.StringVar(&c.ComfyUIDir, "comfyui-dir", c.ComfyUIDir, "folder of a ComfyUI (with main.py) to start for each device")
+	flags.StringVar(&c.ComfyUIPython, "comfyui-python", c.ComfyUIPython, "interpreter for it (default: that of its own environment, then python3)")
 	flags.StringVar(&c.Models, "models", c.Models, "folder of model files, .safetensors and .gguf (default: models in the data folder)")
 	flags.StringSliceVar(&c.AllowHosts, "allow-host", c.AllowHosts, "serve this Host too, as name:port (for ssh -L); may be repeated")
 	flags.StringVar(&c.Python, "python", c.Python, "interpreter whose PyTorch is reported; it is not run")
@@ -229,6 +234,9 @@ func (c *Config) Validate() error {
 				return fmt.Errorf("--%s: %w", kind, err)
 			}
 		}
+	}
+	if c.SDServer != "" && c.ComfyUIDir != "" {
+		return fmt.Errorf("--sd-server and --comfyui-dir: give one of them, for a device has one generator; a ComfyUI that you start yourself (--comfyui) may stand beside sd-server")
 	}
 	if c.MaxClients < 1 || c.SDThreads < 0 {
 		return fmt.Errorf("--max-clients must be at least 1 and --sd-threads at least 0")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,7 +11,9 @@ import (
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
 	"muster/agent/backend/builtin"
+	"muster/agent/backend/comfyui"
 	"muster/agent/scheduler"
+	"muster/agent/server"
 	"muster/shared/gpu"
 	"muster/shared/wire"
 )
@@ -43,6 +46,8 @@ type generators struct {
 	attached []attached
 	fleet    fleet           // nil for none
 	sketch   backend.Backend // needs no model and no device
+
+	workflows *comfyui.Workflows // nil without ComfyUI
 }
 
 // Run asks the attached ones what they are, and owns what the fleet starts, until ctx ends.
@@ -123,3 +128,35 @@ func (g *generators) list() []wire.Generator {
 func sketcher(sketch backend.Backend, dev *gpu.Ref) wire.Generator {
 	return wire.Generator{ID: sketch.Name(), Kind: sketch.Name(), Title: builtin.Model().Title, Device: dev, State: wire.GeneratorReady, Models: 1}
 }
+
+// workflowsOf lets the administrator import workflows; nil, without ComfyUI, gives none.
+func workflowsOf(w *comfyui.Workflows) server.Workflows {
+	if w == nil {
+		return server.Workflows{}
+	}
+	return server.Workflows{
+		List: w.List,
+		Import: func(name string, text []byte) (wire.Workflow, error) {
+			kept, err := w.Import(name, text)
+			if err != nil {
+				return wire.Workflow{}, refused(err)
+			}
+			return wire.Workflow{Name: name, Slots: kept.Slots()}, nil
+		},
+		Remove: func(name string) error { return refused(w.Remove(name)) },
+	}
+}
+
+// refused tells the server which errors are the workflow's.
+func refused(err error) error {
+	if errors.Is(err, comfyui.ErrWorkflow) {
+		return workflowFault{err}
+	}
+	return err
+}
+
+// workflowFault is a fault of a workflow, in ComfyUI's own words.
+type workflowFault struct{ error }
+
+// Is says that it is what the server calls one.
+func (workflowFault) Is(target error) bool { return target == server.ErrWorkflow }

@@ -16,6 +16,9 @@ import (
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
 	"muster/agent/backend/builtin"
+	"muster/agent/backend/comfyui"
+	"muster/agent/backend/openai"
+	"muster/agent/backend/sdapi"
 	"muster/agent/backend/sdserver"
 	"muster/agent/models"
 	"muster/agent/scheduler"
@@ -68,20 +71,62 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		return running.Wait()
 	}}
 	hardware.Run, hardware.See, hardware.Slots, hardware.Generators = made.Run, made.machine.See, made.slots, made.list
+	hardware.Workflows = workflowsOf(made.workflows)
 	return hardware, nil
 }
 
 // newGenerators lists the generators that the configuration names. canTell says that drivers number processes as this program does.
 func newGenerators(config *agent.Config, canTell bool, log *slog.Logger) (*generators, error) {
 	made := &generators{machine: &attach.Machine{CanTell: canTell}, sketch: builtin.New(builtin.Config{})}
-	started, err := newFleet(config, log)
+	if err := made.attach(config, log); err != nil {
+		return nil, err
+	}
+	sdServers, err := newFleet(config, log)
 	if err != nil {
 		return nil, err
 	}
-	if started != nil { // not a nil *Fleet in an interface
-		made.fleet = started
+	if sdServers != nil { // not a nil *Fleet in an interface
+		made.fleet = sdServers
+	}
+	if config.ComfyUIDir != "" {
+		made.fleet, err = comfyui.NewFleet(comfyui.Config{
+			Options: made.comfyOptions(log), Folder: config.ComfyUIDir, Python: config.ComfyUIPython, Dir: filepath.Join(config.Data, "comfyui"),
+			Models: config.ModelsDir(), Env: passedOn(os.LookupEnv),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("--comfyui-dir: %w", err)
+		}
 	}
 	return made, nil
+}
+
+// attach adds the generators that somebody else runs, in the order in which they claim devices.
+func (g *generators) attach(config *agent.Config, log *slog.Logger) error {
+	if len(config.ComfyUI) > 0 || config.ComfyUIDir != "" {
+		g.workflows = comfyui.OpenWorkflows(filepath.Join(config.Data, "workflows"), log)
+	}
+	for _, kind := range []struct {
+		name      string
+		addresses []string
+		make      func(attach.Config) attached
+	}{
+		{"comfyui", config.ComfyUI, func(c attach.Config) attached { return comfyui.New(c, g.machine, g.comfyOptions(log)) }},
+		{"sdapi", config.SDAPI, func(c attach.Config) attached { return sdapi.New(c, g.machine, log) }},
+		{"openai", config.OpenAI, func(c attach.Config) attached { return openai.New(c, g.machine, log) }},
+	} {
+		for _, address := range kind.addresses {
+			c, err := attach.Parse(kind.name, address)
+			if err != nil {
+				return fmt.Errorf("--%s: %w", kind.name, err)
+			}
+			g.attached = append(g.attached, kind.make(c))
+		}
+	}
+	return nil
+}
+
+func (g *generators) comfyOptions(log *slog.Logger) comfyui.Options {
+	return comfyui.Options{Workflows: g.workflows, Log: log}
 }
 
 // off is the value of a library's flag that leaves it alone.

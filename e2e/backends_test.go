@@ -1,0 +1,255 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"muster/agent/backend/backendtest"
+	"muster/agent/backend/backendtest/fakeopenai"
+	"muster/agent/backend/backendtest/fakesdapi"
+	"muster/agent/fixture"
+	"muster/e2e/harness"
+	"muster/e2e/ordeal"
+	"muster/shared/gpu"
+	"muster/shared/job"
+	"muster/shared/wire"
+)
+
+// generatorsOf gives the agent's generators by their IDs.
+func generatorsOf(t *testing.T, agent *harness.Agent) map[string]wire.Generator {
+	t.Helper()
+	var list struct {
+		Generators []wire.Generator `json:"generators"`
+	}
+	get(t, agent, "/api/v1/generators", &list)
+	byID := map[string]wire.Generator{}
+	for _, g := range list.Generators {
+		byID[g.ID] = g
+	}
+	return byID
+}
+
+// ordered submits images and gives their set.
+func ordered(t *testing.T, agent *harness.Agent, spec job.Spec) []job.Job {
+	t.Helper()
+	var accepted struct {
+		Jobs []job.Job `json:"jobs"`
+	}
+	if status, err := agent.Do(t.Context(), "POST", "/api/v1/jobs", spec, &accepted); err != nil || status != http.StatusAccepted {
+		t.Fatalf("status %d, %v", status, err)
+	}
+	return accepted.Jobs
+}
+
+// settled gives the newest of these jobs when all have ended.
+func settled(t *testing.T, agent *harness.Agent, jobs []job.Job) []job.Job {
+	t.Helper()
+	now := make([]job.Job, len(jobs))
+	eventually(t, fmt.Sprintf("%d images are made", len(jobs)), func() bool {
+		for i, j := range jobs {
+			get(t, agent, "/api/v1/jobs/"+j.ID, &now[i])
+			if !now[i].State.Terminal() {
+				return false
+			}
+		}
+		return true
+	})
+	return now
+}
+
+// addModel gives a fake ComfyUI a checkpoint.
+func addModel(t *testing.T, dir, name string) {
+	t.Helper()
+	backendtest.WriteModel(t, filepath.Join(dir, "models", "checkpoints"), name, backendtest.Scenario{StepMilliseconds: 10})
+}
+
+// Every kind of generator at once on one machine: each makes the images of its own card, and a set is spread over all of them.
+func TestEveryKindOfGeneratorMakesTheImagesOfItsCard(t *testing.T) {
+	python, folder := backendtest.BuildFakeComfyUI(t, backendtest.ComfySettings{Settings: backendtest.MI25x8()})
+	addModel(t, folder, "sd15")
+	comfy := backendtest.RunComfyUI(t, python, folder, "--cuda-device", "0")
+	web := fakesdapi.Start(t, fakesdapi.Config{Flavour: fakesdapi.A1111, Models: []string{"sd15"}, Step: 10 * time.Millisecond})
+	local := fakeopenai.Start(t, fakeopenai.Config{Flavour: fakeopenai.LocalAI, Models: []string{"sd15"}, Step: 10 * time.Millisecond})
+	program := backendtest.BuildFakeSDServer(t, backendtest.MI25x8())
+	models := t.TempDir()
+	backendtest.WriteModel(t, models, "sd15", backendtest.Scenario{StepMilliseconds: 10})
+	agent := start(t, "--sysroot", fixture.Root(t, "amd-mi25x8"), "--sd-server", program, "--models", models,
+		"--comfyui", comfy.Base()+"#0", "--sdapi", web.URL+"#1", "--openai", local.URL+"#2")
+	eventually(t, "the attached generators are ready", func() bool {
+		all := generatorsOf(t, agent)
+		return all["comfyui "+comfy.Address()].State == wire.GeneratorReady && all["sdapi "+strings.TrimPrefix(web.URL, "http://")].State == wire.GeneratorReady &&
+			all["openai "+strings.TrimPrefix(local.URL, "http://")].State == wire.GeneratorReady
+	})
+	want := []string{"comfyui", "sdapi", "openai", "sdserver", "sdserver"}
+	var pinned []job.Job
+	for i := range want {
+		pinned = append(pinned, ordered(t, agent, job.Spec{Prompt: "a lighthouse", Model: "sd15", Steps: 8, DeviceID: new(gpu.Ref(i))})...)
+	}
+	for i, j := range settled(t, agent, pinned) {
+		if j.State != job.Succeeded || j.Backend != want[i] || *j.DeviceID != gpu.Ref(i) {
+			t.Errorf("image on device %d: %s by %s: %s", i, j.State, j.Backend, j.Error)
+		}
+	}
+	made := map[string]bool{}
+	for _, j := range settled(t, agent, ordered(t, agent, job.Spec{Prompt: "a lighthouse", Model: "sd15", Steps: 20, Count: 16})) {
+		if j.State != job.Succeeded {
+			t.Errorf("image of the set: %s by %s: %s", j.State, j.Backend, j.Error)
+		}
+		made[j.Backend] = true
+	}
+	if len(made) < 3 {
+		t.Errorf("a set of 16 was made by %v alone", made)
+	}
+	if log := agent.Stderr(); strings.Contains(log, "lighthouse") {
+		t.Error("the log holds the prompt")
+	}
+}
+
+// A generator that is away keeps its images waiting, with the reason; what it makes when it comes back counts.
+func TestImagesWaitForAComfyUIThatComesLater(t *testing.T) {
+	python, folder := backendtest.BuildFakeComfyUI(t, backendtest.ComfySettings{Settings: backendtest.MI25x8()})
+	addModel(t, folder, "dreams")
+	comfy := backendtest.RunComfyUI(t, python, folder, "--cuda-device", "0")
+	data := t.TempDir()
+	flags := []string{"--sysroot", fixture.Root(t, "amd-mi25x8"), "--comfyui", comfy.Base() + "#3"}
+	agent, err := harness.Start(data, flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := "comfyui " + comfy.Address()
+	eventually(t, "ComfyUI is ready", func() bool { return generatorsOf(t, agent)[id].State == wire.GeneratorReady })
+	first := settled(t, agent, ordered(t, agent, job.Spec{Prompt: "x", Model: "dreams", Steps: 4}))
+	if first[0].State != job.Succeeded || *first[0].DeviceID != 3 {
+		t.Fatalf("%+v", first[0])
+	}
+	comfy.Stop()
+	eventually(t, "its absence is seen", func() bool { return generatorsOf(t, agent)[id].State == wire.GeneratorUnreachable })
+	waiting := ordered(t, agent, job.Spec{Prompt: "x", Model: "dreams", Steps: 4})
+	eventually(t, "the image says why it waits", func() bool {
+		var j job.Job
+		get(t, agent, "/api/v1/jobs/"+waiting[0].ID, &j)
+		return j.State == job.Queued && strings.Contains(j.Reason, "does not answer any more")
+	})
+	if err := agent.Kill(); err != nil { // the agent's own end changes nothing
+		t.Fatal(err)
+	}
+	again := startOn(t, data, flags...)
+	comfy.Start(t, "--cuda-device", "0")
+	if j := settled(t, again, waiting)[0]; j.State != job.Succeeded || *j.DeviceID != 3 || j.Failures != 0 {
+		t.Errorf("%+v", j)
+	}
+}
+
+// ComfyUIs that the agent starts see one card each, and none outlives it, however it ends.
+func TestComfyUIIsStartedForEachCardAndEndsWithTheAgent(t *testing.T) {
+	python, folder := backendtest.BuildFakeComfyUI(t, backendtest.ComfySettings{Settings: backendtest.MI25x8()})
+	addModel(t, folder, "dreams")
+	data := t.TempDir()
+	agent, err := harness.Start(data, "--sysroot", fixture.Root(t, "amd-mi25x8"), "--comfyui-dir", folder, "--comfyui-python", python)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const prompt = "an unmistakable walrus"
+	jobs := settled(t, agent, ordered(t, agent, job.Spec{Prompt: prompt, Model: "dreams", Steps: 30, Count: 4}))
+	devices := map[string]bool{}
+	for _, j := range jobs {
+		if j.State != job.Succeeded || j.Backend != "comfyui" {
+			t.Errorf("%s by %s: %s", j.State, j.Backend, j.Error)
+		}
+		devices[j.DeviceKey] = true
+	}
+	starts := backendtest.Serving(t, python)
+	if len(starts) == 0 {
+		t.Fatal("no ComfyUI was started")
+	}
+	for _, s := range starts {
+		if s.Refused != "" || len(s.Masks) != 1 {
+			t.Errorf("a ComfyUI on %q: masks %v, refused %q", s.Device, s.Masks, s.Refused)
+		}
+		if slices.ContainsFunc(s.Args, func(arg string) bool { return strings.Contains(arg, "walrus") }) {
+			t.Error("a prompt stands in its arguments")
+		}
+		delete(devices, s.Device)
+	}
+	if len(devices) > 0 {
+		t.Errorf("jobs claim %v, on which no ComfyUI ran", devices)
+	}
+	if strings.Contains(agent.Stderr(), "walrus") {
+		t.Error("the log holds the prompt")
+	}
+	long := ordered(t, agent, job.Spec{Prompt: prompt, Model: "dreams", Steps: 200})
+	eventually(t, "an image is being made", func() bool {
+		var j job.Job
+		get(t, agent, "/api/v1/jobs/"+long[0].ID, &j)
+		return j.Progress.Step > 0
+	})
+	if len(ordeal.Processes(python)) == 0 {
+		t.Error("no ComfyUI runs during an image")
+	}
+	if err := agent.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "no ComfyUI is left", func() bool { return len(ordeal.Processes(python)) == 0 })
+}
+
+// A workflow of one's own is imported by the command line and is a model at once; what is wrong with another is explained.
+func TestAnImportedWorkflowIsAModel(t *testing.T) {
+	python, folder := backendtest.BuildFakeComfyUI(t, backendtest.ComfySettings{Settings: backendtest.MI25x8()})
+	addModel(t, folder, "dreams")
+	comfy := backendtest.RunComfyUI(t, python, folder, "--cuda-device", "0")
+	agent := start(t, "--sysroot", fixture.Root(t, "amd-mi25x8"), "--comfyui", comfy.Base()+"#0")
+	file := filepath.Join(t.TempDir(), "my style.json")
+	graph := `{"4":{"class_type":"CheckpointLoaderSimple","inputs":{"ckpt_name":"dreams.safetensors"}},
+"5":{"class_type":"EmptyLatentImage","inputs":{"width":512,"height":512,"batch_size":1}},
+"6":{"class_type":"CLIPTextEncode","inputs":{"text":"x","clip":["4",1]}},"7":{"class_type":"CLIPTextEncode","inputs":{"text":"","clip":["4",1]}},
+"3":{"class_type":"KSampler","inputs":{"seed":1,"steps":20,"cfg":7,"sampler_name":"euler","scheduler":"normal","denoise":1,"model":["4",0],"positive":["6",0],"negative":["7",0],"latent_image":["5",0]}},
+"8":{"class_type":"VAEDecode","inputs":{"samples":["3",0],"vae":["4",2]}},"9":{"class_type":"SaveImage","inputs":{"images":["8",0],"filename_prefix":"mine"}}}`
+	if err := os.WriteFile(file, []byte(graph), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := agent.Command(t.Context(), "workflows", "import", file)
+	if err != nil || !strings.Contains(out, "my style is a model now") {
+		t.Fatalf("%s, %v", out, err)
+	}
+	eventually(t, "it is a model", func() bool {
+		var status struct {
+			Models []struct{ Name string } `json:"available_models"`
+		}
+		get(t, agent, "/api/v1/setup/ai-models/status", &status)
+		return slices.ContainsFunc(status.Models, func(m struct{ Name string }) bool { return m.Name == "my style" })
+	})
+	if j := settled(t, agent, ordered(t, agent, job.Spec{Prompt: "x", Model: "my style", Steps: 4}))[0]; j.State != job.Succeeded || j.Steps != 4 {
+		t.Errorf("%+v", j)
+	}
+	bad := filepath.Join(t.TempDir(), "ui.json")
+	if err := os.WriteFile(bad, []byte(`{"nodes":[],"links":[]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := agent.Command(t.Context(), "workflows", "import", bad); err == nil || !strings.Contains(out+err.Error(), "API") {
+		t.Errorf("%s, %v", out, err)
+	}
+	if out, err := agent.Command(t.Context(), "workflows", "remove", "my style"); err != nil {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
+// Doctor says of every generator whether it can be used.
+func TestDoctorTellsOfGenerators(t *testing.T) {
+	web := fakesdapi.Start(t, fakesdapi.Config{Flavour: fakesdapi.Forge, Models: []string{"sd15"}})
+	agent := start(t, "--sysroot", fixture.Root(t, "amd-mi25x8"), "--sdapi", web.URL+"#1")
+	out, err := agent.Command(t.Context(), "doctor", "--sysroot", fixture.Root(t, "amd-mi25x8"), "--sdapi", web.URL+"#1", "--comfyui", "127.0.0.1:1")
+	if err == nil {
+		t.Error("doctor finds nothing wrong with a ComfyUI that is not there")
+	}
+	for _, words := range []string{"generates on Device 1, 1 model(s)", "FAULT generator comfyui 127.0.0.1:1:", "is not there", "start it, or leave it out"} {
+		if !strings.Contains(out, words) {
+			t.Errorf("doctor does not say %q:\n%s", words, out)
+		}
+	}
+}
