@@ -35,7 +35,7 @@ func runFleet(folder, python, dir string) {
 	go func() { _ = f.Run(context.Background()) }()
 	req := backend.Request{Prompt: "x", Model: "model", Width: 64, Height: 64, Steps: 200}
 	_, err = f.Backend().Generate(context.Background(), backendtest.Devices(backendtest.MI25x8(), gpu.AMD)[0], req, func(p job.Progress) {
-		if p.Step == 1 {
+		if p.Step >= 1 {
 			fmt.Println("working")
 		}
 	})
