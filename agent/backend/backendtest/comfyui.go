@@ -31,9 +31,8 @@ type ComfySettings struct {
 	NoTorch bool `json:"no_torch,omitempty"`
 }
 
-// Actions of the fake ComfyUI, besides those of the fake sd-server that make sense for it.
+// Actions of the fake ComfyUI, besides those of other fakes that make sense for it.
 const (
-	Error200      Action = "error-200"      // on submission: 200 with an error in it
 	DropSocket    Action = "drop-socket"    // at a step: every socket is closed
 	Forget        Action = "forget"         // at a step: queue and history are lost, as by a restart
 	GarbageEvents Action = "garbage-events" // nonsense on the socket, text and binary

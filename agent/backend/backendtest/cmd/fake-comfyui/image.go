@@ -130,15 +130,3 @@ func (s *server) preview(prompt, node string) {
 	message = append(message, about...)
 	s.events <- event{client: client, binary: append(message, out.Bytes()...)}
 }
-
-// bomb is a PNG of 60000x60000 pixels in a few bytes: whole by its chunks.
-func bomb() []byte {
-	chunk := func(kind string, data []byte) []byte {
-		b := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
-		b = append(append(b, kind...), data...)
-		return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[4:]))
-	}
-	header := binary.BigEndian.AppendUint32(nil, 60000)
-	header = append(binary.BigEndian.AppendUint32(header, 60000), 8, 6, 0, 0, 0)
-	return bytes.Join([][]byte{[]byte("\x89PNG\r\n\x1a\n"), chunk("IHDR", header), chunk("IDAT", make([]byte, 1000)), chunk("IEND", nil)}, nil)
-}

@@ -66,13 +66,13 @@ func (s *server) promptRoute(w http.ResponseWriter, r *http.Request) {
 // accept queues a prompt that was found valid, unless the scenario wants otherwise.
 func (s *server) accept(w http.ResponseWriter, p *prompt, nodeErrors map[string]any) {
 	accepted := map[string]any{"prompt_id": p.id, "number": p.number, "node_errors": nodeErrors}
-	f, ok := s.fault(p, -1, backendtest.ServerError, backendtest.Error200, backendtest.NoID, backendtest.Refuse)
+	f, ok := s.fault(p, -1, backendtest.ServerError, backendtest.ErrorBody, backendtest.NoID, backendtest.Refuse)
 	if ok {
 		switch f.Do {
 		case backendtest.ServerError:
 			trouble(w)
 			return
-		case backendtest.Error200:
+		case backendtest.ErrorBody:
 			answer(w, http.StatusOK, map[string]any{"error": complaint("prompt_worker_died", "The worker is gone", "", nil)})
 			return
 		case backendtest.Refuse:

@@ -76,11 +76,8 @@ func (s *server) spoilView(w http.ResponseWriter, p *prompt, file []byte) bool {
 		return nil
 	}
 	switch f.Do {
-	case backendtest.CutPNG:
-		reply(w, http.StatusOK, "image/png", file[:len(file)/2])
-	case backendtest.DamagedPNG:
-		file[len(file)/2] ^= 1
-		reply(w, http.StatusOK, "image/png", file)
+	case backendtest.CutPNG, backendtest.DamagedPNG, backendtest.Bomb:
+		reply(w, http.StatusOK, "image/png", backendtest.SpoilPNG(file, f.Do))
 	case backendtest.WrongSize:
 		reply(w, http.StatusOK, "image/png", other(func(n *node) {
 			if strings.HasPrefix(n.Class, "Empty") {
@@ -96,8 +93,6 @@ func (s *server) spoilView(w http.ResponseWriter, p *prompt, file []byte) bool {
 				n.Inputs["seed"] = json.Number("987654321")
 			}
 		}))
-	case backendtest.Bomb:
-		reply(w, http.StatusOK, "image/png", bomb())
 	case backendtest.ViewLost:
 		s.mu.Lock()
 		first := !s.viewLost
