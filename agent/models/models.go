@@ -1,4 +1,9 @@
-// Package models lists the model files of one folder. It is a leaf: it opens no file's content and knows no generator.
+// Package models is the library of model files of one folder: it lists and inspects them by their headers, installs further ones
+// from the web, and enables, disables and removes them. It is a leaf and knows no generator: who generates asks it for the models
+// that can be used.
+//
+// Files that others made are only ever read in bounds, and names are never paths: everything that is written or removed goes
+// through os.Root. Downloads are the administrator's: https only, and never from an address of a private network (address.go).
 package models
 
 import (
@@ -11,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -23,9 +29,16 @@ type File struct {
 	// their extension both keep it: "sdxl.gguf" and "sdxl.safetensors".
 	Name string
 	// Path is where a generator opens it: the listed folder joined with the file's own name, links not resolved.
-	Path  string
-	Bytes int64 // size of the file, links resolved
+	Path     string
+	Bytes    int64     // size of the file, links resolved
+	Modified time.Time // of the file, links resolved
 }
+
+// fileName is the file's own name in the folder.
+func (f File) fileName() string { return filepath.Base(f.Path) }
+
+// maxFiles bounds a list; a folder that holds more is none of models.
+const maxFiles = 2000
 
 // extensions are the formats that can't carry code. Pickled ones (.ckpt, .pt) are never listed.
 var extensions = []string{".safetensors", ".gguf"}
@@ -60,7 +73,10 @@ func List(dir string) ([]File, error) {
 		if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
 			continue // dangling, foreign or no file: nothing that could be generated with
 		}
-		files = append(files, File{Name: stem(entry.Name()), Path: filepath.Join(dir, entry.Name()), Bytes: info.Size()})
+		files = append(files, File{Name: stem(entry.Name()), Path: filepath.Join(dir, entry.Name()), Bytes: info.Size(), Modified: info.ModTime()})
+		if len(files) == maxFiles {
+			break
+		}
 	}
 	disambiguate(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })

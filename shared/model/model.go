@@ -22,6 +22,29 @@ const (
 	ZImage    Family = "z-image"
 )
 
+// Title is the family's own name, for people; "unknown family" for Unknown.
+func (f Family) Title() string {
+	switch f {
+	case SD1:
+		return "Stable Diffusion 1"
+	case SD2:
+		return "Stable Diffusion 2"
+	case SDXL:
+		return "SDXL"
+	case SD3:
+		return "Stable Diffusion 3"
+	case Flux:
+		return "FLUX.1"
+	case Chroma:
+		return "Chroma"
+	case QwenImage:
+		return "Qwen-Image"
+	case ZImage:
+		return "Z-Image"
+	}
+	return "unknown family"
+}
+
 // Model is a model file of the machine's library.
 type Model struct {
 	// Name is what a job asks for; unique on the machine and never a path.
@@ -68,7 +91,7 @@ type Install struct {
 	Bytes int64        `json:"bytes"`  // that are here
 	Total int64        `json:"total"`  // 0 when the server does not say
 	Speed int64        `json:"speed"`  // bytes a second, of the last seconds; 0 when not downloading
-	Error string       `json:"error"`  // in words for people; "" when nothing went wrong
+	Error string       `json:"error"`  // in words for people; "" when nothing went wrong. While it goes on: what is tried again
 	SHA   string       `json:"sha256"` // that it must have, or has; "" when not known yet
 	// Device is where it is to be loaded when it is here; nil for nowhere.
 	Device *gpu.Ref `json:"device_id,omitempty"`
@@ -84,31 +107,4 @@ type Library struct {
 	Installs  []Install `json:"installs"` // newest first; those that ended stay for a while
 	// Problem is why the folder can't be read, in words for people; "" when it can.
 	Problem string `json:"problem,omitempty"`
-}
-
-// Fit is whether a model fits a device.
-type Fit int
-
-// The answers.
-const (
-	FitUnknown Fit = iota // memory of the device or need of the model is not known
-	FitNot                // it needs more than the device has
-	FitTight              // it fits while little else is on the device
-	FitWell
-)
-
-// tight is the share of a device's memory beyond which other programs must be off it.
-const tight = 0.9
-
-// FitOf says whether a model of such a need fits a device with so much memory; 0 and nil are not known.
-func FitOf(needBytes uint64, memoryBytes *uint64) Fit {
-	switch {
-	case needBytes == 0 || memoryBytes == nil || *memoryBytes == 0:
-		return FitUnknown
-	case needBytes > *memoryBytes:
-		return FitNot
-	case float64(needBytes) > tight*float64(*memoryBytes):
-		return FitTight
-	}
-	return FitWell
 }

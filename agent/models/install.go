@@ -1,0 +1,304 @@
+package models
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"muster/shared/gpu"
+	"muster/shared/job"
+	"muster/shared/model"
+)
+
+// Request says what to install: an address, or a file of a repository on the hub.
+type Request struct {
+	URL      string
+	Repo     string // "owner/name"
+	File     string // path in the repository
+	Revision string // branch, tag or commit; "" is the main branch
+	// Name is the name that the model shall have; "" is that of the file. An extension may be left out.
+	Name   string
+	SHA256 string   // that the file must have, in hex; "" is what the hub says, if it says it
+	Device *gpu.Ref // where to load it when it is here; nil for nowhere
+}
+
+var (
+	idForm  = regexp.MustCompile(`^[0-9a-f]{16}$`)
+	shaForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+const (
+	maxWaiting = 32 // installations that have not ended
+	maxRecords = 100
+	maxURL     = 4096
+)
+
+// Install takes an installation. When it returns nil, it is durable: it goes on after a restart. Asking again for what is under way
+// or failed gives that one, and the failed one goes on where it was. Errors: *FieldError, ErrExists when a model of that name is
+// here, ErrFull, ErrDisk, the context's.
+func (l *Library) Install(ctx context.Context, q Request) (model.Install, error) {
+	r, err := l.parse(q)
+	if err != nil {
+		return model.Install{}, err
+	}
+	var taken bool
+	if err := within(ctx, func() error { taken = l.taken(r.FileName); return nil }); err != nil {
+		return model.Install{}, err
+	}
+	r, fresh, err := l.enter(r, taken)
+	if err != nil {
+		return model.Install{}, err
+	}
+	if err := l.keep(ctx); err != nil {
+		l.mu.Lock()
+		if fresh {
+			l.memory.Installs = slices.DeleteFunc(l.memory.Installs, func(other *record) bool { return other == r })
+		}
+		l.mu.Unlock()
+		l.publish()
+		return model.Install{}, err
+	}
+	wakeUp(l.work)
+	l.publish()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.log.Info("a model is to be installed", "name", stem(r.FileName), "from", r.from(l.web))
+	return r.view(l.web), nil
+}
+
+// parse checks a request by itself.
+func (l *Library) parse(q Request) (*record, error) {
+	r := &record{URL: q.URL, Repo: q.Repo, File: q.File, Revision: q.Revision, Wanted: strings.ToLower(q.SHA256), Device: q.Device, State: model.Waiting}
+	if r.Wanted != "" && !shaForm.MatchString(r.Wanted) {
+		return nil, fieldf("sha256", "is %q; want 64 hex digits", cut(q.SHA256))
+	}
+	var err error
+	var source string
+	switch {
+	case q.URL != "" && (q.Repo != "" || q.File != "" || q.Revision != ""):
+		return nil, fieldf("url", "and repo are two sources: give one of them")
+	case q.URL != "":
+		source, err = checkURL(q.URL)
+	case q.Repo == "":
+		return nil, fieldf("url", "is missing: give url, or repo and file")
+	default:
+		if r.Revision == "" {
+			r.Revision = defaultRevision
+		}
+		source, err = path.Base(q.File), r.place().check()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.FileName, err = fileNameFor(q.Name, source); err != nil {
+		return nil, err
+	}
+	r.SHA = r.Wanted
+	return r, nil
+}
+
+// checkURL gives the last element of the address's path.
+func checkURL(address string) (string, error) {
+	if len(address) > maxURL {
+		return "", fieldf("url", "is %d bytes long; at most %d are allowed", len(address), maxURL)
+	}
+	parsed, err := parseHTTPS(address)
+	if err != nil {
+		return "", fieldf("url", "%s", err)
+	}
+	return path.Base(parsed.Path), nil
+}
+
+// fileNameFor gives the file's name in the models folder. The extension, which says the format, is that of the source where the name
+// has none.
+func fileNameFor(asked, source string) (string, error) {
+	if asked == "" {
+		if stem(source) == source {
+			return "", fieldf("name", "is missing: the address does not end in a file's name; give one that ends in .safetensors or .gguf")
+		}
+		if err := checkFileName(source); err != nil {
+			return "", err
+		}
+		return source, nil
+	}
+	if stem(asked) == asked {
+		if stem(source) == source {
+			return "", fieldf("name", "is %q; it must end in .safetensors or .gguf, the formats that can't carry code", cut(asked))
+		}
+		asked += strings.ToLower(path.Ext(source))
+	}
+	if err := checkFileName(asked); err != nil {
+		return "", err
+	}
+	return asked, nil
+}
+
+// checkFileName refuses what is no plain name of a model file.
+func checkFileName(fileName string) error {
+	if strings.ContainsAny(fileName, `/\:`) || !listed(fileName) || strings.TrimSpace(fileName) != fileName || len(fileName) > 200 {
+		return fieldf("name", "%q is no name for a model: want up to %d bytes without / \\ : and control characters, not beginning with a dot, ending in .safetensors or .gguf", cut(fileName), min(200, job.MaxNameBytes))
+	}
+	return nil
+}
+
+// enter puts a request among the installations; fresh is false when it was there. taken says that a model of its name is in the
+// folder.
+func (l *Library) enter(r *record, taken bool) (_ *record, fresh bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	waiting := 0
+	for _, other := range l.memory.Installs {
+		same := other.URL == r.URL && other.Repo == r.Repo && other.File == r.File && other.Revision == r.Revision
+		switch active := !other.State.Ended(); {
+		case same && other.FileName == r.FileName && active && (r.Wanted == "" || r.Wanted == other.Wanted):
+			return other, false, nil
+		case active && strings.EqualFold(stem(other.FileName), stem(r.FileName)):
+			return nil, false, fmt.Errorf("%w: a model named %q is being installed; give another name", ErrExists, stem(r.FileName))
+		case same && other.FileName == r.FileName && other.State == model.Failed && !taken:
+			other.Wanted, other.SHA, other.Device, other.State, other.Error, other.Ended = r.Wanted, r.Wanted, r.Device, model.Waiting, "", time.Time{}
+			return other, false, nil
+		case active:
+			waiting++
+		}
+	}
+	if taken {
+		return nil, false, fmt.Errorf("%w: a model named %q is in the models folder; remove it first, or give another name", ErrExists, stem(r.FileName))
+	}
+	if waiting >= maxWaiting {
+		return nil, false, fmt.Errorf("%w: %d; wait for some, or stop them", ErrFull, waiting)
+	}
+	r.ID = newID()
+	l.memory.Installs = append([]*record{r}, l.memory.Installs...)
+	l.trim()
+	return r, true, nil
+}
+
+// taken says whether a model of that name is in the folder. Two that differ by their extension alone would change each other's names.
+func (l *Library) taken(fileName string) bool {
+	l.mu.Lock()
+	for _, f := range l.files {
+		if strings.EqualFold(stem(f.fileName()), stem(fileName)) {
+			l.mu.Unlock()
+			return true
+		}
+	}
+	l.mu.Unlock()
+	root, err := os.OpenRoot(l.config.Dir)
+	if err != nil {
+		return false // the installation will tell
+	}
+	defer root.Close()
+	_, err = root.Lstat(fileName)
+	return err == nil
+}
+
+// trim drops the oldest that have ended, beyond maxRecords. It is called with mu held.
+func (l *Library) trim() {
+	for i := len(l.memory.Installs) - 1; i >= 0 && len(l.memory.Installs) > maxRecords; i-- {
+		if l.memory.Installs[i].State.Ended() {
+			l.memory.Installs = slices.Delete(l.memory.Installs, i, i+1)
+		}
+	}
+}
+
+func newID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return hex.EncodeToString(b[:])
+}
+
+// errStopped is the cause when a person stops an installation.
+var errStopped = errors.New("stopped")
+
+// Stop ends an installation, and removes what it has downloaded; of one that failed it removes what was kept of it. Errors:
+// ErrNotFound, ErrDisk, the context's.
+func (l *Library) Stop(ctx context.Context, id string) (model.Install, error) {
+	l.mu.Lock()
+	r := l.record(id)
+	if r == nil {
+		l.mu.Unlock()
+		return model.Install{}, fmt.Errorf("%w: no installation %q", ErrNotFound, cut(id))
+	}
+	if r.stop != nil {
+		r.stop(errStopped)
+	}
+	here := r.Placing || r.State == model.Loading || r.State == model.Installed // too late: it ends as installed
+	if !here {
+		r.end(model.Stopped, "")
+	}
+	l.mu.Unlock()
+	if !here {
+		if err := within(ctx, func() error { return l.dropPart(id) }); err != nil {
+			l.log.Warn("remove a part", "error", err) // it goes at the next start
+		}
+	}
+	err := l.keep(ctx)
+	l.publish()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return r.view(l.web), err
+}
+
+// record finds an installation; nil when there is none. It is called with mu held.
+func (l *Library) record(id string) *record {
+	for _, r := range l.memory.Installs {
+		if r.ID == id {
+			return r
+		}
+	}
+	return nil
+}
+
+// end is called with mu held.
+func (r *record) end(state model.InstallState, words string) {
+	r.State, r.Error, r.Ended = state, words, time.Now().UTC()
+	r.speed, r.trouble, r.Placing = 0, "", false
+	if state != model.Failed {
+		r.Kept, r.ETag = 0, ""
+	}
+}
+
+func (l *Library) dropPart(id string) error {
+	root, err := os.OpenRoot(l.config.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.Remove(partName(id)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// forget drops installations that ended long ago, with the parts of those that failed.
+func (l *Library) forget(now time.Time) {
+	var dropped []string
+	l.mu.Lock()
+	l.memory.Installs = slices.DeleteFunc(l.memory.Installs, func(r *record) bool {
+		old := r.State.Ended() && now.Sub(r.Ended) > l.limits.keep
+		if old {
+			dropped = append(dropped, r.ID)
+		}
+		return old
+	})
+	l.mu.Unlock()
+	if len(dropped) == 0 {
+		return
+	}
+	for _, id := range dropped {
+		if err := l.dropPart(id); err != nil {
+			l.log.Warn("remove a part", "error", err)
+		}
+	}
+	if err := l.save(); err != nil {
+		l.log.Warn("what is known of models can't be kept", "error", err)
+	}
+}

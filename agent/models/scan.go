@@ -1,0 +1,135 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"muster/shared/model"
+
+	"golang.org/x/sys/unix"
+)
+
+// seenFile is a file of the folder with what its header says.
+type seenFile struct {
+	File
+	inspection
+}
+
+// same says whether a file is as it was when it was inspected.
+func (f File) same(other File) bool {
+	return f.Path == other.Path && f.Bytes == other.Bytes && f.Modified.Equal(other.Modified)
+}
+
+// model is the file as people and programs see it.
+func (f *seenFile) model(m *memory) model.Model {
+	out := model.Model{
+		Name: f.Name, Title: f.Name, Family: f.family, Format: formatOf(f.fileName()), Bytes: f.Bytes,
+		Disabled: m.Disabled[f.fileName()], Partial: f.partial,
+	}
+	if f.problem != "" {
+		out.Problem = "the file " + f.problem
+	}
+	if f.weights > 0 {
+		out.VRAMBytes = model.EstimateVRAM(f.family, f.weights)
+	}
+	if from, ok := m.Installed[f.fileName()]; ok && from.Bytes == f.Bytes && from.Modified.Equal(f.Modified) {
+		out.SHA256 = from.SHA256
+	}
+	return out
+}
+
+// scanned is what one look at the folder found.
+type scanned struct {
+	files   []seenFile
+	free    *uint64
+	problem string
+}
+
+// scan looks at the folder, for as long as the limits say. A look that does not return is left alone, and no second one is begun
+// beside it: its folder is on a disk that hangs.
+func (l *Library) scan(ctx context.Context) {
+	l.looking.Lock()
+	defer l.looking.Unlock()
+	if l.scanning == nil {
+		l.mu.Lock()
+		known := l.files
+		l.mu.Unlock()
+		done := make(chan scanned, 1)
+		go func() { done <- l.lookAt(known) }()
+		l.scanning = done
+	}
+	patience := time.NewTimer(l.limits.patience)
+	defer patience.Stop()
+	select {
+	case found := <-l.scanning:
+		l.scanning = nil
+		l.mu.Lock()
+		l.files, l.free, l.problems.dir = found.files, found.free, found.problem
+		l.mu.Unlock()
+	case <-patience.C:
+		l.mu.Lock()
+		l.problems.dir = fmt.Sprintf("the models folder %s does not answer: check the disk that it is on", l.config.Dir)
+		l.mu.Unlock()
+	case <-ctx.Done():
+		return
+	}
+	l.reckon()
+}
+
+// lookAt lists the folder and inspects what is new in it or was changed.
+func (l *Library) lookAt(known []seenFile) (found scanned) {
+	files, err := List(l.config.Dir)
+	if err != nil {
+		found.problem = err.Error()
+		return found
+	}
+	for _, file := range files {
+		at := slices.IndexFunc(known, func(k seenFile) bool { return k.same(file) })
+		if at >= 0 {
+			found.files = append(found.files, seenFile{file, known[at].inspection})
+			continue
+		}
+		found.files = append(found.files, seenFile{file, inspectFile(file)})
+	}
+	if free, _, err := l.config.Free(l.config.Dir); err == nil {
+		found.free = new(free / freeStep * freeStep)
+	}
+	return found
+}
+
+// freeStep is how exactly the free space is told, so that it does not change all the time.
+const freeStep = 100_000_000
+
+// inspectFile inspects a file of the list. One that can't be read says so as its problem.
+func inspectFile(file File) inspection {
+	opened, err := os.OpenFile(file.Path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe that took the file's place must not block
+	if err != nil {
+		return inspection{problem: "can't be read: " + reason(err)}
+	}
+	defer opened.Close()
+	info, err := opened.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is no regular file")
+	}
+	if err != nil {
+		return inspection{problem: "can't be read: " + reason(err)}
+	}
+	found, err := inspect(opened, info.Size(), formatOf(file.fileName()))
+	if err != nil {
+		return inspection{problem: "can't be read: " + reason(err)}
+	}
+	return found
+}
+
+// reason leaves the path out of an error of the file system.
+func reason(err error) string {
+	var of *os.PathError
+	if errors.As(err, &of) {
+		return of.Err.Error()
+	}
+	return err.Error()
+}
