@@ -54,7 +54,7 @@ func readGGUF(file io.ReaderAt, size int64, seen *traits) error {
 	case size > maxHeaderBytes:
 		return flawf("has a header of more than %d MiB: that is no image model", maxHeaderBytes>>20)
 	default:
-		return flawf("is cut short inside its header: %s", again)
+		return errCutHeader
 	}
 	return checkAlignedSpans(spans, r.at, uint64(size), r.alignment)
 }

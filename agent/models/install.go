@@ -231,8 +231,11 @@ func (l *Library) Stop(ctx context.Context, id string) (model.Install, error) {
 		r.stop(errStopped)
 	}
 	here := r.Placing || r.State == model.Loading || r.State == model.Installed // too late: it ends as installed
-	if !here {
+	switch {
+	case !here:
 		r.end(model.Stopped, "")
+	case r.State == model.Loading && r.stop == nil:
+		r.end(model.Installed, "it is installed, but was not loaded: stopped")
 	}
 	l.mu.Unlock()
 	if !here {

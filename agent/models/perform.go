@@ -314,10 +314,7 @@ func (l *Library) installed(root *os.Root, r *record) error {
 	l.mu.Lock()
 	l.memory.Installed[r.FileName] = origin{SHA256: r.SHA, From: r.from(l.web), Bytes: info.Size(), Modified: info.ModTime()}
 	delete(l.memory.Disabled, r.FileName)
-	r.Placing, r.State, r.Total, r.Kept, r.ETag = false, model.Loading, info.Size(), 0, ""
-	if r.Device == nil {
-		r.end(model.Installed, "")
-	}
+	r.Placing, r.State, r.Total, r.Kept, r.ETag = false, model.Loading, info.Size(), 0, "" // from here on a restart only loads it
 	l.mu.Unlock()
 	l.log.Info("a model is installed", "name", stem(r.FileName), "bytes", info.Size())
 	if err := l.save(); err != nil {
@@ -330,9 +327,13 @@ func (l *Library) installed(root *os.Root, r *record) error {
 // load loads an installed model where it is wanted. That it can't be loaded does not undo the installation.
 func (l *Library) load(ctx context.Context, r *record) error {
 	l.mu.Lock()
-	device, state := r.Device, r.State
+	device := r.Device
+	if r.State == model.Loading && device == nil {
+		r.end(model.Installed, "")
+	}
+	done := r.State != model.Loading
 	l.mu.Unlock()
-	if device == nil || state != model.Loading {
+	if done {
 		return nil
 	}
 	l.publish()

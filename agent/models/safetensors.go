@@ -34,7 +34,7 @@ func readSafetensors(file io.ReaderAt, size int64, seen *traits) error {
 		return flawf("is no safetensors file: its header would have %d bytes", length)
 	}
 	if room := uint64(size) - 8; length > room {
-		return cutShort(length - room)
+		return errCutHeader
 	}
 	data := uint64(size) - 8 - length
 	spans, err := readTensors(io.NewSectionReader(file, 8, int64(length)), seen)
@@ -43,6 +43,8 @@ func readSafetensors(file io.ReaderAt, size int64, seen *traits) error {
 	}
 	return checkSpans(spans, data)
 }
+
+var errCutHeader = flawf("is cut short inside its header: %s", again)
 
 func readFull(file io.ReaderAt, into []byte) error {
 	n, err := file.ReadAt(into, 0)
