@@ -1,7 +1,7 @@
 // Package feed fans out what the agent publishes: each event is encoded once per format, whatever the number of subscribers, and
 // only when a subscriber of that format takes it.
 //
-// A subscriber never has a backlog. It gets the newest inventory, capacity, details and snapshot, and of every job that changed the newest
+// A subscriber never has a backlog. It gets the newest inventory, capacity, library, details and snapshot, and of every job that changed the newest
 // version; how much changed while it was busy costs it nothing. Publishing never blocks on a subscriber. The package knows
 // nothing of sockets: server writes the frames.
 package feed
@@ -14,6 +14,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -30,6 +31,7 @@ type Feed struct {
 	mu        sync.RWMutex
 	inventory *frame
 	capacity  *frame
+	library   *frame
 	snapshot  *frame
 	details   *frame
 	jobs      map[string]*list.Element // by id, of order
@@ -111,6 +113,17 @@ func (f *Feed) Capacity(capacity *wire.Capacity) {
 	}
 	f.mu.Lock()
 	f.capacity = f.frame(wire.Event{Capacity: capacity})
+	f.mu.Unlock()
+	f.wake()
+}
+
+// Library publishes what is installed and on its way. nil is ignored.
+func (f *Feed) Library(library *model.Library) {
+	if library == nil {
+		return
+	}
+	f.mu.Lock()
+	f.library = f.frame(wire.Event{Library: library})
 	f.mu.Unlock()
 	f.wake()
 }

@@ -8,6 +8,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -43,6 +44,8 @@ func TestFirstTakeGivesNewestOfEverything(t *testing.T) {
 		f.Inventory(&gpu.Inventory{Revision: 1})
 		f.Inventory(&gpu.Inventory{Revision: 2})
 		f.Capacity(&wire.Capacity{Policy: "predicted"})
+		f.Library(&model.Library{Dir: "/old"})
+		f.Library(&model.Library{Dir: "/models"})
 		f.Snapshot(snapshot(1))
 		f.Snapshot(snapshot(2))
 		f.Jobs([]job.Job{{ID: "before", Seq: 1}})
@@ -58,13 +61,16 @@ func TestFirstTakeGivesNewestOfEverything(t *testing.T) {
 		if e := decode(t, format, b.Capacity); e.Capacity == nil || e.Capacity.Policy != "predicted" {
 			t.Errorf("capacity: %+v", e)
 		}
+		if e := decode(t, format, b.Library); e.Library == nil || e.Library.Dir != "/models" {
+			t.Errorf("library: %+v", e)
+		}
 		if e := decode(t, format, b.Snapshot); e.Snapshot == nil || e.Snapshot.Seq != 2 {
 			t.Errorf("snapshot: %+v", e)
 		}
 		if len(b.Jobs) != 0 || b.Missed {
 			t.Errorf("jobs from before the subscription: %+v", b.Jobs)
 		}
-		if again := s.Take(); again.Inventory != nil || again.Capacity != nil || again.Snapshot != nil || again.Jobs != nil {
+		if again := s.Take(); again.Inventory != nil || again.Capacity != nil || again.Library != nil || again.Snapshot != nil || again.Jobs != nil {
 			t.Errorf("nothing is new, but got %+v", again)
 		}
 	}
@@ -196,6 +202,7 @@ func TestInventoryOfTheSameRevisionWakesNobody(t *testing.T) {
 	f.Inventory(nil)
 	f.Snapshot(nil)
 	f.Capacity(nil)
+	f.Library(nil)
 	f.Jobs(nil)
 	if woken(s) {
 		t.Error("woken for nothing")

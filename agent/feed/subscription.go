@@ -15,6 +15,7 @@ type Subscription struct {
 	// What was taken last, owned by the goroutine that takes.
 	inventory *frame
 	capacity  *frame
+	library   *frame
 	snapshot  *frame
 	details   *frame
 	version   uint64
@@ -26,6 +27,7 @@ type Subscription struct {
 type Batch struct {
 	Inventory []byte // nil when it did not change; so are the others
 	Capacity  []byte
+	Library   []byte
 	Details   []byte     // belongs to the newest inventory that was taken
 	Jobs      []JobFrame // in the order in which the jobs changed, each job once
 	Snapshot  []byte
@@ -40,7 +42,7 @@ type JobFrame struct {
 	Bytes []byte
 }
 
-// Subscribe listens from now on. The first Take gives the newest inventory, capacity, details and snapshot, and jobs that changed after
+// Subscribe listens from now on. The first Take gives the newest inventory, capacity, library, details and snapshot, and jobs that changed after
 // this call. Close must follow. A format that wire does not list is a programmer's error.
 func (f *Feed) Subscribe(format wire.Format) *Subscription {
 	if !slices.Contains(wire.Formats, format) {
@@ -85,7 +87,7 @@ func (s *Subscription) Take() Batch {
 		}
 		return fr.bytes(s.format)
 	}
-	b.Inventory, b.Capacity, b.Details = encode(n.inventory), encode(n.capacity), encode(n.details)
+	b.Inventory, b.Capacity, b.Library, b.Details = encode(n.inventory), encode(n.capacity), encode(n.library), encode(n.details)
 	for _, c := range n.changes {
 		if bytes := c.frame.bytes(s.format); bytes != nil {
 			b.Jobs = append(b.Jobs, JobFrame{ID: c.job.ID, Seq: c.job.Seq, Bytes: bytes})
@@ -97,9 +99,9 @@ func (s *Subscription) Take() Batch {
 
 // news is what a subscriber did not take yet; nil where nothing is new.
 type news struct {
-	inventory, capacity, details, snapshot *frame
-	changes                                []*change
-	missed                                 bool
+	inventory, capacity, library, details, snapshot *frame
+	changes                                         []*change
+	missed                                          bool
 }
 
 // look collects what is new under the lock, for Take to encode without it.
@@ -116,6 +118,7 @@ func (s *Subscription) look() (n news) {
 	}
 	n.inventory = newer(&s.inventory, f.inventory)
 	n.capacity = newer(&s.capacity, f.capacity)
+	n.library = newer(&s.library, f.library)
 	n.snapshot = newer(&s.snapshot, f.snapshot)
 	if f.details != nil && s.inventory != nil && f.details.event.Details.Revision == s.inventory.event.Inventory.Revision {
 		n.details = newer(&s.details, f.details) // of another revision they would be read as another device's

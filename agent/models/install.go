@@ -141,8 +141,14 @@ func fileNameFor(asked, source string) (string, error) {
 	return asked, nil
 }
 
+// reserved are names that are routes beside those of models.
+var reserved = []string{"install", "installs", "recommendations"}
+
 // checkFileName refuses what is no plain name of a model file.
 func checkFileName(fileName string) error {
+	if slices.Contains(reserved, stem(fileName)) {
+		return fieldf("name", "is %q, which no model may be called; give another", stem(fileName))
+	}
 	if strings.ContainsAny(fileName, `/\:`) || !listed(fileName) || strings.TrimSpace(fileName) != fileName || len(fileName) > 200 {
 		return fieldf("name", "%q is no name for a model: want up to %d bytes without / \\ : and control characters, not beginning with a dot, ending in .safetensors or .gguf", cut(fileName), min(200, job.MaxNameBytes))
 	}

@@ -489,6 +489,7 @@ func TestPublicOnly(t *testing.T) {
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t, nil)
+	s.stop()
 	hub := func(repo, file, revision string) Request { return Request{Repo: repo, File: file, Revision: revision} }
 	for _, test := range []struct {
 		q     Request

@@ -65,6 +65,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, found route) (cal
 	return who, err
 }
 
+// Roles come here: a caller who is not the machine's owner is refused what needsAdmin guards. Today every session was made by a
+// one-time link that its owner printed, and the token is in their data folder, so both are the owner's.
+
 // caller is who asks: a program that knows the token, or a browser's session.
 type caller struct {
 	bearer  bool

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"muster/agent/images"
+	"muster/agent/models"
 	"muster/agent/queue"
 	"muster/shared/job"
 	"muster/shared/pool"
@@ -49,6 +50,7 @@ func refusalOf(err error) *refusal {
 	var known *refusal
 	var field *job.FieldError
 	var decision *pool.FieldError
+	var source *models.FieldError
 	var long *http.MaxBytesError
 	plain := func(status int, code string, retry time.Duration) *refusal {
 		return &refusal{status: status, code: code, message: err.Error(), retry: retry}
@@ -60,6 +62,19 @@ func refusalOf(err error) *refusal {
 		return invalid(field.Field, "%s", field.Message)
 	case errors.As(err, &decision):
 		return invalid(decision.Field, "%s", decision.Message)
+	case errors.As(err, &source):
+		return invalid(source.Field, "%s", source.Message)
+	case errors.Is(err, models.ErrNotFound):
+		return plain(http.StatusNotFound, "not_found", 0)
+	case errors.Is(err, models.ErrExists):
+		return plain(http.StatusConflict, "exists", 0)
+	case errors.Is(err, models.ErrBusy):
+		return plain(http.StatusConflict, "busy", 0)
+	case errors.Is(err, models.ErrFull):
+		return plain(http.StatusServiceUnavailable, "too_many_installs", time.Minute)
+	case errors.Is(err, models.ErrDisk):
+		return &refusal{status: http.StatusServiceUnavailable, code: "disk", retry: 30 * time.Second, cause: err,
+			message: "the disk is read-only or fails, so it was not kept: see the agent's log"}
 	case errors.As(err, &long):
 		return &refusal{status: http.StatusRequestEntityTooLarge, code: "too_large", message: fmt.Sprintf("the body is too long: at most %d bytes are allowed", long.Limit)}
 	case errors.Is(err, queue.ErrNotFound), errors.Is(err, images.ErrNotFound):

@@ -14,6 +14,7 @@ type access int
 
 const (
 	needsAuth   access = iota // a session's cookie or the token
+	needsAdmin                // who may change the machine: its models. As there are no roles yet, that is whoever has a session or the token
 	needsBearer               // the token itself: for what a browser must not do
 	public                    // nothing beyond the right Host and Origin
 )
@@ -72,6 +73,18 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/api/v1/pool", serve: s.getPool},
 		{method: "PUT", path: "/api/v1/pool", serve: s.putPool},
 
+		{method: "GET", path: "/api/v1/models", serve: s.listModels},
+		{method: "GET", path: "/api/v1/models/recommendations", serve: s.recommendModels},
+		{method: "GET", path: "/api/v1/models/installs", serve: s.listInstalls},
+		{method: "POST", path: "/api/v1/models/install", access: needsAdmin, serve: s.installModel},
+		{method: "DELETE", path: "/api/v1/models/{name}", access: needsAdmin, serve: s.removeModel},
+		{method: "POST", path: "/api/v1/models/{name}/{action}", access: needsAdmin, serve: s.changeModel},   // enable, disable, load
+		{method: "DELETE", path: "/api/v1/models/{name}/{action}", access: needsAdmin, serve: s.stopInstall}, // installs/ID
+
+		{method: "GET", path: "/api/v1/setup/ai-models/recommendations", legacy: true, serve: s.setupRecommendations},
+		{method: "POST", path: "/api/v1/setup/ai-models/install", access: needsAdmin, legacy: true, serve: s.setupInstall},
+		{method: "POST", path: "/api/v1/setup/ai-models/enable", access: needsAdmin, legacy: true, serve: s.setupEnable},
+		{method: "POST", path: "/api/v1/setup/ai-models/uninstall", access: needsAdmin, legacy: true, serve: s.setupUninstall},
 		{method: "GET", path: "/api/v1/setup/ai-models/status", legacy: true, serve: s.setupStatus},
 		{method: "GET", path: "/api/v1/setup/models/status", legacy: true, serve: s.setupStatus},
 		{method: "GET", path: "/api/v1/system/gpu/temperature", legacy: true, serve: s.gpuTemperature},

@@ -2,7 +2,8 @@
 //
 // Every request passes guard.go first, which stands outside the mux: exact Host, exact Origin, token or session. What a route
 // needs is said in the one table of routes.go. The package decides nothing: it takes commands to the queue, and shows what the
-// feed, the store and the function fields of Config give it. It imports the packages queue, feed and images beside it.
+// feed, the store, the library and the function fields of Config give it. It imports the packages queue, feed, images and models
+// beside it.
 package server
 
 import (
@@ -23,6 +24,7 @@ import (
 
 	"muster/agent/feed"
 	"muster/agent/images"
+	"muster/agent/models"
 	"muster/agent/queue"
 	"muster/shared/gpu"
 	"muster/shared/pool"
@@ -59,6 +61,10 @@ type Config struct {
 	Feed     *feed.Feed
 	// Workflows are those of ComfyUI; the zero value has none.
 	Workflows Workflows
+	// Library is the model files; nil: this agent has none, and the routes of models say so.
+	Library *models.Library
+	// LoadModel loads a model on a device, and returns when it is there; nil: no generator can.
+	LoadModel func(ctx context.Context, model string, device gpu.Ref) error
 
 	Inventory    func() *gpu.Inventory                 // nil result: not looked yet
 	Snapshot     func() *gpu.Snapshot                  // nil result: not measured yet

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"muster/shared/gpu"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -94,6 +95,10 @@ type setupModel struct {
 	Name   string    `json:"name"`
 	Title  string    `json:"title"`
 	SizeGB gigabytes `json:"size_gb"`
+	// Of files of the library only.
+	Family  model.Family `json:"family,omitempty"`
+	Enabled *bool        `json:"enabled,omitempty"`
+	Problem string       `json:"problem,omitempty"` // why it can't be used; "" when it can
 }
 
 // setupStatus answers GET /api/v1/setup/ai-models/status and its alias.
@@ -102,23 +107,38 @@ func (s *Server) setupStatus(w http.ResponseWriter, r *http.Request) error {
 	if inventory == nil {
 		return errNotMeasured
 	}
-	writeJSON(w, http.StatusOK, statusOf(*inventory, s.config.Capacity(), s.config.ModelsDir))
+	library := model.Library{Dir: s.config.ModelsDir}
+	if s.config.Library != nil {
+		library = s.config.Library.Library()
+	}
+	writeJSON(w, http.StatusOK, statusOf(*inventory, s.config.Capacity(), library))
 	return nil
 }
 
 // statusOf is pure: the answer follows from what is there.
-func statusOf(inventory gpu.Inventory, capacity wire.Capacity, modelsDir string) setupStatus {
+func statusOf(inventory gpu.Inventory, capacity wire.Capacity, library model.Library) setupStatus {
 	status := setupStatus{
-		System: systemOf(inventory), ModelsDirectory: modelsDir, InstalledModels: []setupModel{}, AvailableModels: []setupModel{},
-		TotalModels: len(capacity.Models), LoadedModels: loadedModels(capacity), Simulated: inventory.Simulated(), Problems: inventory.Problems,
+		System: systemOf(inventory), ModelsDirectory: library.Dir, InstalledModels: []setupModel{}, AvailableModels: []setupModel{},
+		LoadedModels: loadedModels(capacity), Simulated: inventory.Simulated(), Problems: inventory.Problems,
+	}
+	files := map[string]bool{}
+	for _, m := range library.Models {
+		files[m.Name] = true
+		status.InstalledModels = append(status.InstalledModels, setupModel{
+			Name: m.Name, Title: m.Title, SizeGB: gib(uint64(max(0, m.Bytes))), Family: m.Family, Enabled: new(!m.Disabled), Problem: m.Problem,
+		})
 	}
 	for _, m := range capacity.Models {
-		model := setupModel{Name: m.Name, Title: m.Title, SizeGB: gib(uint64(max(0, m.Bytes)))}
-		status.AvailableModels = append(status.AvailableModels, model)
-		if m.Bytes > 0 {
-			status.InstalledModels = append(status.InstalledModels, model)
+		shown := setupModel{Name: m.Name, Title: m.Title, SizeGB: gib(uint64(max(0, m.Bytes)))}
+		status.AvailableModels = append(status.AvailableModels, shown)
+		if m.Bytes > 0 && !files[m.Name] {
+			status.InstalledModels = append(status.InstalledModels, shown)
+		}
+		if !files[m.Name] {
+			status.TotalModels++
 		}
 	}
+	status.TotalModels += len(library.Models)
 	return status
 }
 

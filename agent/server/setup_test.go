@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"muster/shared/gpu"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -77,7 +78,7 @@ func TestSetupStatus(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := json.Marshal(statusOf(test.inventory, wire.Capacity{}, "").System)
+			got, err := json.Marshal(statusOf(test.inventory, wire.Capacity{}, model.Library{}).System)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -137,7 +137,7 @@ func (s *Server) heartbeat() time.Duration {
 	return wait - time.Duration(rand.Int64N(int64(wait)/8))
 }
 
-// begin sends what a client needs to start from: hello, inventory, capacity, details, history when it asked, jobs, and the newest snapshot.
+// begin sends what a client needs to start from: hello, inventory, capacity, library, details, history when it asked, jobs, and the newest snapshot.
 // The subscription is older than the look at the queue, so no change falls between the two; one that comes by both ways is
 // harmless, and an older version never follows a newer.
 func (s *Server) begin(k *socket, ask eventsAsk) error {
@@ -161,7 +161,7 @@ func (s *Server) begin(k *socket, ask eventsAsk) error {
 	if err := k.sendEvent(wire.Event{Hello: &hello}); err != nil {
 		return err
 	}
-	if err := k.send(first.Inventory, first.Capacity, first.Details); err != nil {
+	if err := k.send(first.Inventory, first.Capacity, first.Library, first.Details); err != nil {
 		return err
 	}
 	if ask.history > 0 {
@@ -200,7 +200,7 @@ func (s *Server) pass(k *socket) error {
 	if whole {
 		k.fence = nil // published was read before the batch was taken: the batch holds no older versions
 	}
-	if err := k.send(batch.Inventory, batch.Capacity, batch.Details); err != nil {
+	if err := k.send(batch.Inventory, batch.Capacity, batch.Library, batch.Details); err != nil {
 		return err
 	}
 	return s.sendBatch(k, batch)

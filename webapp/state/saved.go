@@ -36,6 +36,9 @@ func (s State) Save(at time.Time) ([]byte, error) {
 	if s.Capacity != nil {
 		keep.Events = append(keep.Events, wire.Event{Capacity: s.Capacity})
 	}
+	if s.Library != nil {
+		keep.Events = append(keep.Events, wire.Event{Library: s.Library})
+	}
 	for i, j := range s.Jobs {
 		if i < SavedJobs || j.State == job.Running {
 			keep.Events = append(keep.Events, wire.Event{Job: j})

@@ -8,6 +8,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -34,6 +35,7 @@ type State struct {
 	Snapshot  *gpu.Snapshot  // belongs to Inventory; nil before the first
 	Report    *gpu.Report    // belongs to Inventory; nil before the first
 	Capacity  *wire.Capacity // nil before the first
+	Library   *model.Library // nil before the first
 	Trends    Trends         // the last minutes
 	Jobs      []*job.Job     // newest set first, within a set by ordinal
 	LastSeq   uint64         // of the newest job event: where a new connection resumes
@@ -60,6 +62,8 @@ func (s State) Apply(e wire.Event) State {
 		s.Trends = s.Trends.recall(e.History, s.Inventory)
 	case e.Capacity != nil:
 		s.Capacity = e.Capacity
+	case e.Library != nil:
+		s.Library = e.Library
 	case e.Job != nil:
 		return s.record(e.Job)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/pool"
 	"muster/shared/wire"
 )
@@ -168,7 +169,8 @@ func TestSavedStateComesBack(t *testing.T) {
 	t.Parallel()
 	two := machine(3, 2)
 	s := apply(State{}, wire.Event{Hello: &wire.Hello{}}, wire.Event{Inventory: two}, wire.Event{Snapshot: tick(two, 5, start, 10)},
-		wire.Event{Capacity: &wire.Capacity{DefaultModel: "sketch"}}, wire.Event{Job: image("A", 0, 9, job.Succeeded)})
+		wire.Event{Capacity: &wire.Capacity{DefaultModel: "sketch"}}, wire.Event{Library: &model.Library{Dir: "/old"}},
+		wire.Event{Library: &model.Library{Dir: "/models"}}, wire.Event{Job: image("A", 0, 9, job.Succeeded)})
 	b, err := s.Save(start)
 	if err != nil {
 		t.Fatal(err)
@@ -182,6 +184,9 @@ func TestSavedStateComesBack(t *testing.T) {
 	}
 	if diff := cmp.Diff(s.Snapshot, back.Snapshot, cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
+	}
+	if s.Library == nil || s.Library.Dir != "/models" || back.Library == nil || back.Library.Dir != "/models" {
+		t.Errorf("library %+v, kept and restored %+v", s.Library, back.Library)
 	}
 	if diff := cmp.Diff(s.Jobs, back.Jobs); diff != "" {
 		t.Error(diff)

@@ -1,0 +1,102 @@
+package models
+
+import (
+	"strings"
+	"testing"
+
+	"muster/shared/gpu"
+	"muster/shared/model"
+)
+
+func cards(gib ...uint64) (devices []gpu.Device) {
+	for i, size := range gib {
+		d := gpu.Device{Index: gpu.Ref(i)}
+		if size > 0 {
+			d.MemoryBytes = new(size * gpu.GiB)
+		}
+		devices = append(devices, d)
+	}
+	return devices
+}
+
+func TestRecommend(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		devices []gpu.Device
+		first   string // the best
+		words   string // of SDXL
+	}{
+		{"two large cards", cards(24, 24), "flux1-dev-fp8", "fits Device 0 and Device 1"},
+		{"MI25s", cards(16, 16, 16, 16), "sd-3.5-medium", "fits Device 0, Device 1, Device 2 and Device 3"},
+		{"a large and a small one", cards(24, 8), "flux1-dev-fp8", "fits Device 0, not Device 1: needs 9.5 GiB, has 8.0 GiB"},
+		{"a large and three small ones", cards(12, 4, 4, 4), "dreamshaper-8", "fits Device 0, not Device 1, Device 2 and Device 3: needs 9.5 GiB"},
+		{"one small card", cards(8), "dreamshaper-8", "does not fit Device 0: needs 9.5 GiB, has 8.0 GiB"},
+		{"one that does not say", cards(0), "flux1-dev-fp8", "not known for Device 0"},
+		{"no card", nil, "sd-1.5", "this machine has no GPU that could run it"},
+		{"a tiny card", cards(2), "sd-1.5", "does not fit Device 0: needs 9.5 GiB, has 2.0 GiB"},
+	} {
+		got := Recommend(test.devices, model.Library{Models: []model.Model{{Name: "sd_xl_base_1.0"}}})
+		if len(got) != len(catalogue) || got[0].Name != test.first && !(test.first == "sd-1.5" && got[0].Name == "dreamshaper-8") {
+			t.Errorf("%s: the first is %s, want %s", test.name, got[0].Name, test.first)
+		}
+		seenUnusable := false
+		for _, r := range got {
+			if r.Usable && seenUnusable {
+				t.Errorf("%s: %s fits and comes after one that does not", test.name, r.Name)
+			}
+			seenUnusable = seenUnusable || !r.Usable
+			if r.Name == "sdxl-1.0" && r.Words != test.words {
+				t.Errorf("%s: %q, want %q", test.name, r.Words, test.words)
+			}
+			if r.Installed != (r.Name == "sdxl-1.0") {
+				t.Errorf("%s: %s installed: %v", test.name, r.Name, r.Installed)
+			}
+		}
+	}
+}
+
+// Every line of the catalogue can be asked for, and its name leads to a model's.
+func TestCatalogue(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, k := range catalogue {
+		q, ok := CatalogueRequest(k.name)
+		name, ok2 := CatalogueModel(k.name)
+		if !ok || !ok2 || seen[k.name] || seen[k.file] || name != strings.TrimSuffix(k.file, ".safetensors") {
+			t.Errorf("%s: %+v, %s", k.name, q, name)
+		}
+		seen[k.name], seen[k.file] = true, true
+		p := place{q.Repo, q.File, defaultRevision}
+		if err := p.check(); err != nil {
+			t.Errorf("%s: %v", k.name, err)
+		}
+		if err := checkFileName(k.file); err != nil {
+			t.Errorf("%s: %v", k.name, err)
+		}
+		if k.merit <= 0 || k.merit > 10 || k.bytes < 1e9 || k.licence == "" || k.description == "" || k.family == model.Unknown {
+			t.Errorf("%+v", k)
+		}
+	}
+	if _, ok := CatalogueRequest("voodoo"); ok {
+		t.Error("found what is not there")
+	}
+}
+
+func TestFits(t *testing.T) {
+	t.Parallel()
+	parted := gpu.Device{Index: 2, MemoryBytes: new(uint64(80 * gpu.GiB)), Partitions: []gpu.Device{{MemoryBytes: new(uint64(10 * gpu.GiB))}, {MemoryBytes: new(uint64(20 * gpu.GiB))}, {}}}
+	fits := model.FitsOf(15*gpu.GiB, append(cards(16, 0), parted))
+	want := []string{"fits while little else is on it", "not known: the device does not report its memory", "fits"}
+	for i, fit := range fits {
+		if fit.Words != want[i] || (fit.Fits == nil) != (i == 1) {
+			t.Errorf("%+v, want %q", fit, want[i])
+		}
+	}
+	if got := model.FitWords(fits); got != "fits Device 0 and Device 2, not known for Device 1" {
+		t.Error(got)
+	}
+	if got := model.FitWords(model.FitsOf(0, cards(8))); got != "not known for Device 0" {
+		t.Error(got)
+	}
+}
