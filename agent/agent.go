@@ -20,6 +20,7 @@ import (
 	"muster/agent/backend"
 	"muster/agent/feed"
 	"muster/agent/images"
+	"muster/agent/models"
 	"muster/agent/queue"
 	"muster/agent/scheduler"
 	"muster/agent/server"
@@ -45,6 +46,9 @@ type Hardware struct {
 	Workflows server.Workflows
 	// See is shown every new inventory and report, either of which may be nil; it must not block. nil: nobody looks.
 	See func(*gpu.Inventory, *gpu.Report)
+	// Models is told, before anything is asked for them, where the models of the library stand that generators can use; nil when no
+	// generator reads model files.
+	Models func(usable func() []models.Model)
 	// Run supervises the generators' processes until ctx ends; nil when there are none.
 	Run func(context.Context) error
 	// Collect supervises the processes that readers read through, as long as the sampler runs; nil when there are none.
@@ -78,6 +82,7 @@ type parts struct {
 	jobs     *queue.Queue
 	store    *images.Store
 	previews *images.Previews
+	library  *models.Library
 	keep     *retention
 	spread   *scheduler.Scheduler
 	edge     *server.Server
@@ -112,6 +117,9 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	if p.store, err = images.Open(filepath.Join(config.Data, "images")); err != nil {
 		return nil, errors.Join(err, p.discard()) // after the queue, whose lock guards the folder
 	}
+	if err := p.openLibrary(config, hardware, log); err != nil {
+		return nil, errors.Join(err, p.discard())
+	}
 	p.keep = newRetention(p.jobs, p.store, config.KeepFor, int64(config.KeepBytes), log)
 	if p.past, err = history.Open(filepath.Join(config.Data, "history"), config.Interval, log); err != nil {
 		return nil, errors.Join(err, p.discard())
@@ -143,6 +151,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	p.edge, err = server.New(server.Config{
 		Build: build, Instance: instance(), Interval: config.Interval, Addr: p.listener.Addr().String(), AllowHosts: config.AllowHosts,
 		Token: token, ModelsDir: config.ModelsDir(), MaxClients: config.MaxClients, Queue: p.jobs, Images: p.store, Previews: p.previews, Workflows: hardware.Workflows, Feed: p.feed,
+		Library: p.library, LoadModel: p.load,
 		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, History: p.history, Temperatures: p.temperatures,
 		Report: p.sampler.Report, PCIeThroughput: p.sampler.PCIeThroughput, Query: p.query,
 		Capacity: p.spread.Capacity, Steering: p.jobs.Steering, Steer: p.steer, SteerPool: p.jobs.SteerPool, Ready: ready(p.spread), Site: site, Log: log,
@@ -181,6 +190,7 @@ func (p *parts) run(ctx context.Context, hardware Hardware, log *slog.Logger) er
 	go func() { queueDone <- p.jobs.Run(queueCtx) }()
 	group.Go(func() error { return p.sampler.Run(ctx) })
 	group.Go(func() error { return p.past.Run(ctx) })
+	group.Go(func() error { return p.library.Run(ctx) })
 	if hardware.Collect != nil {
 		group.Go(func() error { return hardware.Collect(ctx) })
 	}

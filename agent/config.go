@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"muster/agent/backend/attach"
+	"muster/agent/models"
 	"muster/agent/scheduler"
 )
 
@@ -43,8 +44,12 @@ type Config struct {
 	// ComfyUIDir is the folder of a ComfyUI that is started for each device; "" starts none. ComfyUIPython is the interpreter that runs
 	// it; "" looks for the one of its own environment.
 	ComfyUIDir, ComfyUIPython string
-	// Models is the folder of model files; "" is Data/models.
+	// Models is the folder of model files; "" is Data/models, which is made.
 	Models string
+	// Hub is the base address of the hub from which models are installed by repository; https only. "" is models.DefaultHub.
+	Hub string
+	// HubToken is sent to the hub alone; "" for none. It comes from MUSTER_HUB_TOKEN only, so that no command line shows it.
+	HubToken string
 	// AllowHosts are further values of the Host header that are served, as name:port (for ssh -L).
 	AllowHosts []string
 	// Python is the interpreter whose PyTorch is reported; "" looks in $VIRTUAL_ENV and on PATH. It is never run.
@@ -123,6 +128,7 @@ func (c *Config) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.ComfyUIDir, "comfyui-dir", c.ComfyUIDir, "folder of a ComfyUI (with main.py) to start for each device")
 	flags.StringVar(&c.ComfyUIPython, "comfyui-python", c.ComfyUIPython, "interpreter for it (default: that of its own environment, then python3)")
 	flags.StringVar(&c.Models, "models", c.Models, "folder of model files, .safetensors and .gguf (default: models in the data folder)")
+	flags.StringVar(&c.Hub, "hub", c.Hub, "https address of the hub that models are installed from by repository (default: "+models.DefaultHub+")")
 	flags.StringSliceVar(&c.AllowHosts, "allow-host", c.AllowHosts, "serve this Host too, as name:port (for ssh -L); may be repeated")
 	flags.StringVar(&c.Python, "python", c.Python, "interpreter whose PyTorch is reported; it is not run")
 	flags.StringVar(&c.NVML, "nvml", c.NVML, "path of libnvidia-ml.so.1, or off (default: search)")
@@ -162,6 +168,9 @@ func (c *Config) Fill(flags *pflag.FlagSet, path string, lookup func(string) (st
 	})
 	if token, ok := lookup(EnvironmentPrefix + "TOKEN"); ok {
 		c.Token = token
+	}
+	if token, ok := lookup(EnvironmentPrefix + "HUB_TOKEN"); ok {
+		c.HubToken = token
 	}
 	return failed
 }
@@ -222,6 +231,9 @@ func (c *Config) Validate() error {
 	}
 	if c.KeepBytes != 0 && c.KeepBytes < MinKeepBytes {
 		return fmt.Errorf("--keep-bytes %s: want at least 1MB, with its unit (such as 50GB), or 0 for no limit", c.KeepBytes)
+	}
+	if _, err := models.ParseHub(c.Hub); err != nil {
+		return fmt.Errorf("--hub %w", err)
 	}
 	for _, allowed := range c.AllowHosts {
 		if name, port, err := net.SplitHostPort(allowed); err != nil || name == "" || port == "" {

@@ -133,3 +133,21 @@ func reason(err error) string {
 	}
 	return err.Error()
 }
+
+// Look lists the models of a folder that generators can use, as Library.Usable does, for who has no library. It takes as long as the
+// disk takes.
+func Look(dir string) ([]Model, error) {
+	files, err := List(dir)
+	if err != nil {
+		return nil, err
+	}
+	var usable []Model
+	none := newMemory()
+	for _, file := range files {
+		seen := seenFile{file, inspectFile(file)}
+		if m := seen.model(&none); m.Problem == "" {
+			usable = append(usable, Model{Model: m, Path: file.Path})
+		}
+	}
+	return usable, nil
+}

@@ -69,7 +69,7 @@ func startFakes(t *testing.T) *fakes {
 	}
 	program, dir := backendtest.BuildFakeSDServer(t, settings), t.TempDir()
 	model := backendtest.WriteModel(t, dir, "model", backendtest.Scenario{LoadMilliseconds: 400, StepMilliseconds: 40, DecodeMilliseconds: 60})
-	fleet, err := sdserver.New(sdserver.Config{Program: program, Dir: filepath.Join(dir, "run"), Models: []backend.Model{{Name: "model", Path: model}}})
+	fleet, err := sdserver.New(sdserver.Config{Program: program, Dir: filepath.Join(dir, "run"), Models: func() []backend.Model { return []backend.Model{{Name: "model", Path: model}} }})
 	if err != nil {
 		t.Fatal(err)
 	}

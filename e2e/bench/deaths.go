@@ -220,7 +220,7 @@ func sdServers(ctx context.Context, dir string) (flags []string, program string,
 	if err := errors.Join(err, err2,
 		os.WriteFile(backendtest.SettingsPath(program), settings, 0o600),
 		os.WriteFile(backendtest.ScenarioPath(model), scenario, 0o600),
-		os.WriteFile(model, []byte("\x13\x00\x00\x00\x00\x00\x00\x00"+`{"__metadata__":{}}`), 0o600)); err != nil {
+		os.WriteFile(model, backendtest.TinyModel(), 0o600)); err != nil {
 		return nil, "", err
 	}
 	return []string{"--sysroot", sysroot, "--sd-server", program, "--models", models}, program, nil

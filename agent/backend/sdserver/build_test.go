@@ -132,7 +132,7 @@ func TestNewRefusesAWrongConfiguration(t *testing.T) {
 
 func TestModelsHaveAnEstimate(t *testing.T) {
 	t.Parallel()
-	f, err := New(Config{Program: backendtest.BuildFakeSDServer(t), Dir: t.TempDir(), Models: []backend.Model{{Name: "a", Bytes: 4 << 30}, {Name: "b", VRAMBytes: 7}}})
+	f, err := New(Config{Program: backendtest.BuildFakeSDServer(t), Dir: t.TempDir(), Models: only(backend.Model{Name: "a", Bytes: 4 << 30}, backend.Model{Name: "b", VRAMBytes: 7})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestMain(m *testing.M) {
 	if program == "" {
 		os.Exit(m.Run())
 	}
-	f, err := newFleet(Config{Program: program, Dir: program + ".d", Models: []backend.Model{{Name: "model", Path: filepath.Join(filepath.Dir(program), "model.safetensors")}}}, quick())
+	f, err := newFleet(Config{Program: program, Dir: program + ".d", Models: only(backend.Model{Name: "model", Path: filepath.Join(filepath.Dir(program), "model.safetensors")})}, quick())
 	if err != nil {
 		panic(err)
 	}

@@ -26,6 +26,7 @@ import (
 	"muster/agent/backend/mask"
 	"muster/agent/process"
 	"muster/shared/gpu"
+	"muster/shared/model"
 )
 
 // Config says which program to run, where, and with which models.
@@ -35,7 +36,9 @@ type Config struct {
 	Dir string
 	// Threads is each child's -t; 0 is 1 on a GPU and half the processors on the CPU. sd-server's own default spins on shared cores.
 	Threads int
-	Models  []backend.Model // a VRAMBytes of 0 becomes EstimateVRAM
+	// Models lists what the children can be started with now; a VRAMBytes of 0 becomes model.EstimateVRAM of the file's size. It
+	// must not block; nil for none.
+	Models func() []backend.Model
 	// BackendName is the --backend of every child ("cuda0", "rocm0", "vulkan0", "cpu"); "" asks the program which it has.
 	BackendName string
 	// Env is added to the children's environment, which is otherwise made from scratch ("LD_LIBRARY_PATH=…",
@@ -113,14 +116,8 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	cfg.Models = slices.Clone(cfg.Models)
-	for i := range cfg.Models {
-		if cfg.Models[i].Path, err = filepath.Abs(cfg.Models[i].Path); err != nil {
-			return nil, err
-		}
-		if cfg.Models[i].VRAMBytes == 0 {
-			cfg.Models[i].VRAMBytes = EstimateVRAM(cfg.Models[i].Bytes)
-		}
+	if cfg.Models == nil {
+		cfg.Models = func() []backend.Model { return nil }
 	}
 	f := &Fleet{
 		cfg: cfg, limits: limits, freePort: freePort, running: make(chan struct{}), closing: make(chan struct{}),
@@ -130,14 +127,6 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 	f.gen = &generator{f}
 	f.ask(context.Background())
 	return f, nil
-}
-
-// EstimateVRAM guesses the device memory that a model file of that size needs for an image of one megapixel: the weights, a
-// quarter more for text encoder and latents, and 1 GiB for the driver's context. It meets the known 3.5 GiB of sd15 (2.1 GB),
-// 9.5 of sdxl (6.9 GB) and 16 of flux-q8 (12.7 GB) within 6 %.
-func EstimateVRAM(bytes int64) uint64 {
-	weights := uint64(max(0, bytes))
-	return weights + weights/4 + 1<<30
 }
 
 // Run owns the children: none is started before it begins, and all are gone when it returns, after ctx ended. Its error then
@@ -192,20 +181,32 @@ func (f *Fleet) pin(dev gpu.Device) (pin, error) {
 	return program.build.pin(dev, f.cfg.BackendName)
 }
 
-// Models gives what the children can be started with.
-func (f *Fleet) Models() []backend.Model { return slices.Clone(f.cfg.Models) }
+// Models gives what the children can be started with now.
+func (f *Fleet) Models() []backend.Model {
+	now := slices.Clone(f.cfg.Models())
+	for i := range now {
+		if path, err := filepath.Abs(now[i].Path); err == nil { // children work in folders of their own
+			now[i].Path = path
+		}
+		if now[i].VRAMBytes == 0 {
+			now[i].VRAMBytes = model.EstimateVRAM(model.Unknown, uint64(max(0, now[i].Bytes)))
+		}
+	}
+	return now
+}
 
 // Backend gives the generator, always the same one. Its calls wait until Run has begun.
 func (f *Fleet) Backend() backend.Backend { return f.gen }
 
 // model finds the model that a request names; "" is the only one there is.
 func (f *Fleet) model(name string) (backend.Model, error) {
-	for _, m := range f.cfg.Models {
-		if m.Name == name || name == "" && len(f.cfg.Models) == 1 {
+	now := f.Models()
+	for _, m := range now {
+		if m.Name == name || name == "" && len(now) == 1 {
 			return m, nil
 		}
 	}
-	return backend.Model{}, fmt.Errorf("model %q is not in the models folder: choose one of those listed, or put it there and restart muster", name)
+	return backend.Model{}, fmt.Errorf("model %q is not in the models folder now: choose one of those listed, or put it there", name)
 }
 
 // slot gives the device's, made when it is first asked for.

@@ -289,7 +289,7 @@ func TestPromptIsNeitherLoggedNorAnArgument(t *testing.T) {
 	dir := t.TempDir()
 	path := backendtest.WriteModel(t, dir, "model", backendtest.Scenario{Faults: []backendtest.Fault{{Job: 1, Do: backendtest.Crash, Step: 2}}})
 	var log bytes.Buffer
-	f, err := newFleet(Config{Program: program, Dir: t.TempDir(), Models: []backend.Model{{Name: "model", Path: path}},
+	f, err := newFleet(Config{Program: program, Dir: t.TempDir(), Models: only(backend.Model{Name: "model", Path: path}),
 		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}, quick())
 	if err != nil {
 		t.Fatal(err)

@@ -59,7 +59,7 @@ func newBench(t *testing.T, s setup) *bench {
 		models = append(models, backend.Model{Name: name, Path: backendtest.WriteModel(t, b.dir, name, scenario)})
 	}
 	var err error
-	b.Fleet, err = newFleet(Config{Program: b.program, Dir: t.TempDir(), Models: models, BackendName: s.backend, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}, s.limits)
+	b.Fleet, err = newFleet(Config{Program: b.program, Dir: t.TempDir(), Models: only(models...), BackendName: s.backend, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}, s.limits)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,4 +132,9 @@ func (b *bench) makeAs(t *testing.T, req backend.Request, report func(job.Progre
 func (b *bench) starts(t *testing.T) int {
 	t.Helper()
 	return len(backendtest.Serving(t, b.program))
+}
+
+// only lists models that do not change.
+func only(models ...backend.Model) func() []backend.Model {
+	return func() []backend.Model { return models }
 }

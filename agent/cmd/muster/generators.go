@@ -95,7 +95,12 @@ func (g *generators) slots(inventory gpu.Inventory) []scheduler.Slot {
 		case a != nil:
 			add(scheduler.Slot{Device: device, Backend: a, Models: a.Models()}, a.Problem(), a.Owns)
 		case device.Index != gpu.CPU && g.fleet != nil:
-			add(scheduler.Slot{Device: device, Backend: g.fleet.Backend(), Models: g.fleet.Models()}, g.fleet.Serves(device), g.fleet.Owns)
+			slot := scheduler.Slot{Device: device, Backend: g.fleet.Backend(), Models: g.fleet.Models()}
+			problem := g.fleet.Serves(device)
+			if problem == nil && len(slot.Models) == 0 {
+				problem = errNoModel
+			}
+			add(slot, problem, g.fleet.Owns)
 		}
 	}
 	return append(slots, scheduler.Slot{Device: backend.CPU(), Backend: g.sketch, Models: []backend.Model{builtin.Model()}, Fallback: served})

@@ -44,7 +44,11 @@ func TestEveryDeviceHasOneGenerator(t *testing.T) {
 	first, second := devices[0], devices[1]
 	unserved, cpu := gpu.Device{ID: "GPU-1", Index: 2, Vendor: gpu.NVIDIA}, backend.CPU()
 	program := backendtest.BuildFakeSDServer(t, settings)
-	sdServers, err := sdserver.New(sdserver.Config{Program: program, Dir: t.TempDir(), Models: []backend.Model{{Name: "sdxl", Path: "sdxl.gguf"}}})
+	sdServers, err := sdserver.New(sdserver.Config{Program: program, Dir: t.TempDir(), Models: func() []backend.Model { return []backend.Model{{Name: "sdxl", Path: "sdxl.gguf"}} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty, err := sdserver.New(sdserver.Config{Program: program, Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +63,7 @@ func TestEveryDeviceHasOneGenerator(t *testing.T) {
 		{"no generator for GPUs", nil, nil, []gpu.Device{first}, "cpu:builtin", "cpu:builtin"},
 		{"no GPU", sdServers, nil, nil, "cpu:builtin", "cpu:builtin"},
 		{"none that it can serve", sdServers, nil, []gpu.Device{unserved}, "2:sdserver! cpu:builtin", "2:sdserver! cpu:builtin"},
+		{"no model yet", empty, nil, []gpu.Device{first}, "0:sdserver! cpu:builtin", "0:sdserver! cpu:builtin"},
 		{"one that it serves", sdServers, nil, []gpu.Device{first}, "0:sdserver cpu:builtin-", "0:sdserver cpu:builtin"},
 		{"an attached one comes first", sdServers, []attached{&someones{device: &second}}, []gpu.Device{first, second},
 			"0:sdserver 1:comfyui cpu:builtin-", "?:comfyui 0:sdserver cpu:builtin"},

@@ -20,7 +20,6 @@ import (
 	"muster/agent/backend/openai"
 	"muster/agent/backend/sdapi"
 	"muster/agent/backend/sdserver"
-	"muster/agent/models"
 	"muster/agent/scheduler"
 	"muster/agent/telemetry"
 	"muster/agent/telemetry/adapters"
@@ -59,7 +58,8 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		readers = append(readers, collector)
 	}
 	readers = append(readers, adapters.New(config.SysRoot))
-	made, err := newGenerators(config, !machine.ForeignNumbers(), log)
+	shelf := &shelf{dir: config.ModelsDir()}
+	made, err := newGenerators(config, shelf, !machine.ForeignNumbers(), log)
 	if err != nil {
 		return agent.Hardware{}, err
 	}
@@ -72,16 +72,18 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 	}}
 	hardware.Run, hardware.See, hardware.Slots, hardware.Generators = made.Run, made.machine.See, made.slots, made.list
 	hardware.Workflows = workflowsOf(made.workflows)
+	hardware.Models = shelf.open
 	return hardware, nil
 }
 
-// newGenerators lists the generators that the configuration names. canTell says that drivers number processes as this program does.
-func newGenerators(config *agent.Config, canTell bool, log *slog.Logger) (*generators, error) {
+// newGenerators lists the generators that the configuration names, which find model files on the shelf. canTell says that drivers
+// number processes as this program does.
+func newGenerators(config *agent.Config, shelf *shelf, canTell bool, log *slog.Logger) (*generators, error) {
 	made := &generators{machine: &attach.Machine{CanTell: canTell}, sketch: builtin.New(builtin.Config{})}
 	if err := made.attach(config, log); err != nil {
 		return nil, err
 	}
-	sdServers, err := newFleet(config, log)
+	sdServers, err := newFleet(config, shelf, log)
 	if err != nil {
 		return nil, err
 	}
@@ -191,25 +193,14 @@ func checkRoot(root string) error {
 	return nil
 }
 
-// newFleet prepares sd-server for the models in the models folder; nil when no --sd-server is given.
-func newFleet(config *agent.Config, log *slog.Logger) (*sdserver.Fleet, error) {
+// newFleet prepares sd-server for the whole models of the shelf; nil when no --sd-server is given.
+func newFleet(config *agent.Config, shelf *shelf, log *slog.Logger) (*sdserver.Fleet, error) {
 	if config.SDServer == "" {
 		return nil, nil
 	}
-	files, err := models.List(config.ModelsDir())
-	if err != nil {
-		return nil, fmt.Errorf("--models: %w", err)
-	}
-	var found []backend.Model
-	for _, file := range files {
-		found = append(found, backend.Model{Name: file.Name, Title: file.Name, Path: file.Path, Bytes: file.Bytes})
-	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("--models %s: holds no .safetensors or .gguf file for sd-server; put one there, or leave out --sd-server to use the built-in renderer", config.ModelsDir())
-	}
 	return sdserver.New(sdserver.Config{
 		Program: config.SDServer, Dir: filepath.Join(config.Data, "sd-server"), Threads: config.SDThreads,
-		Models: found, BackendName: config.SDBackend, Env: passedOn(os.LookupEnv), Log: log,
+		Models: shelf.whole, BackendName: config.SDBackend, Env: passedOn(os.LookupEnv), Log: log,
 	})
 }
 

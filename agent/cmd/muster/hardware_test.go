@@ -3,7 +3,6 @@ package main
 import (
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -77,8 +76,6 @@ func TestHardwareRefuses(t *testing.T) {
 		change     func(*agent.Config)
 	}{
 		{"unknown card", "MI25", func(c *agent.Config) { c.Simulate = "1x Voodoo 2" }},
-		{"sd-server without models", ".safetensors", func(c *agent.Config) { c.SDServer, c.Models = os.Args[0], c.Data }},
-		{"models folder that is missing", "--models", func(c *agent.Config) { c.SDServer, c.Models = os.Args[0], filepath.Join(c.Data, "none") }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

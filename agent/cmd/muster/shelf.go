@@ -1,0 +1,41 @@
+package main
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"muster/agent/backend"
+	"muster/agent/models"
+)
+
+// shelf is where generators find model files: in the agent's library once it is open, else (in muster doctor) in the folder itself.
+type shelf struct {
+	dir     string
+	library atomic.Pointer[func() []models.Model]
+}
+
+// open makes the library's list the one that counts.
+func (s *shelf) open(list func() []models.Model) { s.library.Store(&list) }
+
+// list is every model that can be used now.
+func (s *shelf) list() []models.Model {
+	if list := s.library.Load(); list != nil {
+		return (*list)()
+	}
+	found, _ := models.Look(s.dir) // a folder that can't be read holds none
+	return found
+}
+
+// whole gives the models that need no further file: what a generator can be started with by one path.
+func (s *shelf) whole() []backend.Model {
+	var whole []backend.Model
+	for _, m := range s.list() {
+		if !m.Partial {
+			whole = append(whole, backend.Model{Name: m.Name, Title: m.Title, Path: m.Path, Bytes: m.Bytes, VRAMBytes: m.VRAMBytes})
+		}
+	}
+	return whole
+}
+
+// errNoModel is the problem of a device whose generator has no model.
+var errNoModel = errors.New("no model yet: install one with muster models install, or put a .safetensors or .gguf file into the models folder")
