@@ -45,7 +45,9 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, names: map[string]netip.Addr{}, hosts: map[netip.Addr]pipes{}, roots: x509.NewCertPool()}
-	t.Cleanup(func() { time.Sleep(time.Minute) }) // the last: TLS says good-bye for up to 5 s, to whom does not listen any more
+	// TLS says good-bye for up to 5 s to whom does not listen any more, and while it does, a lock of the server's may be held that
+	// others wait for: bubbles take no time then. So time passes before a server is closed, and in the end.
+	t.Cleanup(func() { time.Sleep(time.Minute) })
 	w.key = must1(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	raw := must1(x509.CreateCertificate(rand.Reader, template, template, &w.key.PublicKey, w.key))
@@ -92,7 +94,7 @@ func (w *world) host(name string, serve http.HandlerFunc) {
 	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{raw}, PrivateKey: own}}}
 	served := make(chan struct{})
 	go func() { defer close(served); _ = server.Serve(tls.NewListener(listener, config)) }()
-	w.t.Cleanup(func() { close(listener); _ = server.Close(); <-served; serving.Wait() })
+	w.t.Cleanup(func() { time.Sleep(time.Minute); close(listener); _ = server.Close(); <-served; serving.Wait() })
 	w.mu.Lock()
 	w.names[name], w.hosts[address] = address, listener
 	w.mu.Unlock()

@@ -64,7 +64,7 @@ func command() *cobra.Command {
 	})
 	serve := serveCommand(&config)
 	root.RunE = serve.RunE
-	root.AddCommand(serve, linkCommand(&config), gpusCommand(&config), generateCommand(&config), jobsCommand(&config), workflowsCommand(&config), devicesCommand(&config), doctorCommand(&config), benchCommand(), versionCommand())
+	root.AddCommand(serve, linkCommand(&config), gpusCommand(&config), generateCommand(&config), jobsCommand(&config), workflowsCommand(&config), devicesCommand(&config), modelsCommand(&config), doctorCommand(&config), benchCommand(), versionCommand())
 	return root
 }
 

@@ -15,10 +15,12 @@ import (
 
 	"muster/agent/feed"
 	"muster/agent/images"
+	"muster/agent/models"
 	"muster/agent/queue"
 	"muster/agent/server"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/pool"
 	"muster/shared/wire"
 )
@@ -29,6 +31,10 @@ type rig struct {
 	data   string
 	queue  *queue.Queue
 	images *images.Store
+
+	models  string // the folder
+	library *models.Library
+	look    func() // waits until the library has looked at the folder
 }
 
 const rigToken = "0123456789abcdef0123"
@@ -52,9 +58,11 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inventory := &gpu.Inventory{Devices: []gpu.Device{{ID: "GPU-a", Index: 0, Name: "MI25"}, {ID: "GPU-b", Index: 1, Name: "V620"}}}
+	r.openModels()
+	// The second has room for nothing.
+	inventory := &gpu.Inventory{Devices: []gpu.Device{{ID: "GPU-a", Index: 0, Name: "MI25", MemoryBytes: ptr(uint64(2 << 30))}, {ID: "GPU-b", Index: 1, Name: "V620", MemoryBytes: ptr(uint64(1 << 30))}}}
 	edge, err := server.New(server.Config{
-		Addr: listener.Addr().String(), Token: rigToken, Queue: r.queue, Images: r.images, Feed: events, Interval: time.Second,
+		Addr: listener.Addr().String(), Token: rigToken, Queue: r.queue, Images: r.images, Feed: events, Library: r.library, LoadModel: loaded, Interval: time.Second,
 		Inventory: func() *gpu.Inventory { return inventory }, Snapshot: func() *gpu.Snapshot { return &gpu.Snapshot{} },
 		History: func(time.Duration, int) wire.History { return wire.History{} }, Temperatures: func(gpu.Ref) []server.TemperaturePoint { return nil },
 		Capacity: func() wire.Capacity { return capacity },
@@ -73,6 +81,7 @@ func newRig(t *testing.T) *rig {
 	var running sync.WaitGroup
 	running.Go(func() { _ = r.queue.Run(ctx) })
 	running.Go(func() { _ = edge.Serve(ctx, listener) })
+	running.Go(func() { _ = r.library.Run(ctx) })
 	t.Cleanup(func() { stop(); running.Wait() })
 	for name, content := range map[string]string{"token": rigToken, "address": listener.Addr().String()} {
 		if err := os.WriteFile(filepath.Join(r.data, name), []byte(content+"\n"), 0o600); err != nil {
@@ -80,6 +89,34 @@ func newRig(t *testing.T) *rig {
 		}
 	}
 	return r
+}
+
+// openModels opens a library of an empty folder.
+func (r *rig) openModels() {
+	r.t.Helper()
+	r.models = r.t.TempDir()
+	told := make(chan model.Library, 1000)
+	var err error
+	r.library, err = models.Open(models.Config{Dir: r.models, State: filepath.Join(r.t.TempDir(), "models.json"), Publish: func(l model.Library) {
+		select {
+		case told <- l:
+		default:
+		}
+	}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.look = func() {
+		r.t.Helper()
+		files, err := os.ReadDir(r.models)
+		for late := time.After(time.Minute); err == nil && len(r.library.Library().Models) != len(files); {
+			select {
+			case <-told:
+			case <-late:
+				r.t.Fatal("the library does not see its files")
+			}
+		}
+	}
 }
 
 // run gives what a command line prints.

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"muster/agent"
+	"muster/agent/models"
+	"muster/shared/gpu"
+	"muster/shared/model"
+)
+
+// library is what the subcommands of models share.
+type library struct {
+	config *agent.Config
+	asJSON bool
+}
+
+func modelsCommand(config *agent.Config) *cobra.Command {
+	l := &library{config: config}
+	cmd := &cobra.Command{
+		Use:   "models",
+		Short: "Show the models that the running agent has, install further ones, enable, disable, load and remove them",
+		Long:  "Show the models of the running agent: those in its models folder, and those that its generators have\nbesides; what each needs, on which devices it fits, and where it is loaded.",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := newClient(cmd, config)
+			if err != nil {
+				return err
+			}
+			return l.show(cmd, client)
+		},
+	}
+	cmd.PersistentFlags().BoolVar(&l.asJSON, "json", false, "print JSON")
+	cmd.AddCommand(
+		l.recommendCommand(), l.installCommand(), l.stopCommand(),
+		l.eachCommand("remove", "Delete model files for good", func(ctx context.Context, c *client, name string) error {
+			return c.do(ctx, "DELETE", modelPath(name), nil, nil)
+		}),
+		l.eachCommand("enable", "Let models be generated with", func(ctx context.Context, c *client, name string) error {
+			return c.do(ctx, "POST", modelPath(name)+"/enable", nil, nil)
+		}),
+		l.eachCommand("disable", "Keep models from being generated with; their files stay", func(ctx context.Context, c *client, name string) error {
+			return c.do(ctx, "POST", modelPath(name)+"/disable", nil, nil)
+		}),
+		l.loadCommand(),
+	)
+	return cmd
+}
+
+func modelPath(name string) string { return "/api/v1/models/" + url.PathEscape(name) }
+
+// someModel is for commands that need the names of models.
+func someModel(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("name a model as muster models lists it; see %s --help", cmd.CommandPath())
+	}
+	return nil
+}
+
+// eachCommand does something to every model that is named, and then shows all of them.
+func (l *library) eachCommand(verb, short string, do func(context.Context, *client, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " NAME...", Short: short, Args: someModel, ValidArgsFunction: l.completeNames,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			client, err := newClient(cmd, l.config)
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
+				if err := do(cmd.Context(), client, name); err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+			}
+			return l.show(cmd, client)
+		},
+	}
+}
+
+func (l *library) recommendCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "recommend", Short: "List well-known models, the best for this machine's devices first", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := newClient(cmd, l.config)
+			if err != nil {
+				return err
+			}
+			var known model.Recommendations
+			if err := client.do(cmd.Context(), "GET", "/api/v1/models/recommendations", nil, &known); err != nil {
+				return err
+			}
+			if l.asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(known)
+			}
+			t := recommendTable(known.Recommendations)
+			t.fit(lineWidth(cmd.OutOrStdout()), "LICENCE", "FAMILY", "WHAT FOR")
+			t.write(cmd.OutOrStdout())
+			return nil
+		},
+	}
+}
+
+func (l *library) loadCommand() *cobra.Command {
+	var device string
+	cmd := &cobra.Command{
+		Use: "load NAME --device N", Short: "Load a model on a device ahead of the first image",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: l.completeNames,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			client, err := newClient(cmd, l.config)
+			if err != nil {
+				return err
+			}
+			ref, err := refOf(cmd.Context(), client, device)
+			if err != nil {
+				return err
+			}
+			var answer struct{ Loaded bool }
+			if err := client.do(cmd.Context(), "POST", modelPath(names[0])+"/load", map[string]any{"device_id": ref}, &answer); err != nil {
+				return err
+			}
+			word := "is loaded"
+			if !answer.Loaded {
+				word = "is being loaded"
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s on %s\n", names[0], word, ref.Label())
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&device, "device", "", "where: a device's number or stable ID")
+	_ = cmd.MarkFlagRequired("device")
+	return cmd
+}
+
+// refOf gives the number of the device that a person named by it or by its stable ID.
+func refOf(ctx context.Context, client *client, name string) (gpu.Ref, error) {
+	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return gpu.Ref(n), nil // the agent says whether it is there
+	}
+	var inventory gpu.Inventory
+	if err := client.do(ctx, "GET", "/api/v1/inventory", nil, &inventory); err != nil {
+		return 0, err
+	}
+	for _, d := range inventory.Devices {
+		if d.ID == name {
+			return d.Index, nil
+		}
+	}
+	return 0, fmt.Errorf("--device %s: there is no such GPU; muster gpus lists them", name)
+}
+
+func (l *library) stopCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "stop ID...", Short: "End installations, and remove what they have downloaded",
+		Args: func(_ *cobra.Command, ids []string) error {
+			if len(ids) == 0 {
+				return errors.New("give the ID of an installation, as muster models lists it")
+			}
+			return nil
+		},
+		ValidArgsFunction: l.completeInstalls,
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			client, err := newClient(cmd, l.config)
+			if err != nil {
+				return err
+			}
+			for _, id := range ids {
+				var in model.Install
+				if err := client.do(cmd.Context(), "DELETE", "/api/v1/models/installs/"+url.PathEscape(id), nil, &in); err != nil {
+					return fmt.Errorf("%s: %w", id, err)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", in.Name, in.State)
+			}
+			return nil
+		},
+	}
+}
+
+// completionTimeout is how long a shell waits for names.
+const completionTimeout = 2 * time.Second
+
+// ask gets what completes a word; silence where no agent answers.
+func (l *library) ask(cmd *cobra.Command, path string, answer any) bool {
+	if fill := cmd.Root().PersistentPreRunE; fill != nil && fill(cmd, nil) != nil { // which completion leaves out
+		return false
+	}
+	client, err := newClient(cmd, l.config)
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
+	defer cancel()
+	return client.do(ctx, "GET", path, nil, answer) == nil
+}
+
+func (l *library) completeNames(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+	var offers model.Offers
+	var names []string
+	if l.ask(cmd, "/api/v1/models", &offers) {
+		for _, m := range offers.Models {
+			if strings.HasPrefix(m.Name, word) {
+				names = append(names, m.Name)
+			}
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (l *library) completeInstalls(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+	var list model.Installs
+	var ids []string
+	if l.ask(cmd, "/api/v1/models/installs", &list) {
+		for _, in := range list.Installs {
+			if strings.HasPrefix(in.ID, word) && in.State != model.Installed {
+				ids = append(ids, in.ID+"\t"+in.Name)
+			}
+		}
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeCatalogue gives the names that need no agent to be known.
+func completeCatalogue(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, known := range models.Recommend(nil, model.Library{}) {
+		if len(args) == 0 && strings.HasPrefix(known.Name, word) {
+			names = append(names, known.Name+"\t"+known.Title)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"muster/shared/gpu"
+	"muster/shared/model"
+)
+
+// installRequest is the body of POST /api/v1/models/install.
+type installRequest struct {
+	URL      string   `json:"url,omitempty"`
+	Repo     string   `json:"repo,omitempty"`
+	File     string   `json:"file,omitempty"`
+	Revision string   `json:"revision,omitempty"`
+	Name     string   `json:"name,omitempty"`
+	SHA256   string   `json:"sha256,omitempty"`
+	Device   *gpu.Ref `json:"device_id,omitempty"`
+}
+
+func (l *library) installCommand() *cobra.Command {
+	var request installRequest
+	var device string
+	var detach bool
+	cmd := &cobra.Command{
+		Use:   "install NAME | URL | OWNER/REPO:FILE[@REVISION]",
+		Short: "Install a model, and show how far it is; Ctrl-C leaves the agent at it",
+		Long:  "Install a model: one that muster models recommend lists, by its name; any other .safetensors or .gguf file\nby its https address; or a file of a repository on the hub. The agent downloads it, goes on after a cut connection\nor a restart, and checks its SHA-256 where the hub or --sha256 says it.",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("give one model to install; see %s --help", cmd.CommandPath())
+			}
+			return nil
+		},
+		ValidArgsFunction: completeCatalogue,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := newClient(cmd, l.config)
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			if err := request.from(ctx, client, args[0]); err != nil {
+				return err
+			}
+			if device != "" {
+				ref, err := refOf(ctx, client, device)
+				if err != nil {
+					return err
+				}
+				request.Device = &ref
+			}
+			var in model.Install
+			if err := client.do(ctx, "POST", "/api/v1/models/install", request, &in); err != nil {
+				return err
+			}
+			if detach {
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "the agent installs %s: muster models shows how far it is, muster models stop %s ends it\n", in.Name, in.ID)
+				return err
+			}
+			view := &installView{out: cmd.OutOrStdout(), live: terminal(cmd.OutOrStdout())}
+			return followInstall(ctx, client, in, view)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&request.SHA256, "sha256", "", "hash that the file must have, in hex (default: what the hub says)")
+	flags.StringVar(&request.Name, "name", "", "name that the model shall have (default: the file's)")
+	flags.StringVar(&device, "device", "", "load it on this device when it is here: its number or stable ID")
+	flags.BoolVar(&detach, "detach", false, "return at once; the agent goes on")
+	return cmd
+}
+
+// from reads what a person wants to install.
+func (q *installRequest) from(ctx context.Context, client *client, source string) error {
+	switch repo, file, isRepo := strings.Cut(source, ":"); {
+	case strings.Contains(source, "://"):
+		q.URL = source
+		return nil
+	case isRepo && strings.Contains(repo, "/"):
+		q.Repo = repo
+		q.File, q.Revision, _ = strings.Cut(file, "@")
+		return nil
+	}
+	var known model.Recommendations
+	if err := client.do(ctx, "GET", "/api/v1/models/recommendations", nil, &known); err != nil {
+		return err
+	}
+	for _, r := range known.Recommendations {
+		if r.Name == source {
+			q.Repo, q.File = r.Repo, r.File
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of the models that muster models recommend lists; others are installed by their https address, or as OWNER/REPO:FILE", source)
+}
+
+// followInstall shows an installation until it ends.
+func followInstall(ctx context.Context, client *client, in model.Install, view *installView) error {
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	for {
+		view.show(in)
+		switch {
+		case in.State == model.Installed && in.Error != "":
+			return errors.New(in.Error)
+		case in.State == model.Installed:
+			return nil
+		case in.State.Ended():
+			return fmt.Errorf("%s was not installed: %s", in.Name, word(in.Error))
+		}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+		var list model.Installs
+		err := client.do(ctx, "GET", "/api/v1/models/installs", nil, &list)
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted; the agent goes on installing %s: muster models shows how far it is, muster models stop %s ends it", in.Name, in.ID)
+		}
+		if err != nil {
+			return err
+		}
+		found := false
+		for _, now := range list.Installs {
+			if now.ID == in.ID {
+				in, found = now, true
+			}
+		}
+		if !found {
+			return fmt.Errorf("the agent knows nothing of the installation %s any more", in.ID)
+		}
+	}
+}
+
+// installView draws one line: over itself on a terminal, else anew for every state and trouble.
+type installView struct {
+	out  io.Writer
+	live bool
+	told string
+}
+
+func (v *installView) show(in model.Install) {
+	if v.live {
+		end := ""
+		if in.State.Ended() {
+			end = "\n"
+		}
+		fmt.Fprintf(v.out, "\r\033[K%s%s", installLine(in), end)
+		return
+	}
+	told := string(in.State) + in.Error
+	if told != v.told {
+		v.told = told
+		fmt.Fprintln(v.out, installWords(in))
+	}
+}
+
+// installLine is a bar with what is known of the rest.
+func installLine(in model.Install) string {
+	if in.State != model.Downloading || in.Total <= 0 {
+		return installWords(in)
+	}
+	done := int(min(in.Total, in.Bytes) * barWidth / in.Total)
+	return fmt.Sprintf("[%s%s] %s", strings.Repeat("=", done), strings.Repeat(" ", barWidth-done), installWords(in))
+}
+
+// installWords is an installation on one line: "sdxl: downloading, 3.1 GB of 6.9 GB, 85.0 MB/s, 45s left".
+func installWords(in model.Install) string {
+	parts := []string{string(in.State)}
+	if !in.State.Ended() && in.Bytes > 0 && in.Total > 0 {
+		parts = append(parts, fileSize(in.Bytes)+" of "+fileSize(in.Total))
+	} else if in.Bytes > 0 {
+		parts = append(parts, fileSize(in.Bytes))
+	}
+	if in.Speed > 0 {
+		parts = append(parts, fmt.Sprintf("%.1f MB/s", float64(in.Speed)/1e6))
+		if in.Total > in.Bytes {
+			parts = append(parts, fmt.Sprintf("%s left", time.Duration(float64(in.Total-in.Bytes)/float64(in.Speed)*float64(time.Second)).Round(time.Second)))
+		}
+	}
+	if in.Error != "" {
+		parts = append(parts, in.Error)
+	}
+	return in.Name + ": " + strings.Join(parts, ", ")
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"muster/shared/gpu"
+	"muster/shared/model"
+)
+
+// show prints all models, what is being installed, and where.
+func (l *library) show(cmd *cobra.Command, client *client) error {
+	var offers model.Offers
+	var list model.Installs
+	if err := client.do(cmd.Context(), "GET", "/api/v1/models", nil, &offers); err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if l.asJSON {
+		return json.NewEncoder(out).Encode(offers)
+	}
+	if offers.Dir != "" {
+		if err := client.do(cmd.Context(), "GET", "/api/v1/models/installs", nil, &list); err != nil {
+			return err
+		}
+	}
+	var text strings.Builder
+	t := modelTable(offers.Models)
+	t.fit(lineWidth(out), "GENERATORS", "LOADED", "FAMILY", "SIZE")
+	t.write(&text)
+	for _, in := range list.Installs {
+		if in.State != model.Installed || in.Error != "" {
+			fmt.Fprintf(&text, "%s: %s\n", in.ID, installWords(in))
+		}
+	}
+	if offers.Problem != "" {
+		fmt.Fprintln(&text, offers.Problem)
+	}
+	if offers.Dir != "" {
+		fmt.Fprintf(&text, "models folder: %s%s\n", offers.Dir, freeWords(offers.FreeBytes))
+	}
+	_, err := io.WriteString(out, text.String())
+	return err
+}
+
+func freeWords(free *uint64) string {
+	if free == nil {
+		return ""
+	}
+	return fmt.Sprintf(", %.0f GB free", float64(*free)/1e9)
+}
+
+func modelTable(offers []model.Offer) table {
+	t := table{{"NAME", "FAMILY", "SIZE", "NEEDS", "FITS", "LOADED", "GENERATORS", "NOTE"}}
+	for _, m := range offers {
+		t = append(t, []string{m.Name, word(string(m.Family)), fileSize(m.Bytes), needWords(m.VRAMBytes), fitsShort(m.Fits), word(refs(m.LoadedOn)),
+			word(strings.Join(m.Generators, ", ")), noteWords(m)})
+	}
+	return t
+}
+
+// noteWords is what keeps a model from being used, or what it needs.
+func noteWords(m model.Offer) string {
+	switch {
+	case m.Problem != "":
+		return m.Problem
+	case m.Disabled:
+		return "disabled"
+	case m.InLibrary && m.Partial:
+		return "needs text encoders and a VAE beside it"
+	case !m.InLibrary && m.Title != m.Name:
+		return m.Title
+	}
+	return ""
+}
+
+func fileSize(bytes int64) string {
+	if bytes <= 0 {
+		return absent
+	}
+	if bytes < 10_000_000 {
+		return fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
+	}
+	return fmt.Sprintf("%.1f GB", float64(bytes)/1e9)
+}
+
+func needWords(bytes uint64) string {
+	if bytes == 0 {
+		return absent
+	}
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/gpu.GiB)
+}
+
+// fitsShort is the devices on which a model fits: "0, 1, not 3".
+func fitsShort(fits []model.DeviceFit) string {
+	var on, off []string
+	for _, fit := range fits {
+		switch {
+		case fit.Fits == nil:
+		case *fit.Fits:
+			on = append(on, fit.Device.String())
+		default:
+			off = append(off, fit.Device.String())
+		}
+	}
+	words := strings.Join(on, ", ")
+	if len(off) > 0 {
+		words = strings.TrimPrefix(words+", not "+strings.Join(off, ", "), ", ")
+	}
+	return word(words)
+}
+
+func refs(devices []gpu.Ref) string {
+	var names []string
+	for _, d := range devices {
+		names = append(names, d.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+func recommendTable(known []model.Recommendation) table {
+	t := table{{"NAME", "FAMILY", "SIZE", "NEEDS", "LICENCE", "WHAT FOR", "HERE"}}
+	for _, r := range known {
+		here := r.Words
+		if r.Installed {
+			here = "installed, " + here
+		}
+		t = append(t, []string{r.Name, string(r.Family), fileSize(r.Bytes), needWords(r.NeedBytes), r.Licence, r.Description, here})
+	}
+	return t
+}

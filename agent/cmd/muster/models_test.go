@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"muster/agent/backend/backendtest"
+	"muster/agent/models"
+	"muster/shared/gpu"
+	"muster/shared/model"
+)
+
+// withModels puts whole models into the rig's models folder.
+func (r *rig) withModels(names ...string) {
+	r.t.Helper()
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(r.models, name+".safetensors"), backendtest.TinyModel(), 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	r.look()
+}
+
+func TestModelsByCommandLine(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.withModels("one", "two words")
+	for _, step := range []struct {
+		args []string
+		want []string // in what is printed
+		none []string
+	}{
+		{[]string{"models"}, []string{"NAME", "one", "two words", "sd1", "1.5 GiB", "0, not 1", "sketch", r.models, " GB free"}, []string{"disabled"}},
+		{[]string{"models", "disable", "one"}, []string{"disabled"}, nil},
+		{[]string{"models", "enable", "one"}, []string{"one"}, []string{"disabled"}},
+		{[]string{"models", "remove", "two words"}, []string{"one"}, []string{"two words"}},
+		{[]string{"models", "recommend"}, []string{"sdxl-1.0", "dreamshaper-8", "does not fit", "CreativeML"}, []string{"installed"}},
+		{[]string{"models", "load", "sketch", "--device", "GPU-b"}, []string{"sketch is loaded on Device 1"}, nil},
+		// Private addresses are refused by the agent, whoever asks.
+		{[]string{"models", "install", "https://10.0.0.1/x.gguf", "--name", "mine", "--detach"}, []string{"the agent installs mine", "muster models stop "}, nil},
+	} {
+		out, err := r.run(step.args...)
+		if err != nil {
+			t.Errorf("%v: %v", step.args, err)
+		}
+		for _, want := range step.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%v: %q is not in\n%s", step.args, want, out)
+			}
+		}
+		for _, none := range step.none {
+			if strings.Contains(out, none) {
+				t.Errorf("%v: %q is in\n%s", step.args, none, out)
+			}
+		}
+	}
+	out, err := r.run("models", "--json")
+	var offers model.Offers
+	if err != nil || json.Unmarshal([]byte(out), &offers) != nil || len(offers.Models) != 2 {
+		t.Errorf("%v %s", err, out)
+	}
+	if out, err = r.run("models", "install", "https://127.0.0.1:9/x.gguf"); err == nil || !strings.Contains(err.Error(), "public addresses only") {
+		t.Errorf("this machine: %v\n%s", err, out)
+	}
+}
+
+func TestMistakesWithModels(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.withModels("one")
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"models", "all"}, `unknown command "all"`}, {[]string{"models", "remove"}, "name a model"}, {[]string{"models", "enable"}, "name a model"}, {[]string{"models", "stop"}, "give the ID"},
+		{[]string{"models", "remove", "../one"}, "not in the models folder"}, {[]string{"models", "disable", "nothing"}, "not in the models folder"}, {[]string{"models", "stop", "0123"}, "no installation"},
+		{[]string{"models", "install"}, "give one model"}, {[]string{"models", "install", "a", "b"}, "give one model"}, {[]string{"models", "install", "voodoo"}, "muster models recommend lists"},
+		{[]string{"models", "install", "http://files.test/x.gguf"}, "url: http:// is not downloaded from"}, {[]string{"models", "install", "https://files.test/x.ckpt"}, ".safetensors or .gguf"}, {[]string{"models", "install", "a/b:../x.gguf"}, "file: is"},
+		{[]string{"models", "install", "a/b:x.gguf@..", "--detach"}, "revision"}, {[]string{"models", "install", "https://files.test/x.gguf", "--sha256", "abc"}, "64 hex digits"}, {[]string{"models", "install", "https://files.test/one.gguf"}, "is in the models folder"},
+		{[]string{"models", "install", "https://files.test/x.gguf", "--device", "7"}, "no device 7"}, {[]string{"models", "install", "https://files.test/x.gguf", "--device", "GPU-x"}, "no such GPU"},
+		{[]string{"models", "load", "sketch"}, "device"}, {[]string{"models", "load", "one", "--device", "0"}, "no generator with a model one"}, {[]string{"models", "load", "sketch", "--device", "9"}, "no device 9"},
+	} {
+		if out, err := r.run(test.args...); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v: %v, want %q; %s", test.args, err, test.want, out)
+		}
+	}
+	if got := r.library.Library().Installs; len(got) != 0 {
+		t.Errorf("installations: %+v", got)
+	}
+}
+
+// What is shown while a model is installed, and what an interrupted person is told.
+func TestInstallIsFollowed(t *testing.T) {
+	t.Parallel()
+	at := func(state model.InstallState, bytes, speed int64, trouble string) model.Install {
+		return model.Install{ID: "i", Name: "sdxl", State: state, Bytes: bytes, Total: 6_900_000_000, Speed: speed, Error: trouble}
+	}
+	for name, test := range map[string]struct {
+		answers []model.Install // the last is asked for for ever; nil State: interrupted
+		printed []string
+		want    string // of the error
+	}{
+		"installed": {[]model.Install{at(model.Downloading, 3_450_000_000, 50_000_000, ""), at(model.Verifying, 6_900_000_000, 0, ""), at(model.Installed, 6_900_000_000, 0, "")},
+			[]string{"sdxl: downloading, 3.5 GB of 6.9 GB, 50.0 MB/s, 1m9s left", "sdxl: verifying", "sdxl: installed"}, ""},
+		"trouble, then failed":  {[]model.Install{at(model.Downloading, 5, 0, "cut; tried again in 1s"), at(model.Failed, 5, 0, "given up")}, []string{"tried again in 1s"}, "sdxl was not installed: given up"},
+		"installed, not loaded": {[]model.Install{at(model.Installed, 1, 0, "it is installed, but was not loaded on Device 1: no room")}, nil, "not loaded on Device 1"},
+		"interrupted":           {[]model.Install{at(model.Downloading, 5, 0, ""), {}}, nil, "the agent goes on installing sdxl: muster models shows how far it is, muster models stop i ends it"},
+		"forgotten":             {[]model.Install{at(model.Downloading, 5, 0, ""), {ID: "other"}}, nil, "knows nothing of the installation i"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, interrupt := context.WithCancel(t.Context())
+			asked := 0
+			agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked = min(asked+1, len(test.answers)-1)
+				if now := test.answers[asked]; now.ID == "" {
+					interruptAsked(r, interrupt)
+				} else {
+					raw, _ := json.Marshal(model.Installs{Installs: []model.Install{now}})
+					_, _ = w.Write(raw)
+				}
+			}))
+			defer agent.Close()
+			var out strings.Builder
+			err := followInstall(ctx, &client{base: agent.URL, token: "t"}, test.answers[0], &installView{out: &out})
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+			for _, line := range test.printed {
+				if !strings.Contains(out.String(), line) {
+					t.Errorf("%q is not in\n%s", line, out.String())
+				}
+			}
+		})
+	}
+	if got := installLine(at(model.Downloading, 3_450_000_000, 0, "")); !strings.HasPrefix(got, "[============            ] sdxl: downloading, 3.5 GB of 6.9 GB") {
+		t.Error(got)
+	}
+}
+
+func TestModelNamesAreCompleted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.withModels("one", "other")
+	for line, want := range map[string]string{
+		"models remove o": "one\nother\n:4", "models load sk": "sketch\n:4", "models install sdxl-": "sdxl-1.0\tSDXL 1.0",
+	} {
+		cmd := command()
+		var out strings.Builder
+		cmd.SetArgs(append([]string{"__complete", "--data", r.data}, strings.Fields(line)...)) // the last word is what is completed
+		cmd.SetOut(&out)
+		if err := cmd.ExecuteContext(t.Context()); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v\n%s", line, err, out.String())
+		}
+	}
+}
+
+// Generators see the models of the library as they come and go; before there is one, those of the folder.
+func TestShelf(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	shelf := &shelf{dir: dir}
+	if got := shelf.whole(); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tiny.safetensors"), backendtest.TinyModel(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := shelf.whole(); len(got) != 1 || got[0].Name != "tiny" || got[0].Path != filepath.Join(dir, "tiny.safetensors") || got[0].VRAMBytes < 1<<30 {
+		t.Errorf("%+v", got)
+	}
+	now := []models.Model{{Model: model.Model{Name: "a"}, Path: "/a"}, {Model: model.Model{Name: "b", Partial: true}, Path: "/b"}}
+	shelf.open(func() []models.Model { return now })
+	if got := shelf.whole(); len(got) != 1 || got[0].Name != "a" {
+		t.Errorf("%+v: want those that need no further file", got)
+	}
+	now = nil
+	if got := shelf.whole(); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func loaded(_ context.Context, name string, device gpu.Ref) error {
+	if name != "sketch" {
+		return fmt.Errorf("no model %s on %s", name, device.Label())
+	}
+	return nil
+}
