@@ -39,11 +39,11 @@ func TestFlagsComeBeforeEnvironmentBeforeFile(t *testing.T) {
 	t.Parallel()
 	const file = "listen = '127.0.0.1:1'\ndata = '/file'\ninterval = '3s'\nallow-host = ['a:1', 'b:2']\nsd-threads = 4\n"
 	config, err := fill(t, []string{"--listen", "127.0.0.1:3"},
-		map[string]string{"MUSTER_LISTEN": "127.0.0.1:2", "MUSTER_DATA": "/environment", "MUSTER_TOKEN": "secret"}, file)
+		map[string]string{"MUSTER_LISTEN": "127.0.0.1:2", "MUSTER_DATA": "/environment", "MUSTER_TOKEN": "secret", "MUSTER_HUB_TOKEN": "hub secret"}, file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if config.Listen != "127.0.0.1:3" || config.Data != "/environment" || config.Interval != 3*time.Second || config.SDThreads != 4 || config.Token != "secret" {
+	if config.Listen != "127.0.0.1:3" || config.Data != "/environment" || config.Interval != 3*time.Second || config.SDThreads != 4 || config.Token != "secret" || config.HubToken != "hub secret" {
 		t.Errorf("got %+v", config)
 	}
 	if strings.Join(config.AllowHosts, " ") != "a:1 b:2" {
@@ -90,6 +90,10 @@ func TestValidate(t *testing.T) {
 		{"kept for seconds", "--keep-for 30s", "at least 1m0s"},
 		{"kept for less than nothing", "--keep-for -1h", "at least 1m0s"},
 		{"a size without its unit", "--keep-bytes 50", "with its unit"},
+		{"a mirror of the hub", "--hub https://mirror.example/hf", ""},
+		{"a hub over http", "--hub http://mirror.example", "https only"},
+		{"a hub without a host", "--hub mirror.example", "https://HOST"},
+		{"a hub with a query", "--hub https://mirror.example?x=1", "without a query"},
 		{"no clients", "--max-clients 0", "at least 1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

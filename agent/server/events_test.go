@@ -16,6 +16,7 @@ import (
 	"muster/agent/queue"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -166,6 +167,7 @@ func TestBeginningOfASocket(t *testing.T) {
 	a := serveAgent(t)
 	a.feed.Inventory(a.inventory)
 	a.feed.Capacity(p(a.nowCapacity()))
+	a.feed.Library(&model.Library{Dir: "/models"})
 	a.feed.Snapshot(a.snapshot)
 	jobs := a.submitJobs(3)
 	a.published(jobs)
@@ -180,6 +182,9 @@ func TestBeginningOfASocket(t *testing.T) {
 		}
 		if e := c.next(); e.Capacity == nil || e.Capacity.DefaultModel != "sketch" {
 			t.Errorf("capacity: %+v", e)
+		}
+		if e := c.next(); e.Library == nil || e.Library.Dir != "/models" {
+			t.Errorf("library: %+v", e)
 		}
 		e := c.next()
 		if e.History == nil || e.History.Devices[0].ID != "1m0s 300" || !math.IsNaN(e.History.Devices[0].UtilizationPercent[1]) {
@@ -197,6 +202,11 @@ func TestBeginningOfASocket(t *testing.T) {
 		if e := c.next(); e.Snapshot == nil || e.Snapshot.Seq != 10 {
 			t.Errorf("the next snapshot: %+v", e)
 		}
+		a.feed.Library(&model.Library{Dir: "/other"})
+		if e := c.next(); e.Library == nil || e.Library.Dir != "/other" {
+			t.Errorf("a library that changed: %+v", e)
+		}
+		a.feed.Library(&model.Library{Dir: "/models"})
 		a.feed.Snapshot(a.snapshot)
 	}
 }

@@ -18,7 +18,6 @@ import (
 	"muster/agent/models"
 	"muster/shared/gpu"
 	"muster/shared/model"
-	"muster/shared/wire"
 )
 
 // tinyModel is the smallest whole file of its family; width is what its cross attention takes.
@@ -316,17 +315,5 @@ func TestModelsAreTheAdministrators(t *testing.T) {
 	}
 	if r := a.send("POST", "/api/v1/models/install", `{"url":"https://files.test/x.gguf"}`); r.status != 401 {
 		t.Errorf("without credentials: %d", r.status)
-	}
-}
-
-// The library comes over the socket with the beginning, and whenever it changes.
-func TestLibraryOnTheSocket(t *testing.T) {
-	t.Parallel()
-	a := newAgent(t)
-	a.feed.Library(&model.Library{Dir: "/first"})
-	s := a.feed.Subscribe(wire.JSON)
-	defer s.Close()
-	if e, err := wire.Decode(wire.JSON, s.Take().Library); err != nil || e.Library.Dir != "/first" {
-		t.Errorf("%+v, %v", e, err)
 	}
 }
