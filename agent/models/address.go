@@ -44,7 +44,7 @@ var notPublicPrefixes = func() (prefixes []netip.Prefix) {
 // PublicOnly gives an error for every address that can be of this machine, of a network around it, or of nobody.
 func PublicOnly(address netip.Addr) error {
 	if what := whyNotPublic(address); what != "" {
-		return fmt.Errorf("%s (%s)", what, address)
+		return fmt.Errorf("%s (%s)", what, address.Unmap())
 	}
 	return nil
 }

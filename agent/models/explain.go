@@ -94,7 +94,7 @@ func explainNetwork(host string, err error) error {
 	case errors.As(err, &certificate):
 		return fmt.Errorf("%s has a certificate that is not valid: %w", host, err)
 	case errors.As(err, &name) && name.IsNotFound:
-		return fmt.Errorf("there is no host %s: check the address: %w", host, err)
+		return fmt.Errorf("there is no host %s: check the address, and that this machine reaches the internet", host)
 	}
 	return err
 }
