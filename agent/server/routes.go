@@ -14,7 +14,7 @@ type access int
 
 const (
 	needsAuth   access = iota // a session's cookie or the token
-	needsAdmin                // who may change the machine: its models. As there are no roles yet, that is whoever has a session or the token
+	needsAdmin                // who may change the machine: its models and workflows. As there are no roles yet, that is whoever has a session or the token
 	needsBearer               // the token itself: for what a browser must not do
 	public                    // nothing beyond the right Host and Origin
 )
@@ -68,8 +68,8 @@ func (s *Server) routes() []route {
 		{method: "PATCH", path: "/api/v1/devices/{id}/control", serve: s.patchControl},
 		{method: "GET", path: "/api/v1/generators", serve: s.generators},
 		{method: "GET", path: "/api/v1/workflows", serve: s.listWorkflows},
-		{method: "PUT", path: "/api/v1/workflows/{name}", serve: s.putWorkflow},
-		{method: "DELETE", path: "/api/v1/workflows/{name}", serve: s.deleteWorkflow},
+		{method: "PUT", path: "/api/v1/workflows/{name}", access: needsAdmin, serve: s.putWorkflow},
+		{method: "DELETE", path: "/api/v1/workflows/{name}", access: needsAdmin, serve: s.deleteWorkflow},
 		{method: "GET", path: "/api/v1/pool", serve: s.getPool},
 		{method: "PUT", path: "/api/v1/pool", serve: s.putPool},
 

@@ -121,7 +121,12 @@ func (g *generators) list() []wire.Generator {
 	}
 	if inventory := g.machine.Inventory(); inventory != nil && g.fleet != nil {
 		free := slices.DeleteFunc(slices.Clone(inventory.Devices), func(dev gpu.Device) bool { return claimed[dev.ID] != nil })
-		list = append(list, g.fleet.Generators(free)...)
+		for _, one := range g.fleet.Generators(free) {
+			if one.Models == 0 && one.Problem == "" {
+				one.State, one.Problem = wire.GeneratorUnusable, errNoModel.Error()
+			}
+			list = append(list, one)
+		}
 	}
 	if claimed[backend.CPU().ID] == nil {
 		list = append(list, sketcher(g.sketch, new(gpu.CPU)))

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -69,7 +67,7 @@ func someModel(cmd *cobra.Command, args []string) error {
 // eachCommand does something to every model that is named, and then shows all of them.
 func (l *library) eachCommand(verb, short string, do func(context.Context, *client, string) error) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " NAME...", Short: short, Args: someModel, ValidArgsFunction: l.completeNames,
+		Use: verb + " NAME...", Short: short, Args: someModel, ValidArgsFunction: complete(l.config, suggestOffers),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			client, err := newClient(cmd, l.config)
 			if err != nil {
@@ -112,7 +110,7 @@ func (l *library) loadCommand() *cobra.Command {
 	var device string
 	cmd := &cobra.Command{
 		Use: "load NAME --device N", Short: "Load a model on a device ahead of the first image",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: l.completeNames,
+		Args: cobra.ExactArgs(1), ValidArgsFunction: complete(l.config, suggestOffers),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			client, err := newClient(cmd, l.config)
 			if err != nil {
@@ -136,6 +134,7 @@ func (l *library) loadCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&device, "device", "", "where: a device's number or stable ID")
 	_ = cmd.MarkFlagRequired("device")
+	completeFlag(cmd, "device", complete(l.config, suggestDevices))
 	return cmd
 }
 
@@ -165,7 +164,7 @@ func (l *library) stopCommand() *cobra.Command {
 			}
 			return nil
 		},
-		ValidArgsFunction: l.completeInstalls,
+		ValidArgsFunction: complete(l.config, suggestInstalls),
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			client, err := newClient(cmd, l.config)
 			if err != nil {
@@ -183,56 +182,39 @@ func (l *library) stopCommand() *cobra.Command {
 	}
 }
 
-// completionTimeout is how long a shell waits for names.
-const completionTimeout = 2 * time.Second
-
-// ask gets what completes a word; silence where no agent answers.
-func (l *library) ask(cmd *cobra.Command, path string, answer any) bool {
-	if fill := cmd.Root().PersistentPreRunE; fill != nil && fill(cmd, nil) != nil { // which completion leaves out
-		return false
-	}
-	client, err := newClient(cmd, l.config)
-	if err != nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
-	defer cancel()
-	return client.do(ctx, "GET", path, nil, answer) == nil
-}
-
-func (l *library) completeNames(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+// suggestOffers names every model that the agent knows, usable or not.
+func suggestOffers(ctx context.Context, c *client) []string {
 	var offers model.Offers
-	var names []string
-	if l.ask(cmd, "/api/v1/models", &offers) {
-		for _, m := range offers.Models {
-			if strings.HasPrefix(m.Name, word) {
-				names = append(names, m.Name)
-			}
-		}
+	if c.do(ctx, "GET", "/api/v1/models", nil, &offers) != nil {
+		return nil
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	var words []string
+	for _, m := range offers.Models {
+		words = append(words, m.Name)
+	}
+	return words
 }
 
-func (l *library) completeInstalls(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+// suggestInstalls names the installations that can be ended.
+func suggestInstalls(ctx context.Context, c *client) []string {
 	var list model.Installs
-	var ids []string
-	if l.ask(cmd, "/api/v1/models/installs", &list) {
-		for _, in := range list.Installs {
-			if strings.HasPrefix(in.ID, word) && in.State != model.Installed {
-				ids = append(ids, in.ID+"\t"+in.Name)
-			}
+	if c.do(ctx, "GET", "/api/v1/models/installs", nil, &list) != nil {
+		return nil
+	}
+	var words []string
+	for _, in := range list.Installs {
+		if in.State != model.Installed {
+			words = append(words, in.ID+"\t"+in.Name)
 		}
 	}
-	return ids, cobra.ShellCompDirectiveNoFileComp
+	return words
 }
 
-// completeCatalogue gives the names that need no agent to be known.
-func completeCatalogue(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-	var names []string
+// catalogued names the models that are known without an agent.
+func catalogued() []string {
+	var words []string
 	for _, known := range models.Recommend(nil, model.Library{}) {
-		if len(args) == 0 && strings.HasPrefix(known.Name, word) {
-			names = append(names, known.Name+"\t"+known.Title)
-		}
+		words = append(words, known.Name+"\t"+known.Title)
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return words
 }

@@ -39,7 +39,7 @@ func (l *library) installCommand() *cobra.Command {
 			}
 			return nil
 		},
-		ValidArgsFunction: completeCatalogue,
+		ValidArgsFunction: cobra.FixedCompletions(catalogued(), cobra.ShellCompDirectiveNoFileComp),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := newClient(cmd, l.config)
 			if err != nil {
@@ -73,6 +73,7 @@ func (l *library) installCommand() *cobra.Command {
 	flags.StringVar(&request.Name, "name", "", "name that the model shall have (default: the file's)")
 	flags.StringVar(&device, "device", "", "load it on this device when it is here: its number or stable ID")
 	flags.BoolVar(&detach, "detach", false, "return at once; the agent goes on")
+	completeFlag(cmd, "device", complete(l.config, suggestDevices))
 	return cmd
 }
 

@@ -17,21 +17,9 @@ import (
 	"muster/shared/model"
 )
 
-// withModels puts whole models into the rig's models folder.
-func (r *rig) withModels(names ...string) {
-	r.t.Helper()
-	for _, name := range names {
-		if err := os.WriteFile(filepath.Join(r.models, name+".safetensors"), backendtest.TinyModel(), 0o600); err != nil {
-			r.t.Fatal(err)
-		}
-	}
-	r.look()
-}
-
 func TestModelsByCommandLine(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	r.withModels("one", "two words")
+	r := newRig(t, "one", "two words")
 	for _, step := range []struct {
 		args []string
 		want []string // in what is printed
@@ -73,8 +61,7 @@ func TestModelsByCommandLine(t *testing.T) {
 
 func TestMistakesWithModels(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	r.withModels("one")
+	r := newRig(t, "one")
 	for _, test := range []struct {
 		args []string
 		want string
@@ -82,7 +69,7 @@ func TestMistakesWithModels(t *testing.T) {
 		{[]string{"models", "all"}, `unknown command "all"`}, {[]string{"models", "remove"}, "name a model"}, {[]string{"models", "enable"}, "name a model"}, {[]string{"models", "stop"}, "give the ID"},
 		{[]string{"models", "remove", "../one"}, "not in the models folder"}, {[]string{"models", "disable", "nothing"}, "not in the models folder"}, {[]string{"models", "stop", "0123"}, "no installation"},
 		{[]string{"models", "install"}, "give one model"}, {[]string{"models", "install", "a", "b"}, "give one model"}, {[]string{"models", "install", "voodoo"}, "muster models recommend lists"},
-		{[]string{"models", "install", "http://files.test/x.gguf"}, "url: http:// is not downloaded from"}, {[]string{"models", "install", "https://files.test/x.ckpt"}, ".safetensors or .gguf"}, {[]string{"models", "install", "a/b:../x.gguf"}, "file: is"},
+		{[]string{"models", "install", "http://files.test/x.gguf"}, "url: http:// is not downloaded from"}, {[]string{"models", "install", "https://files.test/x.ckpt"}, ".safetensors and .gguf alone"}, {[]string{"models", "install", "a/b:../x.gguf"}, "file: is"},
 		{[]string{"models", "install", "a/b:x.gguf@..", "--detach"}, "revision"}, {[]string{"models", "install", "https://files.test/x.gguf", "--sha256", "abc"}, "64 hex digits"}, {[]string{"models", "install", "https://files.test/one.gguf"}, "is in the models folder"},
 		{[]string{"models", "install", "https://files.test/x.gguf", "--device", "7"}, "no device 7"}, {[]string{"models", "install", "https://files.test/x.gguf", "--device", "GPU-x"}, "no such GPU"},
 		{[]string{"models", "load", "sketch"}, "device"}, {[]string{"models", "load", "one", "--device", "0"}, "no generator with a model one"}, {[]string{"models", "load", "sketch", "--device", "9"}, "no device 9"},
@@ -147,10 +134,9 @@ func TestInstallIsFollowed(t *testing.T) {
 
 func TestModelNamesAreCompleted(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	r.withModels("one", "other")
+	r := newRig(t, "one", "other")
 	for line, want := range map[string]string{
-		"models remove o": "one\nother\n:4", "models load sk": "sketch\n:4", "models install sdxl-": "sdxl-1.0\tSDXL 1.0",
+		"models remove o": "one\nother\n", "models load sk": "sketch\n", "models install sdxl-": "sdxl-1.0\tSDXL 1.0",
 	} {
 		cmd := command()
 		var out strings.Builder

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"muster/agent/backend/backendtest"
 	"muster/agent/feed"
 	"muster/agent/images"
 	"muster/agent/models"
@@ -20,7 +21,6 @@ import (
 	"muster/agent/server"
 	"muster/shared/gpu"
 	"muster/shared/job"
-	"muster/shared/model"
 	"muster/shared/pool"
 	"muster/shared/wire"
 )
@@ -34,12 +34,11 @@ type rig struct {
 
 	models  string // the folder
 	library *models.Library
-	look    func() // waits until the library has looked at the folder
 }
 
 const rigToken = "0123456789abcdef0123"
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, modelNames ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, data: t.TempDir()}
 	capacity := wire.Capacity{
@@ -58,7 +57,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.openModels()
+	r.openModels(modelNames)
 	// The second has room for nothing.
 	inventory := &gpu.Inventory{Devices: []gpu.Device{{ID: "GPU-a", Index: 0, Name: "MI25", MemoryBytes: ptr(uint64(2 << 30))}, {ID: "GPU-b", Index: 1, Name: "V620", MemoryBytes: ptr(uint64(1 << 30))}}}
 	edge, err := server.New(server.Config{
@@ -91,31 +90,18 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// openModels opens a library of an empty folder.
-func (r *rig) openModels() {
+// openModels opens a library of a folder with these models.
+func (r *rig) openModels(names []string) {
 	r.t.Helper()
 	r.models = r.t.TempDir()
-	told := make(chan model.Library, 1000)
-	var err error
-	r.library, err = models.Open(models.Config{Dir: r.models, State: filepath.Join(r.t.TempDir(), "models.json"), Publish: func(l model.Library) {
-		select {
-		case told <- l:
-		default:
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(r.models, name+".safetensors"), backendtest.TinyModel(), 0o600); err != nil {
+			r.t.Fatal(err)
 		}
-	}})
-	if err != nil {
-		r.t.Fatal(err)
 	}
-	r.look = func() {
-		r.t.Helper()
-		files, err := os.ReadDir(r.models)
-		for late := time.After(time.Minute); err == nil && len(r.library.Library().Models) != len(files); {
-			select {
-			case <-told:
-			case <-late:
-				r.t.Fatal("the library does not see its files")
-			}
-		}
+	var err error
+	if r.library, err = models.Open(models.Config{Dir: r.models, State: filepath.Join(r.t.TempDir(), "models.json")}); err != nil {
+		r.t.Fatal(err)
 	}
 }
 
