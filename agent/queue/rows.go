@@ -135,8 +135,8 @@ func prepare(ctx context.Context, conn *sql.Conn) (statements, error) {
 	prepared := statements{}
 	for _, text := range []string{
 		selectJob, selectSet, selectAfter, selectKey, selectSeq, insertSet, insertJob, updateJob, insertEvent, updateMeta,
-		insertSession, deleteSession, deleteExpired, insertDevice, deleteDevice, selectActive, countImage, keepLastID, deleteEvents,
-		deleteJobs, deleteSet, trimEvents, "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK",
+		insertSession, deleteSession, deleteExpired, insertDevice, deleteDevice, putSetting, selectActive, countImage, keepLastID,
+		deleteEvents, deleteJobs, deleteSet, trimEvents, "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK",
 	} {
 		s, err := conn.PrepareContext(ctx, text)
 		if err != nil {
