@@ -35,12 +35,11 @@ func (s *Store) Thumb(ctx context.Context, id string) ([]byte, error) {
 	if kept, err := s.kept(id); kept != nil || err != nil {
 		return kept, err
 	}
-	select {
-	case s.decode <- struct{}{}:
-		defer func() { <-s.decode }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	done, err := s.alone(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	if kept, err := s.kept(id); kept != nil || err != nil {
 		return kept, err // another one made it while we waited
 	}
@@ -66,6 +65,22 @@ func (s *Store) kept(id string) ([]byte, error) {
 }
 
 func shrink(f *os.File) ([]byte, error) {
+	full, err := decode(f)
+	if err != nil {
+		return nil, err
+	}
+	size := full.Bounds().Size()
+	small := onWhite(fit(size.X, size.Y))
+	draw.BiLinear.Scale(small, small.Rect, full, full.Bounds(), draw.Over, nil)
+	var out bytes.Buffer
+	if err := jpeg.Encode(&out, small, &jpeg.Options{Quality: thumbQuality}); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// decode unpacks an image of at most MaxThumbPixels, held by who has s.decode.
+func decode(f *os.File) (image.Image, error) {
 	config, err := png.DecodeConfig(f)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -80,15 +95,14 @@ func shrink(f *os.File) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	small := image.NewRGBA(fit(config.Width, config.Height))
-	// JPEG has no transparency: what is transparent shows white.
-	draw.Draw(small, small.Rect, image.NewUniform(color.White), image.Point{}, draw.Src)
-	draw.BiLinear.Scale(small, small.Rect, full, full.Bounds(), draw.Over, nil)
-	var out bytes.Buffer
-	if err := jpeg.Encode(&out, small, &jpeg.Options{Quality: thumbQuality}); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
+	return full, nil
+}
+
+// onWhite is an empty picture for JPEG, which has no transparency: what is transparent shows white.
+func onWhite(r image.Rectangle) *image.RGBA {
+	p := image.NewRGBA(r)
+	draw.Draw(p, p.Rect, image.NewUniform(color.White), image.Point{}, draw.Src)
+	return p
 }
 
 // fit is the largest size of the same shape within ThumbSide, at least one pixel each way, and never more than the image has.
