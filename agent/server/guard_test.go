@@ -38,7 +38,8 @@ func TestLeastPrivilege(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
 	cookie := a.pair()
-	open := map[string]bool{"GET /healthz": true, "HEAD /healthz": true, "GET /readyz": true, "HEAD /readyz": true, "GET /": true, "HEAD /": true, "POST /api/v1/session": true}
+	open := map[string]bool{"GET /healthz": true, "HEAD /healthz": true, "GET /readyz": true, "HEAD /readyz": true, "GET /": true, "HEAD /": true, "POST /api/v1/session": true,
+		"GET /v1/images/files/0/0": true, "HEAD /v1/images/files/0/0": true} // a link is a permission of its own
 	denied := func(status int) bool {
 		return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusTooManyRequests
 	}
@@ -302,8 +303,11 @@ func TestMethodsAndUnknownPaths(t *testing.T) {
 		{"POST", "/healthz", 405, "GET, HEAD", `"error"`},
 		{"GET", "/api/v1/nothing", 404, "", `"not_found"`},
 		{"POST", "/api/v1/jobs/x/y", 404, "", `"not_found"`},
-		{"GET", "/v1/models/x", 404, "", `"not_found"`},
-		{"GET", "/sdapi/v1/unknown", 404, "", `"not_found"`},
+		{"GET", "/v1/models/x", 404, "", `"model_not_found"`},
+		{"POST", "/v1/chat/completions", 404, "", `"unknown_url"`},
+		{"GET", "/v1/images/generations", 405, "POST", `"type":"invalid_request_error"`},
+		{"GET", "/sdapi/v1/unknown", 404, "", `"detail":"Not Found`},
+		{"DELETE", "/sdapi/v1/options", 405, "GET, HEAD, POST", `"error":"HTTPException","detail":"DELETE`},
 		{"GET", "/nothing", 404, "", `"not_found"`},
 	} {
 		r := a.ask(test.method, test.path, "")

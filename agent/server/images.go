@@ -42,7 +42,8 @@ func (s *Server) image(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) original(w http.ResponseWriter, r *http.Request, id string) error {
+// original serves the image as it is kept. change, where there is one, has the last word on the headers.
+func (s *Server) original(w http.ResponseWriter, r *http.Request, id string, change ...func(http.Header)) error {
 	file, err := s.config.Images.Open(id)
 	if err != nil {
 		return noImage(err)
@@ -50,6 +51,9 @@ func (s *Server) original(w http.ResponseWriter, r *http.Request, id string) err
 	defer file.Close()
 	imageHeaders(w.Header(), "image/png", id)
 	w.Header().Set("Content-Disposition", fmt.Sprintf(`inline; filename="muster-%.12s.png"`, id))
+	for _, c := range change {
+		c(w.Header())
+	}
 	http.ServeContent(w, r, "", time.Time{}, file)
 	return nil
 }

@@ -109,12 +109,7 @@ func (r *refusal) event(id string) wire.Event {
 
 // write answers a request. Routes of the earlier system (legacy) keep its form, {"detail"}.
 func (r *refusal) write(w http.ResponseWriter, legacy bool) {
-	if r.retry > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(r.retry.Seconds()))))
-	}
-	if r.allow != "" {
-		w.Header().Set("Allow", r.allow)
-	}
+	r.headers(w.Header())
 	if legacy {
 		writeJSON(w, r.status, struct {
 			Detail string `json:"detail"`
@@ -129,6 +124,16 @@ func (r *refusal) write(w http.ResponseWriter, legacy bool) {
 	writeJSON(w, r.status, struct {
 		Error content `json:"error"`
 	}{content{r.code, r.message, r.field}})
+}
+
+// headers sets what an error says beside its body.
+func (r *refusal) headers(h http.Header) {
+	if r.retry > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(r.retry.Seconds()))))
+	}
+	if r.allow != "" {
+		h.Set("Allow", r.allow)
+	}
 }
 
 // writeJSON answers with a value that can always be encoded. Answers of the API are never stored by caches.

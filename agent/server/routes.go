@@ -30,6 +30,11 @@ type route struct {
 
 // routes is everything that the server answers.
 func (s *Server) routes() []route {
+	return slices.Concat(s.ownRoutes(), s.openAIRoutes(), s.sdapiRoutes())
+}
+
+// ownRoutes are the page, and the API of the agent and of the earlier system.
+func (s *Server) ownRoutes() []route {
 	return []route{
 		{method: "GET", path: "/healthz", access: public, serve: s.healthz},
 		{method: "GET", path: "/readyz", access: public, serve: s.readyz},
@@ -94,10 +99,8 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/api/v1/personas/generate-sample-images", legacy: true, serve: s.sampleImages},
 		{method: "POST", path: "/api/v1/personas/random", legacy: true, serve: s.randomPersona},
 
-		// What is left below the API's prefixes is no page: it answers 404 in the API's form, to those who may ask.
+		// What is left below the API's prefix is no page: it answers 404 in the API's form, to those who may ask.
 		{path: "/api/", serve: notFound},
-		{path: "/v1/", serve: notFound},
-		{path: "/sdapi/", serve: notFound},
 		{method: "GET", path: "/", access: public, serve: s.site.serve},
 	}
 }

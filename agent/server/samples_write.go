@@ -2,48 +2,31 @@ package server
 
 import (
 	"bufio"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 
 	"muster/shared/gpu"
 	"muster/shared/job"
 )
 
-// sample is one finished image, still a file: sixteen large ones as text would take a gigabyte.
-type sample struct {
-	id, label string
-	file      *os.File
-	size      int64
-	job       job.Job
-}
-
 // openSamples opens the images of the jobs that succeeded, and lists the others. The files are the caller's to close.
 func (s *Server) openSamples(jobs []job.Job) (samples []sample, failed []sampleError) {
-	for i, j := range jobs {
-		fail := func(why string) { failed = append(failed, sampleError{sampleID(i), j.ID, why}) }
-		if j.State != job.Succeeded {
-			fail(failureOf(j))
-			continue
-		}
-		file, err := s.config.Images.Open(j.ImageID)
-		if err != nil {
-			s.log.Error("open image", "job", j.ID, "error", err)
-			fail("the image can't be read")
-			continue
-		}
-		info, err := file.Stat()
-		if err != nil {
-			file.Close()
-			fail("the image can't be read")
-			continue
-		}
-		samples = append(samples, sample{sampleID(i), fmt.Sprintf("Sample %d", i+1), file, info.Size(), j})
+	pictures, lost := s.openPictures(jobs)
+	for _, p := range pictures {
+		samples = append(samples, sample{sampleID(p.job.Ordinal), fmt.Sprintf("Sample %d", p.job.Ordinal+1), p})
+	}
+	for _, l := range lost {
+		failed = append(failed, sampleError{sampleID(l.job.Ordinal), l.job.ID, l.why})
 	}
 	return samples, failed
+}
+
+// sample is one finished image with its names.
+type sample struct {
+	id, label string
+	imageFile
 }
 
 // writeSamples answers with head, an open JSON object, and "images", "count" and "errors" in it; 500 when every image failed.
@@ -101,11 +84,7 @@ func (one sample) write(out io.Writer) error {
 		device = *one.job.DeviceID
 	}
 	fmt.Fprintf(out, `{"id":%q,"label":%q,"data_url":"data:image/png;base64,`, one.id, one.label)
-	encoder := base64.NewEncoder(base64.StdEncoding, out)
-	if _, err := io.Copy(encoder, one.file); err != nil {
-		return err
-	}
-	if err := encoder.Close(); err != nil {
+	if err := writeBase64(out, one.file); err != nil {
 		return err
 	}
 	rest, err := json.Marshal(struct {

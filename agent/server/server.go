@@ -125,6 +125,9 @@ type Server struct {
 	bodies      *semaphore.Weighted // bytes of submissions, see hold
 	exports     *semaphore.Weighted // exports under way
 	steering    *semaphore.Weighted // one change of a control at a time
+	jpegs       *semaphore.Weighted // images as JPEG in memory, see maxJPEGs
+	links       linkKey
+	sdapi       sdapiRuns
 
 	stopping chan struct{} // closed when the agent stops: what waits for images gives up
 	stopOnce sync.Once
@@ -154,14 +157,18 @@ func New(c Config) (*Server, error) {
 		submissions: buckets[[sha256.Size]byte]{most: submissionsPerMinute, interval: time.Minute / submissionsPerMinute},
 		sockets:     newSockets(c.MaxClients, c.MaxClientsPerSession),
 		bodies:      semaphore.NewWeighted(maxHeldBytes), exports: semaphore.NewWeighted(maxExports), steering: semaphore.NewWeighted(1),
+		jpegs:    semaphore.NewWeighted(maxJPEGs),
 		stopping: make(chan struct{}),
 	}
 	if s.site, err = newSite(c.Site); err != nil {
 		return nil, fmt.Errorf("server: site: %w", err)
 	}
+	if s.links, err = newLinkKey(c.Token); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
 	s.scrape = newMetrics(s)
 	mux, resources := s.table(s.routes())
-	s.handler = s.survive(s.guard(mux, resources))
+	s.handler = keyInPath(s.survive(s.guard(mux, resources)))
 	return s, nil
 }
 
@@ -215,7 +222,14 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error, legac
 	if refused.status == http.StatusInternalServerError || refused.cause != nil {
 		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	refused.write(w, legacy)
+	switch doorOf(r.URL.Path) {
+	case openAIDoor:
+		refused.writeOpenAI(w)
+	case sdapiDoor:
+		refused.writeSdapi(w)
+	default:
+		refused.write(w, legacy)
+	}
 }
 
 // errAnswered says that the answer was written already.

@@ -1,0 +1,160 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"muster/shared/job"
+)
+
+// sdapiTxt2img answers POST /sdapi/v1/txt2img. All images of a request are one set: batch_size times n_iter of them, with seeds that
+// follow each other. As many requests at once as anybody likes.
+func (s *Server) sdapiTxt2img(w http.ResponseWriter, r *http.Request) error {
+	body, err := s.readDoor(w, r)
+	if err != nil {
+		return err
+	}
+	ask, err := parseSdapi(body)
+	if err != nil {
+		return err
+	}
+	model, err := s.sdapiChoose(r.Context(), ask.model)
+	if err != nil {
+		return err
+	}
+	spec, err := ask.spec(model)
+	if err != nil {
+		return err
+	}
+	spec.ClientID = sdapiClient(r, ask.user)
+	run := s.sdapi.begin(ask.task, spec.Count)
+	defer s.sdapi.end(run)
+	jobs, keep, err := s.order(r, spec)
+	if err != nil {
+		return renamed(err, sdapiNames)
+	}
+	if s.sdapi.submitted(run, jobs) {
+		for _, j := range jobs {
+			if err := s.sdapiCancel(r.Context(), j.ID); err != nil {
+				return err
+			}
+		}
+	}
+	err = s.each(r, jobs, wait{keep: keep, done: func(i int, j job.Job) error {
+		jobs[i] = j
+		s.sdapi.finished(run, j.ID)
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	return s.sdapiAnswer(w, r, ask, run, jobs)
+}
+
+// sdapiClient names who asks: by the request, or by the name beside the token.
+func sdapiClient(r *http.Request, user string) string {
+	if name, _, ok := r.BasicAuth(); ok && user == "" {
+		user = name
+	}
+	return clientOf(r, "sdapi", user)
+}
+
+// sdapiChoose gives the model for a request: the one it names, or the one that is chosen in the options.
+func (s *Server) sdapiChoose(ctx context.Context, name string) (string, error) {
+	capacity := s.capacity(ctx)
+	if len(capacity.Models) == 0 {
+		return "", errNoBackend
+	}
+	if name == "" {
+		return s.sdapiChosen(ctx, capacity)
+	}
+	found, ok := sdapiModel(name, capacity)
+	if !ok {
+		return "", noSdapiModel(sdapiNames["model"], name, capacity)
+	}
+	return found, nil
+}
+
+// sdapiAnswer writes the images that there are. None are an answer too once somebody has interrupted it.
+func (s *Server) sdapiAnswer(w http.ResponseWriter, r *http.Request, ask sdapiAsk, run *sdapiRun, jobs []job.Job) error {
+	pictures, lost := s.openPictures(jobs)
+	defer closeAll(pictures)
+	if len(pictures) == 0 && !s.sdapi.wasStopped(run) {
+		return errAllFailed(lost)
+	}
+	info, err := json.Marshal(s.sdapiInfo(ask, jobs, pictures, lost))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	to := newSteady(w)
+	defer to.done()
+	out := bufio.NewWriterSize(to, 32<<10)
+	if err := s.writeSdapi(out, r, ask, pictures, string(info)); err != nil {
+		s.log.Warn("write images", "error", err)
+		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+	}
+	return nil
+}
+
+func (s *Server) writeSdapi(out *bufio.Writer, r *http.Request, ask sdapiAsk, pictures []imageFile, info string) error {
+	io.WriteString(out, `{"images":[`)
+	if !ask.sendImages {
+		pictures = nil
+	}
+	for i, p := range pictures {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		out.WriteByte('"')
+		if err := s.writePicture(r.Context(), out, p, encoding{}); err != nil {
+			return err
+		}
+		out.WriteByte('"')
+	}
+	out.WriteByte(']')
+	if err := writeRest(out, struct {
+		Parameters sdapiParameters `json:"parameters"`
+		Info       string          `json:"info"`
+	}{ask.parameters(), info}); err != nil {
+		return err
+	}
+	io.WriteString(out, "}\n")
+	return out.Flush() // a bufio.Writer keeps its first error for this
+}
+
+// sdapiInterrupt answers POST /sdapi/v1/interrupt: every request at this door ends with what it has. Jobs of others go on.
+func (s *Server) sdapiInterrupt(w http.ResponseWriter, r *http.Request) error {
+	return s.sdapiStop(w, r, false)
+}
+
+// sdapiSkip answers POST /sdapi/v1/skip: the images that are being made are given up, those that wait are made.
+func (s *Server) sdapiSkip(w http.ResponseWriter, r *http.Request) error {
+	return s.sdapiStop(w, r, true)
+}
+
+func (s *Server) sdapiStop(w http.ResponseWriter, r *http.Request, skip bool) error {
+	for _, id := range s.sdapi.stop(skip) {
+		if now, err := s.config.Queue.Job(r.Context(), id); skip && (err != nil || now.State != job.Running) {
+			continue
+		}
+		if err := s.sdapiCancel(r.Context(), id); err != nil {
+			return err
+		}
+	}
+	writeJSON(w, http.StatusOK, struct{}{})
+	return nil
+}
+
+// sdapiCancel gives up a job; one that has ended is none to give up.
+func (s *Server) sdapiCancel(ctx context.Context, id string) error {
+	if _, _, err := s.cancel(ctx, id); err != nil && !errors.Is(err, job.ErrTransition) {
+		return err
+	}
+	return nil
+}
