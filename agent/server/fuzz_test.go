@@ -137,3 +137,54 @@ func FuzzAccepts(f *testing.F) {
 		}
 	})
 }
+
+func FuzzOpenAI(f *testing.F) {
+	for _, body := range append([]string{sillyTavernOpenAI, `{"prompt":"x","n":1e0,"size":"64x64","stream":true,"device_id":"cpu"}`, `{"prompt":null}`, `[{}]`, `{"n":-0}`}, openWebUIOpenAI...) {
+		f.Add(body)
+	}
+	capacity := wire.Capacity{DefaultModel: "sketch", Models: []wire.Model{{Name: "sketch"}}, Slots: []wire.Slot{{Models: []string{"sketch"}}}}
+	f.Fuzz(func(t *testing.T, body string) {
+		ask, err := parseOpenAI([]byte(body))
+		if err != nil {
+			refusedWell(t, err)
+			return
+		}
+		spec, err := ask.spec(capacity)
+		if err != nil {
+			refusedWell(t, err)
+			return
+		}
+		if err := spec.Validate(); err != nil || spec.Count < 1 || spec.Count > job.MaxCount || ask.encoding.quality < 1 || ask.encoding.quality > 100 || ask.quality == "" {
+			t.Errorf("%v: %+v of %s", err, spec, body)
+		}
+	})
+}
+
+func FuzzSdapi(f *testing.F) {
+	for _, body := range append([]string{sillyTavernSdapi, cyanicKrita, sdwebuiapiClient, `{"prompt":"x","alwayson_scripts":{"a":{"args":{"b":[]}},"c":null,"d":[]}}`, `{"prompt":"x","batch_size":"3","n_iter":5.0,"seed":"-1"}`,
+		`{"override_settings":{"sd_model_checkpoint":"a/b\\c.ckpt [x]"}}`}, openWebUISdapi...) {
+		f.Add(body)
+	}
+	capacity := wire.Capacity{Models: []wire.Model{{Name: "sketch"}, {Name: "a: b"}}}
+	f.Fuzz(func(t *testing.T, body string) {
+		ask, err := parseSdapi([]byte(body))
+		if err != nil {
+			refusedWell(t, err)
+			return
+		}
+		if model, ok := sdapiModel(ask.model, capacity); ok != (model != "") {
+			t.Errorf("model %q of %q", model, ask.model)
+		}
+		spec, err := ask.spec("sketch")
+		if err != nil {
+			refusedWell(t, err)
+			return
+		}
+		if err := spec.WithDefaults().Validate(); err != nil || spec.Count != ask.batchSize*ask.batches || spec.Count < 1 || spec.Width == 0 {
+			t.Errorf("%v: %+v of %s", err, spec, body)
+		}
+		if _, err := json.Marshal(ask.parameters()); err != nil {
+			t.Error(err)
+		}
+	})
+}

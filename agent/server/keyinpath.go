@@ -11,36 +11,34 @@ import (
 const keyPrefix = "/key/"
 
 // keyInPath takes the token out of such a path and puts it where the guard looks for it. It stands before everything, so that no
-// log shows the token. Only the doors of other programs are reached so.
+// log shows the token. Only the doors of other programs are reached so; elsewhere what follows the prefix is taken away.
 func keyInPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if token, path, ok := cutKey(r.URL); ok {
+		if escaped, ok := strings.CutPrefix(r.URL.EscapedPath(), keyPrefix); ok {
+			token, path := cutKey(escaped)
 			at := *r.URL
 			at.Path, at.RawPath = path, ""
 			with := r.WithContext(r.Context())
 			with.URL, with.RequestURI = &at, at.RequestURI()
-			with.Header = r.Header.Clone()
-			with.Header.Set("Authorization", "Bearer "+token) // some send an empty one beside it
+			if path != keyPrefix {
+				with.Header = r.Header.Clone()
+				with.Header.Set("Authorization", "Bearer "+token) // some send an empty one beside it
+			}
 			r = with
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// cutKey splits /key/TOKEN/v1/models. The token is a path's segment, escaped where it has to be.
-func cutKey(u *url.URL) (token, path string, ok bool) {
-	rest, ok := strings.CutPrefix(u.EscapedPath(), keyPrefix)
-	if !ok {
-		return "", "", false
-	}
-	segment, rest, ok := strings.Cut(rest, "/")
-	if !ok {
-		return "", "", false
-	}
+// cutKey splits TOKEN/v1/models. The token is a path's segment, escaped where it has to be. path is keyPrefix when it is no door's.
+func cutKey(escaped string) (token, path string) {
+	segment, rest, _ := strings.Cut(escaped, "/")
 	token, err := url.PathUnescape(segment)
 	if err != nil {
-		return "", "", false
+		return "", keyPrefix
 	}
-	path, err = url.PathUnescape("/" + rest)
-	return token, path, err == nil && doorOf(path) != ownDoor
+	if path, err = url.PathUnescape("/" + rest); err != nil || doorOf(path) == ownDoor {
+		return "", keyPrefix
+	}
+	return token, path
 }

@@ -52,9 +52,7 @@ func (s *Server) openAIAnswer(w http.ResponseWriter, r *http.Request, ask openAI
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	to := newSteady(w)
-	defer to.done()
-	out := bufio.NewWriterSize(to, 32<<10)
+	out := bufio.NewWriterSize(newSteady(w), 32<<10)
 	if err := s.writeOpenAI(out, r, ask, pictures, lost); err != nil {
 		s.log.Warn("write images", "error", err)
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one

@@ -166,13 +166,22 @@ func TestOfficialClientStreams(t *testing.T) {
 	t.Parallel()
 	a := serveAgent(t)
 	client := a.official()
+	// They end in another order than they were asked for in, and each is sent before the next one is made.
+	next := make(chan int, 1)
+	next <- 2
+	go func() {
+		a.waitFor(func(jobs []job.Job) bool { return len(jobs) == 3 })
+		waiting := a.queue.Active()
+		for i := range next {
+			a.finish(t.Context(), waiting[i], "")
+		}
+	}()
 	stream := client.Images.GenerateStreaming(t.Context(), openai.ImageGenerateParams{Prompt: "x", Model: "gpt-image-1", N: openai.Int(3), PartialImages: openai.Int(3)})
 	defer stream.Close()
-	a.waitFor(func(jobs []job.Job) bool { return len(jobs) == 3 })
-	// They end in another order than they were asked for in, and each is sent before the next one is made.
-	waiting := a.queue.Active()
-	for _, i := range []int{2, 0, 1} {
-		a.finish(t.Context(), waiting[i], "")
+	for at, i := range []int{2, 0, 1} {
+		if at > 0 {
+			next <- i
+		}
 		if !stream.Next() {
 			t.Fatalf("image %d: %v", i, stream.Err())
 		}
@@ -185,6 +194,7 @@ func TestOfficialClientStreams(t *testing.T) {
 			t.Errorf("image %d has index %s", i, index)
 		}
 	}
+	close(next)
 	if stream.Next() || stream.Err() != nil {
 		t.Errorf("after the last: %v", stream.Err())
 	}

@@ -107,9 +107,7 @@ func (s *Server) openAIFile(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return errNoLink
 	}
-	conn := http.NewResponseController(w)
-	_ = conn.SetWriteDeadline(now.Add(linkTimeout)) // recorders of tests know no deadlines
-	defer func() { _ = conn.SetWriteDeadline(time.Time{}) }()
+	_ = http.NewResponseController(w).SetWriteDeadline(now.Add(linkTimeout)) // recorders of tests know no deadlines
 	// The link is a permission of its own, for a page that shows the image too, and ends when it says.
 	shared := func(h http.Header) {
 		h.Set("Cache-Control", fmt.Sprintf("private, max-age=%d", t.expires-now.Unix()))

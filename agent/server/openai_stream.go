@@ -75,7 +75,6 @@ func (e *openAIEvents) fail(refused *refusal) error {
 // openAIStream sends each image as soon as it is there. Clients stop reading at an error, so those that failed are told of last.
 func (s *Server) openAIStream(w http.ResponseWriter, r *http.Request, ask openAIAsk, jobs []job.Job, keep bool) error {
 	events := newOpenAIEvents(w)
-	defer events.to.done()
 	var lost []unmade
 	err := s.each(r, jobs, wait{keep: keep, quiet: streamQuiet, idle: events.idle, done: func(_ int, j job.Job) error {
 		pictures, failed := s.openPictures([]job.Job{j})

@@ -110,7 +110,8 @@ func writeBase64(out io.Writer, from io.Reader) error {
 // pieceTimeout is how long a client may take for each piece of a long answer.
 const pieceTimeout = 30 * time.Second
 
-// steady writes to a client that has to keep reading: one that does not, loses its connection.
+// steady writes to a client that has to keep reading: one that does not, loses its connection. net/http takes the deadline off
+// before the next request.
 type steady struct {
 	w    http.ResponseWriter
 	conn *http.ResponseController
@@ -125,6 +126,3 @@ func (s steady) Write(p []byte) (int, error) {
 
 // flush sends what was written.
 func (s steady) flush() { _ = s.conn.Flush() }
-
-// done takes the deadline off the connection again, for what is asked on it next.
-func (s steady) done() { _ = s.conn.SetWriteDeadline(time.Time{}) }

@@ -92,9 +92,7 @@ func (s *Server) sdapiAnswer(w http.ResponseWriter, r *http.Request, ask sdapiAs
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	to := newSteady(w)
-	defer to.done()
-	out := bufio.NewWriterSize(to, 32<<10)
+	out := bufio.NewWriterSize(newSteady(w), 32<<10)
 	if err := s.writeSdapi(out, r, ask, pictures, string(info)); err != nil {
 		s.log.Warn("write images", "error", err)
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
