@@ -138,7 +138,7 @@ func FuzzAccepts(f *testing.F) {
 	})
 }
 
-func FuzzOpenAI(f *testing.F) {
+func FuzzOpenAIBody(f *testing.F) {
 	for _, body := range append([]string{sillyTavernOpenAI, `{"prompt":"x","n":1e0,"size":"64x64","stream":true,"device_id":"cpu"}`, `{"prompt":null}`, `[{}]`, `{"n":-0}`}, openWebUIOpenAI...) {
 		f.Add(body)
 	}
@@ -160,7 +160,7 @@ func FuzzOpenAI(f *testing.F) {
 	})
 }
 
-func FuzzSdapi(f *testing.F) {
+func FuzzSdapiBody(f *testing.F) {
 	for _, body := range append([]string{sillyTavernSdapi, cyanicKrita, sdwebuiapiClient, `{"prompt":"x","alwayson_scripts":{"a":{"args":{"b":[]}},"c":null,"d":[]}}`, `{"prompt":"x","batch_size":"3","n_iter":5.0,"seed":"-1"}`,
 		`{"override_settings":{"sd_model_checkpoint":"a/b\\c.ckpt [x]"}}`}, openWebUISdapi...) {
 		f.Add(body)
