@@ -151,13 +151,18 @@ func openAILosses(lost []unmade) []openAILost {
 	return out
 }
 
-// openAICommon is what answers say of the images together.
+// openAIPicture is what answers say of a picture, and of all images together.
+type openAIPicture struct {
+	Background   string `json:"background"`
+	OutputFormat string `json:"output_format"`
+	Quality      string `json:"quality"`
+	Size         string `json:"size"` // pixels, WIDTHxHEIGHT
+}
+
+// openAICommon is that of finished ones.
 type openAICommon struct {
-	Background   string      `json:"background"`
-	OutputFormat string      `json:"output_format"`
-	Quality      string      `json:"quality"`
-	Size         string      `json:"size"`
-	Usage        openAIUsage `json:"usage"`
+	openAIPicture
+	Usage openAIUsage `json:"usage"`
 }
 
 // openAIUsage counts tokens: clients want it, and there are none here.
@@ -176,7 +181,9 @@ type openAITokens struct {
 
 func (s *Server) openAICommon(ask openAIAsk, p imageFile) openAICommon {
 	width, height := p.sides()
-	common := openAICommon{Background: "opaque", OutputFormat: "png", Quality: ask.quality, Size: fmt.Sprintf("%dx%d", width, height)}
+	common := openAICommon{openAIPicture: openAIPicture{
+		Background: "opaque", OutputFormat: "png", Quality: ask.quality, Size: fmt.Sprintf("%dx%d", width, height),
+	}}
 	if ask.encoding.jpeg {
 		common.OutputFormat = "jpeg"
 	}

@@ -40,6 +40,7 @@ type openAIAsk struct {
 	encoding                      encoding
 	byURL                         bool // images as links, not in the answer
 	stream                        bool
+	partials                      int // pictures of each unfinished image, in a stream
 }
 
 // Names of what is asked for, by those of a command. steps and guidance have several: openAIAsk checks them.
@@ -76,7 +77,7 @@ func parseOpenAI(body []byte) (openAIAsk, error) {
 	}
 	a.encoding = openAIEncoding(f)
 	a.byURL = openAIByURL(f, a.model)
-	f.within("partial_images", 0, 0, 3) // there are none to send yet, which OpenAI allows too
+	a.partials = f.within("partial_images", 0, 0, 3)
 	return a, f.err
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 
+	"muster/agent/images"
 	"muster/agent/queue"
 	"muster/shared/gpu"
 	"muster/shared/job"
@@ -197,6 +198,54 @@ func TestOfficialClientStreams(t *testing.T) {
 	close(next)
 	if stream.Next() || stream.Err() != nil {
 		t.Errorf("after the last: %v", stream.Err())
+	}
+}
+
+// Pictures of an unfinished image come as many as were asked for, spread over its steps.
+func TestOfficialClientStreamsPartialImages(t *testing.T) {
+	t.Parallel()
+	previews := &images.Previews{}
+	a := serveAgent(t, func(c *Config) { c.Previews = previews })
+	client := a.official()
+	steps := make(chan int, 1)
+	steps <- 7 // of 20: a third
+	go func() {
+		a.waitFor(func(jobs []job.Job) bool { return len(jobs) == 1 })
+		j := a.queue.Active()[0]
+		a.startAll([]job.Job{j})
+		previews.Put(j.ID, images.Preview{Data: picture(t, 8, 50), Type: "image/png"})
+		for step := range steps {
+			a.queue.Progress(j.ID, 1, job.Progress{Step: step, Steps: 20, Preview: step})
+		}
+		id, err := a.images.Put(t.Context(), picture(t, 8, 1))
+		if err != nil {
+			t.Error(err)
+		}
+		if _, err := a.queue.Succeed(t.Context(), j.ID, 1, id); err != nil {
+			t.Error(err)
+		}
+	}()
+	stream := client.Images.GenerateStreaming(t.Context(), openai.ImageGenerateParams{Prompt: "x", PartialImages: openai.Int(2), Size: "512x256", OutputFormat: "jpeg"})
+	defer stream.Close()
+	for i, step := range []int{14, 20} {
+		if !stream.Next() {
+			t.Fatalf("picture %d: %v", i, stream.Err())
+		}
+		event, ok := stream.Current().AsAny().(openai.ImageGenPartialImageEvent)
+		if raw, err := base64.StdEncoding.DecodeString(event.B64JSON); !ok || err != nil || !bytes.Equal(raw, picture(t, 8, 50)) || event.PartialImageIndex != int64(i) || event.OutputFormat != "png" || event.Size != "512x256" {
+			t.Errorf("picture %d: %+v, %v", i, stream.Current(), err)
+		}
+		steps <- step // no third one comes of the last
+	}
+	close(steps)
+	if !stream.Next() {
+		t.Fatal(stream.Err())
+	}
+	if event, ok := stream.Current().AsAny().(openai.ImageGenCompletedEvent); !ok || event.OutputFormat != "jpeg" {
+		t.Errorf("at the end: %+v", stream.Current())
+	}
+	if stream.Next() || stream.Err() != nil {
+		t.Errorf("after the end: %v", stream.Err())
 	}
 }
 

@@ -2,13 +2,16 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
+	"muster/agent/images"
 	"muster/shared/job"
 )
 
@@ -21,11 +24,12 @@ type openAIEvents struct {
 	to    steady
 	out   *bufio.Writer
 	begun bool
+	last  time.Time // when something was sent
 }
 
 func newOpenAIEvents(w http.ResponseWriter) *openAIEvents {
 	to := newSteady(w)
-	return &openAIEvents{to: to, out: bufio.NewWriterSize(to, 32<<10)}
+	return &openAIEvents{to: to, out: bufio.NewWriterSize(to, 32<<10), last: time.Now()}
 }
 
 func (e *openAIEvents) begin() {
@@ -42,6 +46,7 @@ func (e *openAIEvents) begin() {
 
 // send ends an event and sends it. Its error means that the client is gone.
 func (e *openAIEvents) send() error {
+	e.last = time.Now()
 	io.WriteString(e.out, "\n\n")
 	if e.out.Flush() != nil {
 		return errAnswered
@@ -50,7 +55,11 @@ func (e *openAIEvents) send() error {
 	return nil
 }
 
-func (e *openAIEvents) idle() error {
+// comment says that there is nothing to say, when that was so for long enough.
+func (e *openAIEvents) comment() error {
+	if time.Since(e.last) < streamQuiet {
+		return nil
+	}
 	e.begin()
 	io.WriteString(e.out, ": waiting")
 	return e.send()
@@ -75,8 +84,12 @@ func (e *openAIEvents) fail(refused *refusal) error {
 // openAIStream sends each image as soon as it is there. Clients stop reading at an error, so those that failed are told of last.
 func (s *Server) openAIStream(w http.ResponseWriter, r *http.Request, ask openAIAsk, jobs []job.Job, keep bool) error {
 	events := newOpenAIEvents(w)
+	how := wait{keep: keep, quiet: streamQuiet, idle: events.comment}
+	if ask.partials > 0 {
+		how.quiet, how.idle = partialPoll, s.openAIPartials(events, r, ask, jobs)
+	}
 	var lost []unmade
-	err := s.each(r, jobs, wait{keep: keep, quiet: streamQuiet, idle: events.idle, done: func(_ int, j job.Job) error {
+	how.done = func(_ int, j job.Job) error {
 		pictures, failed := s.openPictures([]job.Job{j})
 		defer closeAll(pictures)
 		lost = append(lost, failed...)
@@ -84,7 +97,8 @@ func (s *Server) openAIStream(w http.ResponseWriter, r *http.Request, ask openAI
 			return nil
 		}
 		return s.sendOpenAI(events, r, ask, pictures[0])
-	}})
+	}
+	err := s.each(r, jobs, how)
 	switch {
 	case errors.Is(err, errAnswered):
 		if events.begun {
@@ -122,4 +136,51 @@ func (s *Server) sendOpenAI(events *openAIEvents, r *http.Request, ask openAIAsk
 	}
 	events.out.WriteByte('}')
 	return events.send()
+}
+
+// partialPoll is how often it is looked whether there is a picture of an unfinished image.
+const partialPoll = 250 * time.Millisecond
+
+// openAIPartials gives what sends the pictures that there are: as many as were asked for, evenly over the steps of each image.
+// Generators that make none send none, as OpenAI may.
+func (s *Server) openAIPartials(events *openAIEvents, r *http.Request, ask openAIAsk, jobs []job.Job) func() error {
+	sent := map[string]int{}
+	return func() error {
+		for _, j := range jobs {
+			now, err := s.config.Queue.Job(r.Context(), j.ID)
+			if err != nil || now.State != job.Running {
+				continue
+			}
+			preview, ok := s.config.Previews.Get(j.ID)
+			due := now.Progress.Step * (ask.partials + 1) / max(1, now.Progress.Steps)
+			if !ok || sent[j.ID] >= min(due, ask.partials) {
+				continue
+			}
+			if err := events.partial(ask, now, preview, sent[j.ID]); err != nil {
+				return err
+			}
+			sent[j.ID]++
+		}
+		return events.comment()
+	}
+}
+
+// partial sends a picture of an unfinished image, in the format in which the generator made it.
+func (e *openAIEvents) partial(ask openAIAsk, j job.Job, preview images.Preview, number int) error {
+	e.begin()
+	io.WriteString(e.out, "event: image_generation.partial_image\ndata: {\"type\":\"image_generation.partial_image\",\"b64_json\":\"")
+	if err := writeBase64(e.out, bytes.NewReader(preview.Data)); err != nil {
+		return errAnswered
+	}
+	fmt.Fprintf(e.out, `","created_at":%d,"partial_image_index":%d`, time.Now().Unix(), number)
+	common := openAIPicture{
+		Background: "opaque", OutputFormat: strings.TrimPrefix(preview.Type, "image/"), Quality: ask.quality, Size: fmt.Sprintf("%dx%d", j.Width, j.Height),
+	}
+	for _, part := range []any{common, madeOf(j)} {
+		if err := writeRest(e.out, part); err != nil {
+			return err
+		}
+	}
+	e.out.WriteByte('}')
+	return e.send()
 }

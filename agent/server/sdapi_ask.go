@@ -1,15 +1,10 @@
 package server
 
 import (
-	"encoding/json"
-	"fmt"
-	"net/http"
-	"slices"
 	"strings"
 
 	"muster/shared/gpu"
 	"muster/shared/job"
-	"muster/shared/wire"
 )
 
 // sdapiAsk is a request to POST /sdapi/v1/txt2img.
@@ -33,7 +28,9 @@ const (
 )
 
 // Names of what is asked for, by those of a command.
-var sdapiNames = map[string]string{"guidance": "cfg_scale", "count": "batch_size", "sampler": "sampler_name", "model": "override_settings.sd_model_checkpoint", "client_id": "user"}
+var sdapiNames = map[string]string{
+	"guidance": "cfg_scale", "count": "batch_size", "sampler": "sampler_name", "model": "override_settings.sd_model_checkpoint", "client_id": "user",
+}
 
 // parseSdapi reads the body of a request. Errors are *refusal. Defaults are those of stable-diffusion-webui's page.
 func parseSdapi(body []byte) (sdapiAsk, error) {
@@ -87,73 +84,6 @@ func (a sdapiAsk) spec(model string) (job.Spec, error) {
 	return spec, renamed(spec.Validate(), sdapiNames)
 }
 
-// sdapiRefused refuses what would make other images than those that are asked for, and nobody would be told.
-func sdapiRefused(f *fields) error {
-	notHere := func(name, what string) error {
-		return &refusal{status: http.StatusUnprocessableEntity, code: "unsupported", field: name, message: what}
-	}
-	switch script := f.text("script_name"); {
-	case f.flag("enable_hr", false):
-		return notHere("enable_hr", "hires fix is not here: ask for the size that you want, with enable_hr false")
-	case len(f.list("init_images")) > 0:
-		return notHere("init_images", "images are only made from text here")
-	case script != "" && !strings.EqualFold(script, "none"):
-		return notHere("script_name", fmt.Sprintf("Script '%s' not found", cut(script)))
-	}
-	scripts := f.object("alwayson_scripts")
-	for name := range scripts.values {
-		if sdapiScript(name, scripts.raw(name)) {
-			return notHere("alwayson_scripts", fmt.Sprintf("always on script %s not found", cut(name)))
-		}
-	}
-	if f.err == nil {
-		f.err = scripts.err
-	}
-	return f.err
-}
-
-// sdapiHarmless are scripts that say once more what other fields say, in lower case.
-var sdapiHarmless = []string{"api payload", "comments", "extra options", "never oom integrated", "sampler", "seed"}
-
-// sdapiScript says whether a script is asked to change the images: it has arguments, and is not switched off by them.
-func sdapiScript(name string, value json.RawMessage) bool {
-	if slices.Contains(sdapiHarmless, strings.ToLower(name)) {
-		return false
-	}
-	var script struct {
-		Args json.RawMessage `json:"args"`
-	}
-	if json.Unmarshal(value, &script) != nil {
-		return false
-	}
-	var list []json.RawMessage
-	if json.Unmarshal(script.Args, &list) != nil { // some take an object by name
-		list = nil
-		if len(script.Args) > 0 && script.Args[0] == '{' {
-			list = []json.RawMessage{script.Args}
-		}
-	}
-	return slices.ContainsFunc(list, func(arg json.RawMessage) bool { return sdapiSwitchedOn(arg) })
-}
-
-// sdapiSwitchedOn says whether an argument of a script asks for something.
-func sdapiSwitchedOn(arg json.RawMessage) bool {
-	switch string(arg) {
-	case "false", "null", `""`, "{}", `"None"`, "0":
-		return false
-	}
-	var unit struct {
-		Enabled *bool   `json:"enabled"` // ControlNet
-		Enable  *bool   `json:"enable"`  // AnimateDiff
-		Model   *string `json:"ad_model"`
-	}
-	if arg[0] != '{' || json.Unmarshal(arg, &unit) != nil {
-		return true
-	}
-	off := unit.Enabled != nil && !*unit.Enabled || unit.Enable != nil && !*unit.Enable || unit.Model != nil && *unit.Model == "None"
-	return !off
-}
-
 // sdapiScheduleEndings are ends of older samplers' names, which name a schedule of noise.
 var sdapiScheduleEndings = []string{" Karras", " Exponential", " SGM Uniform", " Polyexponential"}
 
@@ -199,56 +129,4 @@ func sdapiIgnored(f, overrides *fields) (names []string) {
 	ask("override_settings.CLIP_stop_at_last_layers", overrides.number("CLIP_stop_at_last_layers") != nil && *overrides.number("CLIP_stop_at_last_layers") > 1)
 	ask("override_settings.sd_vae", chosen(overrides.text("sd_vae")))
 	return names
-}
-
-// sdapiModel gives the model of a name: that, with or without the ending of a file, or a title with the short hash behind it.
-func sdapiModel(name string, capacity wire.Capacity) (string, bool) {
-	known := func(name string) (string, bool) {
-		for _, same := range []func(a, b string) bool{func(a, b string) bool { return a == b }, strings.EqualFold} {
-			for _, m := range capacity.Models {
-				if same(m.Name, name) || same(sdapiTitle(m), name) {
-					return m.Name, true
-				}
-			}
-		}
-		return "", false
-	}
-	if found, ok := known(name); ok {
-		return found, true
-	}
-	if at := strings.LastIndex(name, " ["); at > 0 && strings.HasSuffix(name, "]") {
-		name = name[:at]
-	}
-	for _, ending := range []string{".safetensors", ".ckpt", ".gguf"} {
-		name = strings.TrimSuffix(name, ending)
-	}
-	if found, ok := known(name); ok {
-		return found, true
-	}
-	// A file in a folder: the agent writes the folder before the name only where that is needed.
-	folder, file, ok := strings.Cut(strings.ReplaceAll(name, `\`, "/"), "/")
-	if !ok {
-		return "", false
-	}
-	if found, ok := known(folder + ": " + file); ok {
-		return found, true
-	}
-	return known(file[strings.LastIndex(file, "/")+1:])
-}
-
-func noSdapiModel(field, name string, capacity wire.Capacity) error {
-	titles := make([]string, len(capacity.Models))
-	for i, m := range capacity.Models {
-		titles[i] = sdapiTitle(m)
-	}
-	return &refusal{status: http.StatusNotFound, code: "model_not_found", field: field,
-		message: fmt.Sprintf("Model not found: %q; there are %s", cut(name), strings.Join(titles, ", "))}
-}
-
-// sdapiTitle is how a model is listed and chosen: its name, and where that is no file's what it is.
-func sdapiTitle(m wire.Model) string {
-	if m.Title == "" || m.Title == m.Name {
-		return m.Name
-	}
-	return m.Name + " (" + m.Title + ")"
 }

@@ -128,7 +128,8 @@ func infotext(j job.Job, info sdapiInfo) string {
 	if info.SamplerName != "" {
 		fmt.Fprintf(&text, "Sampler: %s, ", info.SamplerName)
 	}
-	fmt.Fprintf(&text, "CFG scale: %g, Seed: %d, Size: %dx%d, Model: %s, Version: %s", info.CFGScale, j.Seed, info.Width, info.Height, info.ModelName, info.Version)
+	fmt.Fprintf(&text, "CFG scale: %g, Seed: %d, Size: %dx%d, Model: %s, Version: %s",
+		info.CFGScale, j.Seed, info.Width, info.Height, info.ModelName, info.Version)
 	return text.String()
 }
 

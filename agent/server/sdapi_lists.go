@@ -53,26 +53,6 @@ func (s *Server) sdapiRoutes() []route {
 // gradioStatus is asked by a plug-in for Krita, to see whether anybody is there.
 const gradioStatus = "/queue/status"
 
-// sdapiModelEntry is a model as it is listed. Nothing is told of files.
-type sdapiModelEntry struct {
-	Title    string  `json:"title"`
-	Name     string  `json:"model_name"`
-	Hash     *string `json:"hash"`
-	SHA256   *string `json:"sha256"`
-	Filename string  `json:"filename"`
-	Config   *string `json:"config"`
-}
-
-// sdapiModels answers GET /sdapi/v1/sd-models.
-func (s *Server) sdapiModels(w http.ResponseWriter, r *http.Request) error {
-	models := []sdapiModelEntry{}
-	for _, m := range s.capacity(r.Context()).Models {
-		models = append(models, sdapiModelEntry{Title: sdapiTitle(m), Name: m.Name, Filename: m.Name})
-	}
-	writeJSON(w, http.StatusOK, models)
-	return nil
-}
-
 type sdapiSamplerEntry struct {
 	Name    string            `json:"name"`
 	Aliases []string          `json:"aliases"`

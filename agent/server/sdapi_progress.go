@@ -2,11 +2,14 @@ package server
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 	"time"
 
+	"muster/agent/images"
 	"muster/shared/job"
 )
 
@@ -15,7 +18,7 @@ type sdapiProgress struct {
 	Progress     float64    `json:"progress"`     // 0 to 1; 0 when there are none
 	ETARelative  float64    `json:"eta_relative"` // seconds
 	State        sdapiState `json:"state"`
-	CurrentImage *string    `json:"current_image"` // there is none yet
+	CurrentImage *string    `json:"current_image"` // base64; null when there is none
 	TextInfo     *string    `json:"textinfo"`
 }
 
@@ -34,15 +37,15 @@ type sdapiState struct {
 // leastProgress is that of a request that was just taken: 0 would mean that nothing is done.
 const leastProgress = 0.01
 
-// sdapiProgressOf puts runs together with what the queue knows of their jobs.
-func (s *Server) sdapiProgressOf(ctx context.Context, runs []sdapiView) (p sdapiProgress, running bool) {
+// sdapiProgressOf puts runs together with what the queue knows of their jobs. shown is the job that runs and was asked for first: it
+// stands for all. nil when none runs.
+func (s *Server) sdapiProgressOf(ctx context.Context, runs []sdapiView) (p sdapiProgress, shown *job.Job) {
 	if len(runs) == 0 {
 		p.State.JobTimestamp = "0"
-		return p, false
+		return p, nil
 	}
 	p.State.Job, p.State.JobTimestamp = "scripts_txt2img", sdapiTime(runs[0].began)
 	var waiting []job.Job
-	done := 0.0 // images, with parts of them
 	for _, run := range runs {
 		p.State.Interrupted = p.State.Interrupted || run.stopped && !run.skipped
 		p.State.Skipped = p.State.Skipped || run.skipped
@@ -54,8 +57,8 @@ func (s *Server) sdapiProgressOf(ctx context.Context, runs []sdapiView) (p sdapi
 			}
 		}
 	}
-	done += float64(p.State.JobNo)
-	for _, j := range waiting {
+	done := float64(p.State.JobNo) // images, with parts of them
+	for i, j := range waiting {
 		if j.State != job.Running {
 			continue
 		}
@@ -64,15 +67,15 @@ func (s *Server) sdapiProgressOf(ctx context.Context, runs []sdapiView) (p sdapi
 			steps = j.Steps
 		}
 		done += math.Min(1, float64(j.Progress.Step)/float64(max(1, steps)))
-		if !running { // the one that was asked for first stands for all
+		if shown == nil {
+			shown = &waiting[i]
 			p.State.SamplingStep, p.State.SamplingSteps = j.Progress.Step, steps
 		}
-		running = true
 	}
 	p.Progress = math.Min(1, math.Max(leastProgress, done/float64(max(1, p.State.JobCount))))
 	p.ETARelative = remaining(waiting, p.Progress, time.Since(runs[0].began))
 	p.TextInfo = new(fmt.Sprintf("%d of %d images", p.State.JobNo, p.State.JobCount))
-	return p, running
+	return p, shown
 }
 
 // remaining is the time until the last job ends, in seconds: as the scheduler expects it, else as it went until now.
@@ -88,7 +91,12 @@ func remaining(waiting []job.Job, progress float64, elapsed time.Duration) float
 
 // sdapiGetProgress answers GET /sdapi/v1/progress: all requests at this door together.
 func (s *Server) sdapiGetProgress(w http.ResponseWriter, r *http.Request) error {
-	p, _ := s.sdapiProgressOf(r.Context(), s.sdapi.views(""))
+	p, shown := s.sdapiProgressOf(r.Context(), s.sdapi.views(""))
+	if skip, _ := strconv.ParseBool(r.URL.Query().Get("skip_current_image")); !skip && shown != nil {
+		if preview, ok := s.config.Previews.Get(shown.ID); ok {
+			p.CurrentImage = new(base64.StdEncoding.EncodeToString(preview.Data))
+		}
+	}
 	writeJSON(w, http.StatusOK, p)
 	return nil
 }
@@ -125,15 +133,35 @@ func (s *Server) sdapiTaskProgress(w http.ResponseWriter, r *http.Request) error
 	}
 	task := sdapiTask{IDLivePreview: -1, TextInfo: new("Waiting..."), Completed: s.sdapi.hasEnded(id)}
 	if runs := s.sdapi.views(id); len(runs) > 0 {
-		p, running := s.sdapiProgressOf(r.Context(), runs)
-		task.Active = running || p.State.JobNo > 0
-		task.Queued = !task.Active
+		p, shown := s.sdapiProgressOf(r.Context(), runs)
 		task.Completed = false
-		task.Progress, task.ETA, task.TextInfo = &p.Progress, &p.ETARelative, p.TextInfo
+		task.Active = shown != nil || p.State.JobNo > 0
+		task.Queued = !task.Active
 		if task.Queued {
-			task.Progress, task.ETA, task.TextInfo = nil, nil, new("Queued...")
+			task.TextInfo = new("Queued...")
+		} else {
+			task.Progress, task.ETA, task.TextInfo = &p.Progress, &p.ETARelative, p.TextInfo
+		}
+		if f.flag("live_preview", true) {
+			task.show(shown, s.config.Previews, f.whole("id_live_preview"))
 		}
 	}
 	writeJSON(w, http.StatusOK, task)
 	return nil
+}
+
+// show adds the newest picture, unless the client has it already.
+func (t *sdapiTask) show(j *job.Job, previews *images.Previews, seen *int64) {
+	if j == nil {
+		return
+	}
+	preview, ok := previews.Get(j.ID)
+	if !ok {
+		return
+	}
+	const perImage = 1 << 16 // pictures: more than any image has steps
+	t.IDLivePreview = j.Ordinal*perImage + j.Progress.Preview
+	if seen == nil || *seen != int64(t.IDLivePreview) {
+		t.LivePreview = new("data:" + preview.Type + ";base64," + base64.StdEncoding.EncodeToString(preview.Data))
+	}
 }

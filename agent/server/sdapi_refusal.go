@@ -28,11 +28,13 @@ func (r *refusal) writeSdapi(w http.ResponseWriter) {
 // sdapiUnknown answers what is not there below /sdapi/.
 func (s *Server) sdapiUnknown(_ http.ResponseWriter, r *http.Request) error {
 	discard(r)
-	return &refusal{status: http.StatusNotFound, code: "not_found", message: "Not Found: " + cut(r.URL.Path) + " is not among what is answered here; the README lists it"}
+	return &refusal{status: http.StatusNotFound, code: "not_found",
+		message: "Not Found: " + cut(r.URL.Path) + " is not among what is answered here; the README lists it"}
 }
 
 // sdapiUnsupported answers what begins with an image.
 func (s *Server) sdapiUnsupported(_ http.ResponseWriter, r *http.Request) error {
 	discard(r)
-	return &refusal{status: http.StatusBadRequest, code: "unsupported", message: "images are only made from text here, by txt2img: " + cut(r.URL.Path) + " is not supported"}
+	return &refusal{status: http.StatusBadRequest, code: "unsupported",
+		message: "images are only made from text here, by txt2img: " + cut(r.URL.Path) + " is not supported"}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"muster/agent/images"
 	"muster/agent/queue"
 	"muster/shared/gpu"
 	"muster/shared/job"
@@ -139,6 +141,49 @@ func TestSdapiProgress(t *testing.T) {
 	for _, body := range []string{`{}`, `{"id_task":5}`, `x`} {
 		a.ask("POST", "/internal/progress", body).refusedAsSdapi(t, body, 422, "HTTPException", "")
 	}
+}
+
+// Pictures of what is not finished are shown to who wants them, and once.
+func TestSdapiPreviews(t *testing.T) {
+	t.Parallel()
+	previews := &images.Previews{}
+	a := newAgent(t, func(c *Config) { c.Previews = previews })
+	answered := a.asking("POST", txt2imgPath, `{"prompt":"x","batch_size":2,"steps":10,"force_task_id":"task(a)"}`)
+	a.waitFor(func(jobs []job.Job) bool { return len(jobs) == 2 })
+	a.inFlight(2)
+	waiting := a.queue.Active()
+	a.startAll(waiting)
+	current := func() *string {
+		var p sdapiProgress
+		a.ask("GET", "/sdapi/v1/progress", "").into(t, &p)
+		return p.CurrentImage
+	}
+	if image := current(); image != nil {
+		t.Errorf("before the first: %q", *image)
+	}
+	small := picture(t, 8, 3)
+	previews.Put(waiting[0].ID, images.Preview{Data: small, Type: "image/png"})
+	a.queue.Progress(waiting[0].ID, 1, job.Progress{Step: 5, Steps: 10, Preview: 2})
+	want := base64.StdEncoding.EncodeToString(small)
+	if image := current(); image == nil || *image != want {
+		t.Errorf("current image %v", image)
+	}
+	if p := a.progress(); p.CurrentImage != nil || p.State.SamplingStep != 5 { // which skips it
+		t.Errorf("%+v", p)
+	}
+	for body, has := range map[string]bool{`{"id_task":"task(a)","id_live_preview":-1}`: true, `{"id_task":"task(a)","id_live_preview":1}`: true, `{"id_task":"task(a)","id_live_preview":2}`: false, `{"id_task":"task(a)","live_preview":false}`: false} {
+		var p sdapiTask
+		a.ask("POST", "/internal/progress", body).into(t, &p)
+		if (p.LivePreview != nil) != has || has && (*p.LivePreview != "data:image/png;base64,"+want || p.IDLivePreview != 2) {
+			t.Errorf("%s: %+v", body, p)
+		}
+	}
+	for _, j := range waiting {
+		if _, err := a.queue.Fail(t.Context(), j.ID, 1, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-answered
 }
 
 // Interrupting ends every request at this door with what it has, and nobody else's.
