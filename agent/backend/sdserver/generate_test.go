@@ -276,10 +276,12 @@ func TestWhatTheServerWouldClampOrIgnoreIsRefused(t *testing.T) {
 			t.Errorf("%s: got %v; want a final error with %q", name, err, tt.text)
 		}
 	}
-	req := b.request("model")
-	req.Sampler = "Euler a"
-	if err := b.makeAs(t, req, nil); err != nil {
-		t.Errorf("a sampler by its usual name: %v", err)
+	for _, usual := range []string{"Euler a", "DPM++ 2M", "DPM++ 2S a", " dpm2", "euler_a"} {
+		req := b.request("model")
+		req.Sampler = usual
+		if err := b.makeAs(t, req, nil); err != nil {
+			t.Errorf("sampler %q, by its usual name: %v", usual, err)
+		}
 	}
 }
 

@@ -178,14 +178,15 @@ func (s *server) alive() error {
 	return nil
 }
 
-// sampler translates a name that people use ("Euler a") into sd-server's; it would ignore one that it does not know.
+// sampler translates a name that people use ("Euler a", "DPM++ 2S a") into sd-server's ("euler_a", "dpm++2s_a"); it would ignore one
+// that it does not know.
 func (s *server) sampler(name string) (string, error) {
 	if name == "" || len(s.samplers) == 0 {
 		return name, nil
 	}
-	wanted := strings.ReplaceAll(strings.ToLower(strings.TrimSpace(name)), " ", "_")
+	plain := strings.NewReplacer(" ", "", "_", "")
 	for _, known := range s.samplers {
-		if known == wanted {
+		if strings.EqualFold(plain.Replace(known), plain.Replace(name)) {
 			return known, nil
 		}
 	}
