@@ -35,7 +35,7 @@ func TestOfficialClient(t *testing.T) {
 	client := a.official()
 	got, err := client.Images.Generate(t.Context(), openai.ImageGenerateParams{
 		Prompt: "a fox", Model: "gpt-image-1", N: openai.Int(4), Size: openai.ImageGenerateParamsSize1024x1536, Quality: openai.ImageGenerateParamsQualityHigh,
-		Background: openai.ImageGenerateParamsBackgroundAuto, Moderation: openai.ImageGenerateParamsModerationLow, User: openai.String("anna"),
+		Background: openai.ImageGenerateParamsBackgroundAuto, Moderation: openai.ImageGenerateParamsModerationLow, SafetyIdentifier: openai.String("anna"),
 	})
 	if err != nil || len(got.Data) != 4 || got.Created == 0 || got.OutputFormat != "png" || got.Quality != "high" || got.Usage.TotalTokens != 0 || !got.JSON.Usage.Valid() {
 		t.Fatalf("%v, %+v", err, got)

@@ -69,7 +69,7 @@ func TestTxt2img(t *testing.T) {
 			t.Errorf("image %d: %d bytes, %v, %+v", i, len(raw), err, info)
 		}
 	}
-	want := fmt.Sprintf("a fox\nNegative prompt: blurry\nSteps: 9, Sampler: Euler a, CFG scale: 4.5, Seed: 71, Size: 8x8, Model: sketch, Version: muster test")
+	const want = "a fox\nNegative prompt: blurry\nSteps: 9, Sampler: Euler a, CFG scale: 4.5, Seed: 71, Size: 8x8, Model: sketch, Version: muster test"
 	if info.Infotexts[1] != want || info.Prompt != "a fox" || info.NegativePrompt != "blurry" || info.Seed != 70 || info.Width != 8 || info.Height != 8 || info.SamplerName != "Euler a" || info.CFGScale != 4.5 ||
 		info.Steps != 9 || info.BatchSize != 2 || info.ModelName != "sketch" || len(info.JobTimestamp) != 14 || info.Muster.Ignored != nil || info.Muster.Errors != nil {
 		t.Errorf("%+v", info)
