@@ -174,7 +174,7 @@ func TestAttachedPromptIsNotLogged(t *testing.T) {
 	b := newAttached(t, attachedSetup{models: faulty(backendtest.Fault{Job: 1, Do: backendtest.Fail, Text: "choked on " + secret}),
 		log: slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	_, err := b.make(t, request("model"), nil)
-	checkFault(t, err, nil, "choked on …")
+	checkFault(t, err, nil, "choked on…")
 	if status := b.Status(); strings.Contains(fmt.Sprint(status), "walrus") {
 		t.Errorf("its status holds the prompt: %+v", status)
 	}

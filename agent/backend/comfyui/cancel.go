@@ -10,7 +10,7 @@ import (
 )
 
 // settle takes a prompt that was given up off the server, and waits until it has left: what runs stops at its next step.
-func (s *server) settle(ctx context.Context, p *prompt) error {
+func (s *server) settle(ctx context.Context, p *queued) error {
 	select {
 	case <-p.sent:
 	case <-ctx.Done():

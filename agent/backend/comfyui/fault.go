@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"muster/agent/backend"
+	"muster/agent/backend/answer"
 	"muster/agent/backend/exchange"
+	"muster/agent/backend/prompt"
 )
 
 // executionError is a prompt that ended without an image.
@@ -36,12 +38,6 @@ func (r *record) problem() error {
 		return &executionError{r.failure()}
 	}
 	return fmt.Errorf("ComfyUI %w: unknown status %q", exchange.ErrBroken, exchange.Clean(r.Status.Status))
-}
-
-// memoryWords are how PyTorch and drivers say that there is no room.
-var memoryWords = []string{
-	"out of memory", "outofmemory", "not enough memory", "failed to allocate", "unable to allocate", "cudamalloc failed", "hipmalloc failed",
-	"alloc_failed", "bad_alloc", "cannot allocate memory", "memory allocation",
 }
 
 // poisonWords are how drivers say that the process can't use its device any more: every prompt after it fails too.
@@ -88,7 +84,7 @@ func (s *server) explainFailure(failed *executionError, e entry) error {
 	switch {
 	case failed.interrupted:
 		return fmt.Errorf("%s: %w: %w", s.name(), errInterrupted, backend.ErrUnavailable)
-	case tells(failed.kind+" "+failed.text, memoryWords):
+	case answer.TellsOfMemory(failed.kind + " " + failed.text):
 		return fmt.Errorf("%s has no room on its device: try a smaller size or another model: %w", s.name(), backend.ErrOutOfMemory)
 	case tells(failed.kind+" "+failed.text, poisonWords):
 		return fmt.Errorf("%s: %s: %w: %w", s.name(), failed.text, errPoisoned, backend.ErrUnavailable)
@@ -161,30 +157,14 @@ func redact(err error, req backend.Request) error {
 	if err == nil {
 		return nil
 	}
-	text := err.Error()
-	for _, secret := range secretsOf(req) {
-		text = strings.ReplaceAll(text, secret, "…")
-	}
+	text := prompt.Scrub(err.Error(), secretsOf(req)...)
 	if text == err.Error() {
 		return err
 	}
 	return &redacted{text, err}
 }
 
-// secretsOf are the texts of a request that nobody else may read: the prompts, and their beginnings, since long texts are cut. Shorter
-// ones than this say nothing, and stand in every text.
+// secretsOf are the prompts of a request, as they were sent and as they stand in an error.
 func secretsOf(req backend.Request) []string {
-	const least, head = 3, 24
-	var secrets []string
-	for _, prompt := range []string{req.Prompt, req.NegativePrompt} {
-		prompt = strings.TrimSpace(prompt)
-		if len(prompt) < least {
-			continue
-		}
-		secrets = append(secrets, prompt, exchange.Clean(prompt))
-		if len(prompt) > head {
-			secrets = append(secrets, strings.ToValidUTF8(prompt[:head], ""))
-		}
-	}
-	return secrets
+	return []string{req.Prompt, req.NegativePrompt, exchange.Clean(req.Prompt), exchange.Clean(req.NegativePrompt)}
 }

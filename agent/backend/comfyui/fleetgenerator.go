@@ -24,7 +24,7 @@ func (g *fleetGenerator) Generate(ctx context.Context, dev gpu.Device, req backe
 		return backend.Image{}, err
 	}
 	var png []byte
-	err := g.work(ctx, dev, req, func(ctx context.Context, c *child, e entry, background func(func())) (p *prompt, err error) {
+	err := g.work(ctx, dev, req, func(ctx context.Context, c *child, e entry, background func(func())) (p *queued, err error) {
 		png, p, err = generate(ctx, c.server, e, c.has, req, report, background)
 		return p, err
 	})
@@ -36,7 +36,7 @@ func (g *fleetGenerator) Generate(ctx context.Context, dev gpu.Device, req backe
 
 // Load has the device's child running with the model in its memory.
 func (g *fleetGenerator) Load(ctx context.Context, dev gpu.Device, name string) error {
-	return g.work(ctx, dev, backend.Request{Model: name}, func(ctx context.Context, c *child, e entry, background func(func())) (*prompt, error) {
+	return g.work(ctx, dev, backend.Request{Model: name}, func(ctx context.Context, c *child, e entry, background func(func())) (*queued, error) {
 		if c.loaded == e.name {
 			return nil, nil
 		}
@@ -46,7 +46,7 @@ func (g *fleetGenerator) Load(ctx context.Context, dev gpu.Device, name string) 
 
 // work does a call's work with the turn of its device and a child that answers.
 func (g *fleetGenerator) work(ctx context.Context, dev gpu.Device, req backend.Request,
-	do func(context.Context, *child, entry, func(func())) (*prompt, error)) error {
+	do func(context.Context, *child, entry, func(func())) (*queued, error)) error {
 	f := g.fleet
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (f *Fleet) background(rest func()) {
 }
 
 // conclude deals with how a call ended, and gives its error. The turn is released, or handed on.
-func (s *slot) conclude(ctx context.Context, c *child, req backend.Request, e entry, left *prompt, err error) error {
+func (s *slot) conclude(ctx context.Context, c *child, req backend.Request, e entry, left *queued, err error) error {
 	switch {
 	case err == nil:
 		s.succeeded(e.name)

@@ -10,7 +10,7 @@ import (
 )
 
 // generate makes an image on a server. p is what may be left there; nil when nothing is.
-func generate(ctx context.Context, s *server, e entry, c catalogue, req backend.Request, report func(job.Progress), background func(func())) (png []byte, p *prompt, err error) {
+func generate(ctx context.Context, s *server, e entry, c catalogue, req backend.Request, report func(job.Progress), background func(func())) (png []byte, p *queued, err error) {
 	tell := &teller{req: req, report: report}
 	tell.start()
 	for try := range 2 {
@@ -38,7 +38,7 @@ func warmUp(e entry) backend.Request {
 }
 
 // load has a model loaded by a server. p is as in generate.
-func load(ctx context.Context, s *server, e entry, c catalogue, req backend.Request, background func(func())) (p *prompt, err error) {
+func load(ctx context.Context, s *server, e entry, c catalogue, req backend.Request, background func(func())) (p *queued, err error) {
 	if e.workflow != nil {
 		return nil, fmt.Errorf("workflow %q loads its models with its first image: ask for one", e.name)
 	}

@@ -217,7 +217,7 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 		return backend.Image{}, err
 	}
 	var png []byte
-	err = g.work(ctx, e, req, func() (p *prompt, err error) {
+	err = g.work(ctx, e, req, func() (p *queued, err error) {
 		png, p, err = generate(ctx, g.server, e, c, req, report, g.background)
 		return p, err
 	})
@@ -240,11 +240,11 @@ func (g *Generator) Load(ctx context.Context, dev gpu.Device, name string) error
 		return err
 	}
 	req := warmUp(e)
-	return g.work(ctx, e, req, func() (*prompt, error) { return load(ctx, g.server, e, c, req, g.background) })
+	return g.work(ctx, e, req, func() (*queued, error) { return load(ctx, g.server, e, c, req, g.background) })
 }
 
 // work does a call's work with the turn, and explains its error.
-func (g *Generator) work(ctx context.Context, e entry, req backend.Request, do func() (*prompt, error)) error {
+func (g *Generator) work(ctx context.Context, e entry, req backend.Request, do func() (*queued, error)) error {
 	if err := g.take(ctx); err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func (g *Generator) work(ctx context.Context, e entry, req backend.Request, do f
 
 // handOn has what is left of a call taken off the server by a goroutine, to which the turn passes, and everything unloaded if the
 // device was given up. Meanwhile the server is not probed. left is nil when nothing is.
-func (g *Generator) handOn(left *prompt, free bool) {
+func (g *Generator) handOn(left *queued, free bool) {
 	ctx := g.lifetime()
 	g.attached.Begin()
 	g.background(func() {

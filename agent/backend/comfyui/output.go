@@ -6,7 +6,9 @@ import (
 	"sync"
 
 	"muster/agent/backend"
+	"muster/agent/backend/answer"
 	"muster/agent/backend/exchange"
+	"muster/agent/backend/prompt"
 )
 
 // output keeps of what a child says the little that tells why it ended. Lines that hold a prompt are not kept.
@@ -32,16 +34,14 @@ func (o *output) line(line string) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, secret := range o.secrets {
-		if strings.Contains(line, secret) {
-			return
-		}
+	if prompt.Scrub(line, o.secrets...) != line {
+		return
 	}
 	o.last = exchange.Clean(line)
 	if faultPattern.MatchString(line) {
 		o.fault = o.last
 	}
-	if tells(line, memoryWords) {
+	if answer.TellsOfMemory(line) {
 		o.memory = o.last
 	}
 	if strings.Contains(line, "Errno 98]") || strings.Contains(line, "address already in use") {

@@ -48,8 +48,8 @@ type server struct {
 	taken  func()          // is called when an image was fetched; nil when nobody cares
 }
 
-// prompt is a graph on its way through a server.
-type prompt struct {
+// queued is a prompt on its way through a server.
+type queued struct {
 	asked string        // the id that it was sent with
 	sent  chan struct{} // closed once the server has answered; then:
 	id    string        // that it has there
@@ -60,8 +60,8 @@ type prompt struct {
 var errNoFile = errors.New("the image's file is gone")
 
 // submit sends an order by a goroutine of its own: a call that ends meanwhile must not leave a prompt behind. background starts it.
-func (s *server) submit(o order, client string, background func(func())) *prompt {
-	p := &prompt{asked: newUUID(), sent: make(chan struct{})}
+func (s *server) submit(o order, client string, background func(func())) *queued {
+	p := &queued{asked: newUUID(), sent: make(chan struct{})}
 	background(func() {
 		defer close(p.sent)
 		p.id, p.err = s.api.submit(context.Background(), submission{o.graph, client, p.asked}) // bounded by the exchange's own deadline
@@ -74,7 +74,7 @@ func (s *server) submit(o order, client string, background func(func())) *prompt
 
 // run has a server work at an order until history has it. p is what may be left there when an error is returned; nil when nothing was
 // sent. background starts what must outlive the call.
-func (s *server) run(ctx context.Context, o order, tell *teller, background func(func())) (r *record, p *prompt, err error) {
+func (s *server) run(ctx context.Context, o order, tell *teller, background func(func())) (r *record, p *queued, err error) {
 	watching, end := context.WithCancel(ctx)
 	w := newWatch(s.api, s.log, newUUID(), o.samplers, tell.req.Preview != nil)
 	ended := make(chan struct{})
@@ -110,7 +110,7 @@ func (s *server) run(ctx context.Context, o order, tell *teller, background func
 }
 
 // make makes the image of an order. p is as in run.
-func (s *server) make(ctx context.Context, o order, tell *teller, background func(func())) (png []byte, p *prompt, err error) {
+func (s *server) make(ctx context.Context, o order, tell *teller, background func(func())) (png []byte, p *queued, err error) {
 	r, p, err := s.run(ctx, o, tell, background)
 	if err != nil {
 		return nil, p, err
@@ -126,7 +126,7 @@ func (s *server) make(ctx context.Context, o order, tell *teller, background fun
 var errGone = errors.New("ComfyUI ended")
 
 // load runs an order for its model alone. p is as in run.
-func (s *server) load(ctx context.Context, o order, req backend.Request, background func(func())) (p *prompt, err error) {
+func (s *server) load(ctx context.Context, o order, req backend.Request, background func(func())) (p *queued, err error) {
 	o.warmUp()
 	r, p, err := s.run(ctx, o, &teller{req: req}, background)
 	if err != nil {

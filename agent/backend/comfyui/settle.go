@@ -58,7 +58,7 @@ func (s *slot) leaveStarting(cause error) bool {
 
 // settle deals with a prompt whose call was given up: it is cancelled. When the device itself was given up, or the prompt does not go,
 // the child is ended.
-func (s *slot) settle(ctx context.Context, c *child, left *prompt, cause error) {
+func (s *slot) settle(ctx context.Context, c *child, left *queued, cause error) {
 	if s.child != c {
 		return
 	}
