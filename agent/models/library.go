@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -84,8 +85,9 @@ type Library struct {
 
 	mu       sync.Mutex
 	memory   memory
-	files    []seenFile // of the last look, in order of their names
-	usable   []Model    // nobody changes it after it was made
+	files    []seenFile      // of the last look, in order of their names
+	usable   []Model         // nobody changes it after it was made
+	disabled map[string]bool // by name
 	free     *uint64
 	problems struct{ dir, state string }
 
@@ -225,6 +227,13 @@ func (l *Library) Usable() []Model {
 	return l.usable
 }
 
+// Disabled says whether somebody keeps the model of that name from being generated with, on whatever generator has it.
+func (l *Library) Disabled(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.disabled[name]
+}
+
 // publish tells of the library when it is not as it was told last.
 func (l *Library) publish() {
 	l.publishing.Lock()
@@ -243,13 +252,17 @@ func (l *Library) publish() {
 func (l *Library) reckon() {
 	l.mu.Lock()
 	var now []Model
+	disabled := map[string]bool{}
 	for i := range l.files {
-		if m := l.files[i].model(&l.memory); m.Problem == "" && !m.Disabled {
+		m := l.files[i].model(&l.memory)
+		if m.Disabled {
+			disabled[m.Name] = true
+		} else if m.Problem == "" {
 			now = append(now, Model{Model: m, Path: l.files[i].Path})
 		}
 	}
-	changed := !slices.Equal(now, l.usable)
-	l.usable = now
+	changed := !slices.Equal(now, l.usable) || !maps.Equal(disabled, l.disabled)
+	l.usable, l.disabled = now, disabled
 	l.mu.Unlock()
 	if changed && l.config.Changed != nil {
 		l.config.Changed()

@@ -39,6 +39,8 @@ type Scenario struct {
 	DecodeMilliseconds int `json:"decode_ms,omitempty"`
 	// Tiles is how many progress bars the image decoder draws, in the same form as steps.
 	Tiles int `json:"tiles,omitempty"`
+	// Grain has images of noise, whose files are as large as those of photographs.
+	Grain bool `json:"grain,omitempty"`
 	// SlowOutput writes stdout byte by byte, so many microseconds apart.
 	SlowOutput int `json:"slow_output_us,omitempty"`
 	// IgnoreTerm lives on after SIGTERM, as a process that hangs in a driver does.

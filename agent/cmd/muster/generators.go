@@ -43,6 +43,7 @@ type fleet interface {
 // else the fleet's; the processor is the sketch renderer's where no other works on it. None of the methods blocks but Run.
 type generators struct {
 	machine  *attach.Machine
+	shelf    *shelf
 	attached []attached
 	fleet    fleet           // nil for none
 	sketch   backend.Backend // needs no model and no device
@@ -93,9 +94,9 @@ func (g *generators) slots(inventory gpu.Inventory) []scheduler.Slot {
 	for _, device := range append(slices.Clone(inventory.Devices), backend.CPU()) {
 		switch a := claimed[device.ID]; {
 		case a != nil:
-			add(scheduler.Slot{Device: device, Backend: a, Models: a.Models()}, a.Problem(), a.Owns)
+			add(scheduler.Slot{Device: device, Backend: a, Models: g.shelf.enabled(a.Models())}, a.Problem(), a.Owns)
 		case device.Index != gpu.CPU && g.fleet != nil:
-			slot := scheduler.Slot{Device: device, Backend: g.fleet.Backend(), Models: g.fleet.Models()}
+			slot := scheduler.Slot{Device: device, Backend: g.fleet.Backend(), Models: g.shelf.enabled(g.fleet.Models())}
 			problem := g.fleet.Serves(device)
 			if problem == nil && len(slot.Models) == 0 {
 				problem = errNoModel

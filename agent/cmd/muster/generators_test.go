@@ -76,7 +76,7 @@ func TestEveryDeviceHasOneGenerator(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			g := &generators{machine: &attach.Machine{CanTell: true}, attached: tt.attached, fleet: tt.fleet, sketch: builtin.New(builtin.Config{})}
+			g := &generators{machine: &attach.Machine{CanTell: true}, shelf: &shelf{}, attached: tt.attached, fleet: tt.fleet, sketch: builtin.New(builtin.Config{})}
 			inventory := gpu.Inventory{Devices: tt.devices}
 			g.machine.See(&inventory, nil)
 			var got, list []string
@@ -111,7 +111,7 @@ func TestEveryDeviceHasOneGenerator(t *testing.T) {
 			}
 		})
 	}
-	blind := &generators{machine: &attach.Machine{}, fleet: sdServers, sketch: builtin.New(builtin.Config{})}
+	blind := &generators{machine: &attach.Machine{}, shelf: &shelf{}, fleet: sdServers, sketch: builtin.New(builtin.Config{})}
 	if got := blind.slots(gpu.Inventory{Devices: []gpu.Device{first}}); got[0].Owns != nil {
 		t.Error("processes of another PID namespace are told by their numbers")
 	}

@@ -79,7 +79,7 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 // newGenerators lists the generators that the configuration names, which find model files on the shelf. canTell says that drivers
 // number processes as this program does.
 func newGenerators(config *agent.Config, shelf *shelf, canTell bool, log *slog.Logger) (*generators, error) {
-	made := &generators{machine: &attach.Machine{CanTell: canTell}, sketch: builtin.New(builtin.Config{})}
+	made := &generators{machine: &attach.Machine{CanTell: canTell}, shelf: shelf, sketch: builtin.New(builtin.Config{})}
 	if err := made.attach(config, log); err != nil {
 		return nil, err
 	}

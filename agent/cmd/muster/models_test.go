@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
 	"muster/agent/models"
 	"muster/shared/gpu"
@@ -163,7 +164,10 @@ func TestShelf(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	now := []models.Model{{Model: model.Model{Name: "a"}, Path: "/a"}, {Model: model.Model{Name: "b", Partial: true}, Path: "/b"}}
-	shelf.open(func() []models.Model { return now })
+	shelf.open(func() []models.Model { return now }, func(name string) bool { return name == "b" })
+	if got := shelf.enabled([]backend.Model{{Name: "a"}, {Name: "b"}}); len(got) != 1 || got[0].Name != "a" {
+		t.Errorf("a disabled model is offered: %+v", got)
+	}
 	if got := shelf.whole(); len(got) != 1 || got[0].Name != "a" {
 		t.Errorf("%+v: want those that need no further file", got)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"muster/agent/backend"
@@ -11,16 +12,33 @@ import (
 // shelf is where generators find model files: in the agent's library once it is open, else (in muster doctor) in the folder itself.
 type shelf struct {
 	dir     string
-	library atomic.Pointer[func() []models.Model]
+	library atomic.Pointer[opened]
 }
 
-// open makes the library's list the one that counts.
-func (s *shelf) open(list func() []models.Model) { s.library.Store(&list) }
+// opened is what the shelf needs of the agent's library.
+type opened struct {
+	usable   func() []models.Model
+	disabled func(name string) bool
+}
+
+// open makes the library the one that counts.
+func (s *shelf) open(usable func() []models.Model, disabled func(name string) bool) {
+	s.library.Store(&opened{usable, disabled})
+}
+
+// enabled leaves out the models that somebody has disabled: a generator's own copy of such a file is not used either.
+func (s *shelf) enabled(all []backend.Model) []backend.Model {
+	l := s.library.Load()
+	if l == nil {
+		return all
+	}
+	return slices.DeleteFunc(all, func(m backend.Model) bool { return l.disabled(m.Name) })
+}
 
 // list is every model that can be used now.
 func (s *shelf) list() []models.Model {
-	if list := s.library.Load(); list != nil {
-		return (*list)()
+	if l := s.library.Load(); l != nil {
+		return l.usable()
 	}
 	found, _ := models.Look(s.dir) // a folder that can't be read holds none
 	return found
