@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/backendtest"
+	"muster/agent/models"
 	"muster/agent/queue"
 	"muster/agent/scheduler"
 	"muster/shared/gpu"
@@ -150,5 +152,48 @@ func submit(t *testing.T, config Config, spec string) {
 			return
 		}
 		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// The library is opened with the agent: generators are told where its models stand, and a model that comes wakes the scheduler.
+func TestLibraryOfTheAgent(t *testing.T) {
+	t.Parallel()
+	config := testConfig(t)
+	usable := make(chan func() []models.Model, 1)
+	hardware := Hardware{
+		Models: func(list func() []models.Model) { usable <- list },
+		Slots: func(gpu.Inventory) []scheduler.Slot {
+			return []scheduler.Slot{{Device: backend.CPU(), Backend: &waiter{}, Models: []backend.Model{{Name: "m"}}}}
+		},
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	started, out := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, config, hardware, nil, "test", out, quiet()) }()
+	if _, err := started.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, started) }()
+	list := <-usable
+	if got := list(); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+	if info, err := os.Stat(filepath.Join(config.Data, "models")); err != nil || !info.IsDir() {
+		t.Errorf("the models folder was not made: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(config.Data, "models", "tiny.safetensors"), backendtest.TinyModel(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for ticker := time.NewTicker(20 * time.Millisecond); len(list()) == 0; { // the folder is looked at every few seconds
+		select {
+		case <-ticker.C:
+		case <-t.Context().Done():
+			t.Fatal("the model is not seen")
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
 }

@@ -30,14 +30,7 @@ func (p *parts) openLibrary(config Config, hardware Hardware, log *slog.Logger) 
 }
 
 // loadedOn gives the devices that hold a model.
-func (p *parts) loadedOn(name string) (devices []gpu.Ref) {
-	for _, slot := range p.spread.Capacity().Slots {
-		if slot.Loaded == name {
-			devices = append(devices, slot.Device)
-		}
-	}
-	return devices
-}
+func (p *parts) loadedOn(name string) []gpu.Ref { return p.spread.Capacity().LoadedOn(name) }
 
 // load has a model on a device when it returns.
 func (p *parts) load(ctx context.Context, name string, ref gpu.Ref) error {

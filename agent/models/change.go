@@ -50,7 +50,7 @@ func (l *Library) Remove(ctx context.Context, name string) error {
 	}
 	if l.config.Loaded != nil {
 		if held := l.config.Loaded(name); len(held) > 0 {
-			return fmt.Errorf("%w: %s holds %s; unload it first: muster devices drain %s", ErrBusy, labels(held), name, numbers(held))
+			return fmt.Errorf("%w: it is loaded on %s; unload it first: muster devices drain %s", ErrBusy, labels(held), numbers(held))
 		}
 	}
 	if err := within(ctx, func() error { return removeFrom(l.config.Dir, file.fileName()) }); err != nil {

@@ -49,7 +49,7 @@ func TestEnableDisableRemove(t *testing.T) {
 	if err := s.Enable(t.Context(), "../a", true); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	if err := s.Remove(t.Context(), "b"); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "Device 0, Device 2 holds b") || !strings.Contains(err.Error(), "muster devices drain 0 2") {
+	if err := s.Remove(t.Context(), "b"); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "it is loaded on Device 0, Device 2") || !strings.Contains(err.Error(), "muster devices drain 0 2") {
 		t.Errorf("one that is loaded: %v", err)
 	}
 	if err := s.Remove(t.Context(), "link"); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "is a link") {

@@ -82,21 +82,3 @@ func TestCatalogue(t *testing.T) {
 		t.Error("found what is not there")
 	}
 }
-
-func TestFits(t *testing.T) {
-	t.Parallel()
-	parted := gpu.Device{Index: 2, MemoryBytes: new(uint64(80 * gpu.GiB)), Partitions: []gpu.Device{{MemoryBytes: new(uint64(10 * gpu.GiB))}, {MemoryBytes: new(uint64(20 * gpu.GiB))}, {}}}
-	fits := model.FitsOf(15*gpu.GiB, append(cards(16, 0), parted))
-	want := []string{"fits while little else is on it", "not known: the device does not report its memory", "fits"}
-	for i, fit := range fits {
-		if fit.Words != want[i] || (fit.Fits == nil) != (i == 1) {
-			t.Errorf("%+v, want %q", fit, want[i])
-		}
-	}
-	if got := model.FitWords(fits); got != "fits Device 0 and Device 2, not known for Device 1" {
-		t.Error(got)
-	}
-	if got := model.FitWords(model.FitsOf(0, cards(8))); got != "not known for Device 0" {
-		t.Error(got)
-	}
-}

@@ -64,10 +64,8 @@ func offerOf(m model.Model, inLibrary bool, capacity wire.Capacity, devices []gp
 		if slices.Contains(slot.Models, m.Name) && !slices.Contains(offer.Generators, slot.Backend) {
 			offer.Generators = append(offer.Generators, slot.Backend)
 		}
-		if slot.Loaded == m.Name && !slices.Contains(offer.LoadedOn, slot.Device) {
-			offer.LoadedOn = append(offer.LoadedOn, slot.Device)
-		}
 	}
+	offer.LoadedOn = append(offer.LoadedOn, capacity.LoadedOn(m.Name)...)
 	if m.VRAMBytes > 0 {
 		offer.Fits = model.FitsOf(m.VRAMBytes, devices)
 		offer.FitWords = model.FitWords(offer.Fits)

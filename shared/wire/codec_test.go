@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -220,5 +221,19 @@ func BenchmarkEncodeSnapshot(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+func TestLoadedOn(t *testing.T) {
+	t.Parallel()
+	c := Capacity{
+		Slots:      []Slot{{Device: 2, Loaded: "a"}, {Device: 0, Loaded: "b"}, {Device: 1}},
+		Generators: []Generator{{Device: new(gpu.Ref(1)), Loaded: "a"}, {Device: new(gpu.Ref(2)), Loaded: "a"}, {Loaded: "a"}},
+	}
+	if got := c.LoadedOn("a"); !slices.Equal(got, []gpu.Ref{1, 2}) {
+		t.Errorf("%v", got)
+	}
+	if got := c.LoadedOn(""); got != nil {
+		t.Errorf("no model: %v", got)
 	}
 }

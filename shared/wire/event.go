@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"slices"
 	"time"
 
 	"muster/shared/gpu"
@@ -61,6 +62,28 @@ type Capacity struct {
 	// limited or give way now.
 	Pool    pool.Settings `json:"pool"`
 	Devices []Steered     `json:"devices,omitempty"`
+}
+
+// LoadedOn gives the devices that hold a model, by what the slots know and by what the generators themselves say: a slot knows
+// nothing while it can't be used, as when its last model was disabled.
+func (c Capacity) LoadedOn(model string) (devices []gpu.Ref) {
+	add := func(device gpu.Ref) {
+		if !slices.Contains(devices, device) {
+			devices = append(devices, device)
+		}
+	}
+	for _, slot := range c.Slots {
+		if slot.Loaded == model && model != "" {
+			add(slot.Device)
+		}
+	}
+	for _, one := range c.Generators {
+		if one.Loaded == model && model != "" && one.Device != nil {
+			add(*one.Device)
+		}
+	}
+	slices.Sort(devices)
+	return devices
 }
 
 // Steered is a device about which people decided something, and what that means now.
