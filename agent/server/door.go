@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -101,12 +103,9 @@ func canMake(capacity wire.Capacity, spec job.Spec) error {
 	if len(capacity.Slots) == 0 || len(capacity.Models) == 0 {
 		return errNoBackend
 	}
-	model := spec.Model
-	if model == "" {
-		model = defaultModel(capacity, spec.DeviceID)
-	}
+	name := modelFor(spec.Model, capacity, spec.DeviceID)
 	able := capacity
-	able.Slots = slices.DeleteFunc(slices.Clone(capacity.Slots), func(slot wire.Slot) bool { return !slices.Contains(slot.Models, model) })
+	able.Slots = slices.DeleteFunc(slices.Clone(capacity.Slots), func(slot wire.Slot) bool { return !slices.Contains(slot.Models, name) })
 	if len(able.Slots) == 0 {
 		return nil // no such model: submit says which are
 	}
@@ -121,6 +120,27 @@ func canMake(capacity wire.Capacity, spec job.Spec) error {
 	}
 	refused.status, refused.retry = http.StatusServiceUnavailable, errNoBackend.retry
 	return &refused
+}
+
+// modelFor gives the model that a command with this name is made with; "" when nothing can generate.
+func modelFor(name string, capacity wire.Capacity, device *gpu.Ref) string {
+	if name != "" || len(capacity.Models) == 0 {
+		return name
+	}
+	return defaultModel(capacity, device)
+}
+
+// familyOf gives the kind of a model of the library; Unknown for those that only a generator has.
+func (s *Server) familyOf(name string) model.Family {
+	if s.config.Library == nil {
+		return model.Unknown
+	}
+	for _, m := range s.config.Library.Library().Models {
+		if m.Name == name {
+			return m.Family
+		}
+	}
+	return model.Unknown
 }
 
 // wait is how a door waits for its set.

@@ -10,6 +10,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -149,7 +150,7 @@ func FuzzOpenAIBody(f *testing.F) {
 			refusedWell(t, err)
 			return
 		}
-		spec, err := ask.spec(capacity)
+		spec, err := ask.spec(capacity, func(string) model.Family { return model.SD1 })
 		if err != nil {
 			refusedWell(t, err)
 			return
@@ -161,7 +162,7 @@ func FuzzOpenAIBody(f *testing.F) {
 }
 
 func FuzzSdapiBody(f *testing.F) {
-	for _, body := range append([]string{sillyTavernSdapi, cyanicKrita, sdwebuiapiClient, `{"prompt":"x","alwayson_scripts":{"a":{"args":{"b":[]}},"c":null,"d":[]}}`, `{"prompt":"x","batch_size":"3","n_iter":5.0,"seed":"-1"}`,
+	for _, body := range append([]string{`{"prompt":"x","sampler_index":3,"scheduler":"karras","enable_hr":"false"}`, `{"prompt":"x","alwayson_scripts":{"a":{"args":{"b":[]}},"c":null,"d":[]}}`, `{"prompt":"x","batch_size":"3","n_iter":5.0,"seed":"-1"}`,
 		`{"override_settings":{"sd_model_checkpoint":"a/b\\c.ckpt [x]"}}`}, openWebUISdapi...) {
 		f.Add(body)
 	}

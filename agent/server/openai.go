@@ -25,7 +25,7 @@ func (s *Server) openAIGenerate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	spec, err := ask.spec(s.capacity(r.Context()))
+	spec, err := ask.spec(s.capacity(r.Context()), s.familyOf)
 	if err != nil {
 		return err
 	}

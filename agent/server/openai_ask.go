@@ -9,11 +9,15 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
-// openAISide is that of the square made when no size is asked for, as of OpenAI's.
+// openAISide is that of the square made when no size is asked for, as of OpenAI's. Models that were trained on smaller images make
+// nonsense of it.
 const openAISide = 1024
+
+var openAISmaller = map[model.Family]int{model.SD1: 512, model.SD2: 768}
 
 var openAISize = regexp.MustCompile(`^([0-9]{1,10})x([0-9]{1,10})$`)
 
@@ -32,7 +36,8 @@ var openAIQualities = []openAIQuality{
 // not to be had, and they are passed over.
 type openAIAsk struct {
 	model, prompt, negative, user string
-	count, width, height, steps   int
+	count, steps                  int
+	width, height                 int      // 0 for what suits the model
 	guidance                      *float64 // nil for the default
 	seed                          *int64   // nil for one that is drawn
 	device                        *gpu.Ref // nil for any
@@ -84,12 +89,12 @@ func parseOpenAI(body []byte) (openAIAsk, error) {
 func openAISides(f *fields) (width, height int) {
 	text := f.text("size")
 	if text == "" || text == "auto" {
-		return openAISide, openAISide
+		return 0, 0
 	}
 	sides := openAISize.FindStringSubmatch(text)
 	if sides == nil {
 		f.fail("size", "is %q; want WIDTHxHEIGHT, such as 1024x1024, or auto", cut(text))
-		return openAISide, openAISide
+		return 0, 0
 	}
 	width, _ = strconv.Atoi(sides[1]) // at most ten digits
 	height, _ = strconv.Atoi(sides[2])
@@ -147,14 +152,21 @@ func openAIByURL(f *fields, model string) bool {
 	return false
 }
 
-// spec makes a command of it. capacity says which models are here.
-func (a openAIAsk) spec(capacity wire.Capacity) (job.Spec, error) {
-	model, err := openAIModel(a.model, capacity)
+// spec makes a command of it. capacity says which models are here, family what kind each is, as far as that is known.
+func (a openAIAsk) spec(capacity wire.Capacity, family func(name string) model.Family) (job.Spec, error) {
+	name, err := openAIModel(a.model, capacity)
 	if err != nil {
 		return job.Spec{}, err
 	}
+	if a.width == 0 {
+		side, smaller := openAISmaller[family(modelFor(name, capacity, a.device))]
+		if !smaller {
+			side = openAISide
+		}
+		a.width, a.height = side, side
+	}
 	spec := job.Spec{
-		Prompt: a.prompt, NegativePrompt: a.negative, Model: model, Width: a.width, Height: a.height, Steps: a.steps, Guidance: a.guidance,
+		Prompt: a.prompt, NegativePrompt: a.negative, Model: name, Width: a.width, Height: a.height, Steps: a.steps, Guidance: a.guidance,
 		Seed: a.seed, Count: a.count, DeviceID: a.device,
 	}.WithDefaults()
 	return spec, renamed(spec.Validate(), openAINames)

@@ -125,6 +125,35 @@ func TestOpenAIDefaults(t *testing.T) {
 	}
 }
 
+// Where no size is asked for, it is the one that the model was trained on.
+func TestOpenAISizeSuitsTheModel(t *testing.T) {
+	t.Parallel()
+	a, _, _ := withLibrary(t, map[string][]byte{"sd15.safetensors": tinyModel(768), "xl.safetensors": tinyModel(2048)})
+	a.set(func() {
+		a.capacity.DefaultModel = "sd15"
+		a.capacity.Models = append(a.capacity.Models, wire.Model{Name: "xl"})
+		for i := range a.capacity.Slots {
+			a.capacity.Slots[i].Models = []string{"sketch", "sd15", "xl"}
+		}
+	})
+	a.generate(func(job.Job) string { return "" })
+	for body, side := range map[string]int{
+		`{"prompt":"x"}`: 512, `{"prompt":"x","model":"gpt-image-1","size":"auto"}`: 512, `{"prompt":"x","model":"sd15","size":"1024x1024"}`: 1024,
+		`{"prompt":"x","model":"xl"}`: 1024, `{"prompt":"x","model":"sketch","size":"auto"}`: 1024,
+	} {
+		var got openAIResponse
+		r := a.ask("POST", imagesPath, body)
+		r.into(t, &got)
+		if r.status != 200 {
+			t.Errorf("%s: %d %.200s", body, r.status, r.body)
+			continue
+		}
+		if j, err := a.queue.Job(t.Context(), got.Data[0].JobID); err != nil || j.Width != side || j.Height != side {
+			t.Errorf("%s: %d x %d, %v, want %d", body, j.Width, j.Height, err, side)
+		}
+	}
+}
+
 func TestOpenAIJPEG(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)

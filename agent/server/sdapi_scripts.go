@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ func sdapiRefused(f *fields) error {
 		return notHere("script_name", fmt.Sprintf("Script '%s' not found", cut(script)))
 	}
 	scripts := f.object("alwayson_scripts")
-	for name := range scripts.values {
+	for _, name := range slices.Sorted(maps.Keys(scripts.values)) { // so that the same request has the same answer
 		if sdapiScript(name, scripts.raw(name)) {
 			return notHere("alwayson_scripts", fmt.Sprintf("always on script %s not found", cut(name)))
 		}
