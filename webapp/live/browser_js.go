@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall/js"
 	"time"
+
+	"muster/shared/model"
 )
 
 // Browser gives the configuration of the page that this program runs in.
@@ -103,6 +105,29 @@ func Decide(ctx context.Context, d Decision) error {
 	return Decided(status, []byte(answer))
 }
 
+// Command tells the agent what a person asks about models, now or not at all; ErrOffline when it does not answer.
+func Command(ctx context.Context, c ModelCommand) error {
+	method, path, body := c.Request()
+	limit := fetchLimit
+	if c.Act == LoadModel {
+		limit = loadLimit
+	}
+	status, answer, err := fetchWithin(ctx, limit, method, path, body)
+	if err != nil {
+		return ErrOffline
+	}
+	return Decided(status, []byte(answer))
+}
+
+// FetchRecommendations asks the agent which models it would install here; ErrOffline when it does not answer.
+func FetchRecommendations(ctx context.Context) ([]model.Recommendation, error) {
+	status, answer, err := fetch(ctx, "GET", "/api/v1/models/recommendations", "")
+	if err != nil {
+		return nil, ErrOffline
+	}
+	return DecodeRecommendations(status, []byte(answer))
+}
+
 func session(ctx context.Context) Access {
 	status, _, err := fetch(ctx, "GET", "/api/v1/session", "")
 	switch {
@@ -115,9 +140,20 @@ func session(ctx context.Context) Access {
 	}
 }
 
-// fetch asks the agent and gives status and text; it gives up after ten seconds.
+// How long an answer may take. The agent answers at once but for a model that it loads: that takes up to half an hour from a slow
+// disk, and begins when the device is free.
+const (
+	fetchLimit = 10 * time.Second
+	loadLimit  = time.Hour
+)
+
+// fetch asks the agent and gives status and text; it gives up after fetchLimit.
 func fetch(ctx context.Context, method, path, body string) (status int, text string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	return fetchWithin(ctx, fetchLimit, method, path, body)
+}
+
+func fetchWithin(ctx context.Context, limit time.Duration, method, path, body string) (status int, text string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	options := map[string]any{"method": method, "credentials": "same-origin", "cache": "no-store"}
 	if body != "" {
