@@ -154,6 +154,24 @@ func (l *Library) Stop(ctx context.Context, id string) (model.Install, error) {
 	return r.view(l.web), err
 }
 
+// Again takes an installation that failed or was stopped once more, as it was asked for; one that failed goes on where it was. Of one
+// that is under way or done it changes nothing. Errors: ErrNotFound, and those of Install.
+func (l *Library) Again(ctx context.Context, id string) (model.Install, error) {
+	l.mu.Lock()
+	r := l.record(id)
+	if r == nil {
+		l.mu.Unlock()
+		return model.Install{}, fmt.Errorf("%w: no installation %q", ErrNotFound, cut(id))
+	}
+	now := r.view(l.web)
+	q := Request{URL: r.URL, Repo: r.Repo, File: r.File, Revision: r.Revision, Name: r.FileName, SHA256: r.Wanted, Device: r.Device}
+	l.mu.Unlock()
+	if now.State != model.Failed && now.State != model.Stopped {
+		return now, nil
+	}
+	return l.Install(ctx, q)
+}
+
 // record finds an installation; nil when there is none. It is called with mu held.
 func (l *Library) record(id string) *record {
 	for _, r := range l.memory.Installs {

@@ -156,6 +156,25 @@ func (s *Server) loadable(ctx context.Context, device *gpu.Ref) error {
 	return nil
 }
 
+// againInstall answers POST /api/v1/models/installs/{id}/again.
+func (s *Server) againInstall(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	library, err := s.library()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), commandTimeout)
+	defer cancel()
+	install, err := library.Again(ctx, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusAccepted, install)
+	return nil
+}
+
 // stopInstall answers DELETE /api/v1/models/installs/{id}.
 func (s *Server) stopInstall(w http.ResponseWriter, r *http.Request) error {
 	if r.PathValue("name") != "installs" {

@@ -100,6 +100,8 @@ func TestChangesOfModels(t *testing.T) {
 		{"DELETE", "/api/v1/models/nothing", "", 404, "not in the models folder"},
 		{"DELETE", "/api/v1/models/x%20y", "", 200, `{"name":"x y","removed":true}`},
 		{"DELETE", "/api/v1/models/installs/none", "", 404, "no installation"},
+		{"POST", "/api/v1/models/installs/none/again", "", 404, "no installation"},
+		{"POST", "/api/v1/models/sd15/none/again", "", 404, "not_found"},
 		{"DELETE", "/api/v1/models/x/enable", "", 404, "not_found"},
 		{"PUT", "/api/v1/models/x/enable", "", 405, "allowed are DELETE, POST"},
 		{"POST", "/api/v1/models/install", `{"url":"https://files.test/a.safetensors","sha256":"` + strings.Repeat("AB", 32) + `","device_id":1}`, 202, `"name":"a","from":"files.test/a.safetensors","state":"waiting"`},
@@ -133,6 +135,12 @@ func TestChangesOfModels(t *testing.T) {
 	if stopped.State != model.Stopped {
 		t.Errorf("%+v", stopped)
 	}
+	var again model.Install
+	if r := a.ask("POST", "/api/v1/models/installs/"+stopped.ID+"/again", ""); r.status != 202 {
+		t.Errorf("asked for again: %d %s", r.status, r.body)
+	} else if r.into(t, &again); again.State != model.Waiting || again.From != stopped.From || again.Name != stopped.Name {
+		t.Errorf("%+v", again)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "x y.safetensors")); !errors.Is(err, os.ErrNotExist) || len(library.Library().Models) != 1 {
 		t.Errorf("%v, %+v", err, library.Library().Models)
 	}
@@ -142,7 +150,7 @@ func TestWithoutALibrary(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
 	for path, method := range map[string]string{
-		"/api/v1/models/installs": "GET", "/api/v1/models/x": "DELETE", "/api/v1/models/x/enable": "POST", "/api/v1/models/installs/x": "DELETE",
+		"/api/v1/models/installs": "GET", "/api/v1/models/x": "DELETE", "/api/v1/models/x/enable": "POST", "/api/v1/models/installs/x": "DELETE", "/api/v1/models/installs/x/again": "POST",
 	} {
 		if r := a.ask(method, path, ""); r.status != 503 || !strings.Contains(r.message(), "no models folder") {
 			t.Errorf("%s %s: %d %s", method, path, r.status, r.body)
@@ -310,7 +318,7 @@ func TestModelsAreTheAdministrators(t *testing.T) {
 			t.Errorf("%s %s is open to more than the administrator", rt.method, rt.path)
 		}
 	}
-	if len(admin) != 9 { // seven of models, two of workflows
+	if len(admin) != 10 { // eight of models, two of workflows
 		t.Errorf("%v", admin)
 	}
 	if r := a.send("POST", "/api/v1/models/install", `{"url":"https://files.test/x.gguf"}`); r.status != 401 {

@@ -85,6 +85,7 @@ func (s *Server) ownRoutes() []route {
 		{method: "DELETE", path: "/api/v1/models/{name}", access: needsAdmin, serve: s.removeModel},
 		{method: "POST", path: "/api/v1/models/{name}/{action}", access: needsAdmin, serve: s.changeModel},   // enable, disable, load
 		{method: "DELETE", path: "/api/v1/models/{name}/{action}", access: needsAdmin, serve: s.stopInstall}, // installs/ID
+		{method: "POST", path: "/api/v1/models/installs/{id}/again", access: needsAdmin, serve: s.againInstall},
 
 		{method: "GET", path: "/api/v1/setup/ai-models/recommendations", legacy: true, serve: s.setupRecommendations},
 		{method: "POST", path: "/api/v1/setup/ai-models/install", access: needsAdmin, legacy: true, serve: s.setupInstall},

@@ -67,7 +67,6 @@ type Server struct {
 	device  gpu.Device
 	placed  bool  // device is known, from now or before
 	unsure  error // why it is not certain now
-	judged  known // what that was judged by
 	pid     int   // of its process; 0 when not known
 	working int   // calls under way
 	breaker process.Breaker
@@ -173,21 +172,11 @@ func (s *Server) restrict(facts Facts) Facts {
 	return facts
 }
 
-// renew finds the device again when something else is known of the machine since. It needs mu.
-func (s *Server) renew() {
-	if s.reached && s.machine.latest() != s.judged {
-		s.settle()
-	}
-}
-
-var errDevicesUnknown = errors.New("the devices of this machine are not known yet")
-
 // settle finds the device again. It needs mu.
 func (s *Server) settle() {
-	s.judged = s.machine.latest()
-	inventory := s.judged.inventory
+	inventory := s.machine.Inventory()
 	if inventory == nil {
-		s.unsure = errDevicesUnknown
+		s.unsure = errors.New("the devices of this machine are not known yet")
 		return
 	}
 	wanted, err := s.config.wants()
@@ -222,7 +211,6 @@ func (s *Server) label() string {
 func (s *Server) Device() (gpu.Device, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.renew()
 	return s.device, s.placed
 }
 
@@ -230,7 +218,6 @@ func (s *Server) Device() (gpu.Device, bool) {
 func (s *Server) Problem() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.renew()
 	return s.problem(time.Now())
 }
 
@@ -326,7 +313,6 @@ func (s *Server) Owns(pid int) bool {
 func (s *Server) Status() wire.Generator {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.renew()
 	now := time.Now()
 	g := wire.Generator{
 		ID: s.config.ID(), Kind: s.config.Kind, Title: s.facts.Title, Address: s.config.Address(), Attached: true, State: s.state(now),
@@ -349,7 +335,7 @@ func (s *Server) state(now time.Time) wire.GeneratorState {
 	switch {
 	case s.fault != nil && errors.Is(s.fault, ErrUnusable):
 		return wire.GeneratorUnusable
-	case !s.asked, s.fault == nil && errors.Is(s.unsure, errDevicesUnknown):
+	case !s.asked:
 		return wire.GeneratorStarting
 	case s.fault != nil:
 		return wire.GeneratorUnreachable
