@@ -3,6 +3,7 @@ package view
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/maxence-charriere/go-app/v10/pkg/app"
 
@@ -178,6 +179,8 @@ func (p *Page) paintAll() {
 	p.paintTotals(words)
 	p.paintProcessor(words)
 	p.paintJobs()
+	p.paintPreviews(time.Now())
+	p.paintInstalls()
 	inventory := p.state.Inventory
 	if inventory == nil {
 		return

@@ -61,7 +61,7 @@ func (f *form) Render() app.UI {
 			f.field("prompt", "Prompt", prompt),
 			el("div", "field-row", nil, f.field("count", "Images", count), f.field("size", "Size", f.choose("size", sizes))),
 			el("div", "field-row", nil, f.field("quality", "Quality, steps", f.choose("quality", qualities)), f.field("device", "Device", f.choose("device", f.devices()))),
-			f.field("model", "Model", f.choose("model", f.models())),
+			f.field("model", "Model", f.chooseModel()),
 			f.renderMore(),
 			el("div", "form-end", nil,
 				el("button", "primary-button", at{"id", "generate", "type", "submit", "disabled", flag(!able)}, text(f.label())),
@@ -130,26 +130,13 @@ func sentence(id, label, message string) string {
 }
 
 func (f *form) choose(id string, choices []choice) app.UI {
-	options := make([]app.UI, len(choices))
-	for i, c := range choices {
-		options[i] = el("option", "", at{"value", c.value, "selected", flag(id == "quality" && c.value == standard)}, text(c.label))
-	}
-	return el("select", "", f.input(id, nil), options...)
+	return el("select", "", f.input(id, nil), options(id, choices)...)
 }
 
-func (f *form) models() []choice {
-	capacity := f.Page.state.Capacity
-	if capacity == nil || len(capacity.Models) == 0 {
-		return []choice{{automatic, "Automatic"}}
-	}
-	out := []choice{}
-	for _, m := range capacity.Models {
-		c := choice{m.Name, f.Page.modelTitle(m.Name)}
-		if m.Name == capacity.DefaultModel {
-			out = append([]choice{c}, out...)
-		} else {
-			out = append(out, c)
-		}
+func options(id string, choices []choice) []app.UI {
+	out := make([]app.UI, len(choices))
+	for i, c := range choices {
+		out[i] = el("option", "", at{"value", c.value, "selected", flag(id == "quality" && c.value == standard)}, text(c.label))
 	}
 	return out
 }
@@ -202,9 +189,12 @@ func (f *form) keyDown(ctx app.Context, e app.Event) {
 	}
 }
 
-// correct takes back what was said of an input when something else is entered there.
+// correct takes back what was said of an input when something else is entered there, and remembers what was chosen.
 func (f *form) correct(_ app.Context, e app.Event) {
-	if f.wrong(e.Get("target").Get("id").String()) != "" {
+	input := e.Get("target")
+	id := input.Get("id").String()
+	f.Page.choose(id, input.Get("value").String())
+	if f.wrong(id) != "" {
 		f.Page.wrong, f.Page.refusal, f.Page.said = nil, "", ""
 	}
 }

@@ -22,7 +22,7 @@ func (p *Page) renderSections() app.UI {
 		return el("nav", "none", nil)
 	}
 	return el("nav", "sections", at{"aria-label", "Sections"},
-		sectionLink("devices", "Devices"), sectionLink("order", "Generate"), sectionLink("jobs", "Jobs"), sectionLink("images", "Images"))
+		sectionLink("devices", "Devices"), sectionLink("order", "Generate"), sectionLink("jobs", "Jobs"), sectionLink("images", "Images"), sectionLink("models", "Models"))
 }
 
 func (p *Page) hostName() string {

@@ -7,6 +7,7 @@ import (
 	"muster/shared/job"
 	"muster/shared/wire"
 	"muster/webapp/live"
+	"muster/webapp/state"
 )
 
 // take applies what came and counts the structural changes.
@@ -74,9 +75,19 @@ func (p *Page) note(e wire.Event) {
 		p.version.all()
 	case e.Capacity != nil:
 		p.told()
+		p.toldModels()
+		p.dropChosen(e.Capacity)
 		p.version.form++
 		p.version.devices++
 		p.version.system++
+		p.version.generators++
+		p.version.models++
+	case e.Library != nil:
+		p.toldModels()
+		if !state.SameLibrary(p.state.Library, e.Library) {
+			p.version.models++
+			p.version.form++
+		}
 	case e.History != nil:
 		p.drawn = 0
 	case e.Snapshot != nil:
@@ -115,7 +126,7 @@ func (p *Page) noteReport(r *gpu.Report) {
 
 func (p *Page) noteJob(j *job.Job) {
 	old := p.state.Job(j.ID)
-	if old != nil && old.State == j.State && old.Attempt == j.Attempt && old.Error == j.Error && old.ImageID == j.ImageID {
+	if old != nil && old.State == j.State && old.Attempt == j.Attempt && old.Error == j.Error && old.ImageID == j.ImageID && (old.Progress.Preview == 0) == (j.Progress.Preview == 0) {
 		return // progress and outlook are painted
 	}
 	p.version.jobs++
@@ -169,6 +180,7 @@ func (p *Page) noteError(e wire.Error) {
 // look finds the running jobs.
 func (p *Page) look() {
 	p.working, p.running = nil, map[gpu.Ref]*job.Job{}
+	p.forgetPreviews()
 	for _, j := range p.state.Jobs {
 		if j.State != job.Running {
 			continue

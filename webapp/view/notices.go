@@ -1,9 +1,12 @@
 package view
 
 import (
+	"slices"
+
 	"github.com/maxence-charriere/go-app/v10/pkg/app"
 
 	"muster/shared/gpu"
+	"muster/shared/wire"
 	"muster/webapp/state"
 )
 
@@ -37,6 +40,9 @@ func (p *Page) renderNotices() app.UI {
 		notices = append(notices, notice("generators", "No GPU generates",
 			"Images are drawn by the "+sketchTitle+", until this is mended: "+why))
 	}
+	for _, g := range p.homelessGenerators() {
+		notices = append(notices, notice("generator", generatorTitle(&g), sentenceOf(g.Problem)))
+	}
 	return el("div", "notices", nil, notices...)
 }
 
@@ -53,6 +59,19 @@ func (p *Page) idleGenerators() string {
 		}
 	}
 	return ""
+}
+
+// noticedGenerators is how many generators have a notice of their own; the others stand in their section.
+const noticedGenerators = 2
+
+// homelessGenerators are those with a problem that no device's card tells of, because it is not known on which they work.
+func (p *Page) homelessGenerators() []wire.Generator {
+	if p.state.Capacity == nil {
+		return nil
+	}
+	troubled, _ := sortedGenerators(p.state.Capacity.Generators)
+	troubled = slices.DeleteFunc(troubled, func(g wire.Generator) bool { return g.Device != nil || g.Problem == "" })
+	return troubled[:min(len(troubled), noticedGenerators)]
 }
 
 func notice(kind, title, words string) app.UI {

@@ -12,36 +12,8 @@ import (
 	"muster/shared/gpu"
 	"muster/shared/job"
 	"muster/shared/wire"
-	"muster/webapp/live"
 	"muster/webapp/state"
 )
-
-// Agent is what the page needs from the outside. Only Link is required; without the others the page just can't do what they do.
-type Agent struct {
-	Link *live.Link
-	// Pair gives a one-time code for a session; its error is for people.
-	Pair func(ctx context.Context, code string) error
-	// Code is a one-time code that came with the page's address; "" for none.
-	Code string
-	// NewID gives an id for a command that nobody else has.
-	NewID func() string
-	// Visible says whether anybody can see the page; nil: always.
-	Visible func() bool
-	// OnVisible calls a function whenever the page can be seen again; nil: it always can.
-	OnVisible func(func())
-	// Past asks for what a device measured before; nil: no history is shown.
-	Past func(context.Context, live.PastQuery) (live.Past, error)
-	// Decide tells the agent what a person decided about its devices, now or not at all; its error is for people. nil: nobody can.
-	Decide func(context.Context, live.Decision) error
-	// Keep holds the last known state and the choices of the reader; nil keeps nothing.
-	Keep Keep
-}
-
-// Keep is a small store of texts by key. Get gives "" for an unknown key.
-type Keep interface {
-	Get(key string) string
-	Set(key, value string) error
-}
 
 // Page is the whole app. All routes share one, so that nothing is lost between them. Its fields belong to the UI goroutine.
 type Page struct {
@@ -71,6 +43,9 @@ type Page struct {
 
 	decisions map[string]*deciding // by stable ID of a device, or budgetKey
 	outlooks  outlooks
+	previews  map[string]preview // by job
+	shelf     shelf
+	chosen    map[string]string // what a person chose of lists that the agent changes, by id of the select
 
 	title    string // of the browser's tab
 	theme    theme
@@ -88,16 +63,17 @@ type Page struct {
 }
 
 // versions count the structural changes of each part.
-type versions struct{ system, devices, form, jobs, images int }
+type versions struct{ system, devices, form, jobs, images, generators, models int }
 
 // all is the change of everything.
 func (v *versions) all() {
-	*v = versions{v.system + 1, v.devices + 1, v.form + 1, v.jobs + 1, v.images + 1}
+	*v = versions{v.system + 1, v.devices + 1, v.form + 1, v.jobs + 1, v.images + 1, v.generators + 1, v.models + 1}
 }
 
 // NewPage makes the page with the last known state, if one was kept.
 func NewPage(a Agent) *Page {
 	p := &Page{agent: a, paint: painter{on: document{}}, steps: painter{on: document{}}, shown: galleryPage}
+	p.shelf.loads.on = document{}
 	p.state.Link = state.Connecting
 	if a.Keep != nil {
 		if kept, err := state.Restore([]byte(a.Keep.Get(keepState))); err == nil {
@@ -170,8 +146,11 @@ func (p *Page) OnDismount() {
 func (p *Page) receive(ctx app.Context) {
 	before, announced := p.version, p.announce
 	p.take(p.agent.Link.Take())
-	if p.behind && p.visible() {
-		p.refreshPanels()
+	if p.visible() {
+		if p.behind {
+			p.refreshPanels()
+		}
+		p.askOffers(ctx)
 	}
 	switch changed := p.version != before || p.announce != announced; {
 	case !p.visible():
@@ -198,9 +177,14 @@ func (p *Page) settle(ctx app.Context) {
 			p.steps.reset()
 			p.outlooks.painted = false
 		}
+		if p.settled.models != p.version.models {
+			p.shelf.loads.reset()
+			p.shelf.painted = nil
+		}
 		p.settled = p.version
 		p.retitle()
 		p.fillIn()
+		p.rechoose()
 		p.paintAll()
 	})
 }
@@ -253,6 +237,8 @@ func (p *Page) Render() app.UI {
 					&devices{Page: p, Version: p.version.devices},
 					el("div", "rail", nil, &form{Page: p, Version: p.version.form}, &jobs{Page: p, Version: p.version.jobs}),
 					&gallery{Page: p, Version: p.version.images},
+					&models{Page: p, Version: p.version.models},
+					&generators{Page: p, Version: p.version.generators},
 				),
 			),
 		),

@@ -44,6 +44,9 @@ func (p *Page) renderPairing() app.UI {
 
 // capital makes a sentence of what the agent says.
 func capital(message string) string {
+	if message == "" {
+		return ""
+	}
 	first, size := utf8.DecodeRuneInString(message)
 	return string(unicode.ToUpper(first)) + message[size:]
 }

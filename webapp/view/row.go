@@ -112,6 +112,10 @@ func (l *jobs) renderEnd(j *job.Job, name string) app.UI {
 	case l.cancelling(j.ID):
 		return el("span", "job-cancelling", nil, text("cancelling…"))
 	default:
-		return iconButton("Cancel "+name, iconCross, at{"data-cancel", j.ID}, on("click", l.cancel))
+		cancel := iconButton("Cancel "+name, iconCross, at{"data-cancel", j.ID}, on("click", l.cancel))
+		if j.State != job.Running {
+			return cancel
+		}
+		return el("div", "job-end", nil, l.Page.renderPreview(j, name), cancel)
 	}
 }

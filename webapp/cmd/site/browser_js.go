@@ -14,7 +14,7 @@ import (
 func run() {
 	link := live.New(live.Browser())
 	page := view.NewPage(view.Agent{
-		Link: link, Pair: live.Pair, Code: live.TakeFragmentCode(), NewID: live.NewID, Visible: live.Visible, OnVisible: live.OnVisible, Past: live.FetchPast, Decide: live.Decide, Keep: live.LocalStorage{},
+		Link: link, Pair: live.Pair, Code: live.TakeFragmentCode(), NewID: live.NewID, Visible: live.Visible, OnVisible: live.OnVisible, Past: live.FetchPast, Decide: live.Decide, Command: live.Command, Recommend: live.FetchRecommendations, Keep: live.LocalStorage{},
 	})
 	live.Listen(link)
 	// All routes share one page, so that going from one to another loses nothing.
