@@ -61,6 +61,7 @@ func scenes(sysroot string) []scene {
 		},
 	}
 	list = append(append(list, details()...), steered()...)
+	list = append(list, shelves()...)
 	if sysroot != "" {
 		captured := scene{name: "captured", flags: []string{"--sysroot", sysroot}, paired: true, ready: connected + ` && document.querySelectorAll("[data-device]").length > 1`}
 		list = append(list, captured)

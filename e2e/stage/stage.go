@@ -5,11 +5,17 @@ package stage
 import (
 	"context"
 	"encoding/json"
+	"image"
+	"image/color"
+	"image/png"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +41,10 @@ type Stage struct {
 	mu     sync.Mutex
 	events []wire.Event  // what every new page is told first
 	past   Past          // nil answers 404
-	refuse string        // why decisions about devices are refused; "" accepts them, and does nothing
+	refuse string        // why decisions about devices and models are refused; "" accepts them, and does nothing
+	field  string        // of the request that is refused; "" for the whole
+	done   []Done        // decisions that were accepted
+	looked int           // at pictures of unfinished images
 	asked  []url.Values  // of the past
 	told   chan struct{} // closed and replaced when events change
 }
@@ -55,9 +64,14 @@ func Open(past Past, events ...wire.Event) (*Stage, error) {
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /api/v1/events", s.socket)
 	routes.HandleFunc("GET /api/v1/history", s.history)
-	for _, decision := range []string{"POST /api/v1/devices/{id}/{act}", "PATCH /api/v1/devices/{id}/control", "PUT /api/v1/pool"} {
+	for _, decision := range []string{
+		"POST /api/v1/devices/{id}/{act}", "PATCH /api/v1/devices/{id}/control", "PUT /api/v1/pool",
+		"POST /api/v1/models/{name}/{act}", "DELETE /api/v1/models/{name}", "POST /api/v1/models/install", "DELETE /api/v1/models/installs/{id}", "POST /api/v1/models/installs/{id}/again",
+	} {
 		routes.HandleFunc(decision, s.decide)
 	}
+	routes.HandleFunc("GET /api/v1/models/recommendations", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, Recommended()) })
+	routes.HandleFunc("GET /api/v1/jobs/{id}/preview", s.preview)
 	routes.HandleFunc("GET /api/v1/session", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]bool{"paired": true})
 	})
@@ -100,15 +114,63 @@ func (s *Stage) Refuse(message string) {
 	s.refuse = message
 }
 
-func (s *Stage) decide(w http.ResponseWriter, _ *http.Request) {
+// RefuseField is Refuse for what is wrong with one field of a request.
+func (s *Stage) RefuseField(field, message string) {
 	s.mu.Lock()
-	message := s.refuse
-	s.mu.Unlock()
-	if message != "" {
-		answer(w, http.StatusInsufficientStorage, map[string]any{"error": map[string]string{"code": "disk_full", "message": message}})
+	defer s.mu.Unlock()
+	s.refuse, s.field = message, field
+}
+
+// Done is a decision that was accepted.
+type Done struct{ Method, Path, Body string }
+
+// Done gives the decisions that were accepted so far.
+func (s *Stage) Done() []Done {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Done(nil), s.done...)
+}
+
+func (s *Stage) decide(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<16))
+	if err != nil {
 		return
 	}
-	answer(w, http.StatusOK, struct{}{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.refuse != "" && s.field != "":
+		answer(w, http.StatusBadRequest, map[string]any{"error": map[string]string{"code": "invalid", "message": s.refuse, "field": s.field}})
+	case s.refuse != "":
+		answer(w, http.StatusInsufficientStorage, map[string]any{"error": map[string]string{"code": "disk_full", "message": s.refuse}})
+	default:
+		s.done = append(s.done, Done{r.Method, r.URL.Path, string(body)})
+		answer(w, http.StatusOK, struct{}{})
+	}
+}
+
+// Looked counts the pictures of unfinished images that were asked for.
+func (s *Stage) Looked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.looked
+}
+
+// preview answers with a picture that becomes clearer with the number that is asked for.
+func (s *Stage) preview(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.looked++
+	s.mu.Unlock()
+	_, revision, _ := strings.Cut(r.URL.Query().Get("n"), "-")
+	n, _ := strconv.Atoi(revision)
+	picture := image.NewRGBA(image.Rect(0, 0, 64, 64))
+	for i := range 64 * 64 {
+		x, y := i%64, i/64
+		picture.SetRGBA(x, y, color.RGBA{uint8(60 + 2*x), uint8(90 + n*13%120), uint8(200 - 2*y), 255})
+	}
+	w.Header().Set("Content-Type", "image/png")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = png.Encode(w, picture) // the page has gone
 }
 
 // Asked gives the questions about the past so far.
