@@ -161,7 +161,7 @@ func TestLibraryOfTheAgent(t *testing.T) {
 	config := testConfig(t)
 	usable := make(chan func() []models.Model, 1)
 	hardware := Hardware{
-		Models: func(list func() []models.Model) { usable <- list },
+		Models: func(list func() []models.Model, _ func(string) bool) { usable <- list },
 		Slots: func(gpu.Inventory) []scheduler.Slot {
 			return []scheduler.Slot{{Device: backend.CPU(), Backend: &waiter{}, Models: []backend.Model{{Name: "m"}}}}
 		},
