@@ -240,18 +240,36 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("--allow-host %q: want name:port, such as muster.local:8000", allowed)
 		}
 	}
-	for kind, addresses := range map[string][]string{"comfyui": c.ComfyUI, "sdapi": c.SDAPI, "openai": c.OpenAI} {
-		for _, address := range addresses {
-			if _, err := attach.Parse(kind, address); err != nil {
-				return fmt.Errorf("--%s: %w", kind, err)
-			}
-		}
+	if err := c.validateAttached(); err != nil {
+		return err
 	}
 	if c.SDServer != "" && c.ComfyUIDir != "" {
 		return fmt.Errorf("--sd-server and --comfyui-dir: give one of them, for a device has one generator; a ComfyUI that you start yourself (--comfyui) may stand beside sd-server")
 	}
 	if c.MaxClients < 1 || c.SDThreads < 0 {
 		return fmt.Errorf("--max-clients must be at least 1 and --sd-threads at least 0")
+	}
+	return nil
+}
+
+// validateAttached checks the addresses of generators that somebody else runs. One that is given twice would be used twice at once, and
+// for two devices.
+func (c *Config) validateAttached() error {
+	taken := map[string]string{}
+	for _, kind := range []struct {
+		name      string
+		addresses []string
+	}{{"comfyui", c.ComfyUI}, {"sdapi", c.SDAPI}, {"openai", c.OpenAI}} {
+		for _, address := range kind.addresses {
+			parsed, err := attach.Parse(kind.name, address)
+			if err != nil {
+				return fmt.Errorf("--%s: %w", kind.name, err)
+			}
+			if before, twice := taken[parsed.Port()]; twice {
+				return fmt.Errorf("--%s: the server on port %s is given twice (by --%s too): a server works on one device, so give it once", kind.name, parsed.Port(), before)
+			}
+			taken[parsed.Port()] = kind.name
+		}
 	}
 	return nil
 }

@@ -41,6 +41,7 @@ type Attempt struct {
 	last     mark              // newest report
 	recent   [recentMarks]mark // the newest ones, in a ring
 	reports  int
+	alive    time.Time // newest report of any kind
 }
 
 // recentMarks is over how many reports the present speed is measured.
@@ -62,6 +63,7 @@ func (a *Attempt) Begin(now time.Time) {
 func (a *Attempt) Report(p job.Progress, now time.Time) job.Progress {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.alive = now
 	if p.Step > a.last.step {
 		a.last = mark{p.Step, now}
 		a.recent[a.reports%recentMarks] = a.last
@@ -142,12 +144,12 @@ func (a *Attempt) started() time.Time {
 	return a.begun
 }
 
-// moved is when the attempt last showed life.
+// moved is when the attempt last showed life: a backend that waits behind somebody else's image reports that it is still there.
 func (a *Attempt) moved() time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.last.at.After(a.begun) {
-		return a.last.at
+	if a.alive.After(a.begun) {
+		return a.alive
 	}
 	return a.begun
 }

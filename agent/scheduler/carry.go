@@ -55,12 +55,11 @@ func (s *Scheduler) attempt(ctx context.Context, a *Attempt) {
 	results := make(chan result, 1)
 	go func() { results <- s.generate(ctx, a, running) }()
 	r, back := await(ctx, results)
-	if s.config.Preview != nil {
-		s.config.Preview(a.Job.ID, backend.Preview{})
-	}
+	s.dropPreview(a)
 	s.tell(event{a: a, phase: settled, outcome: s.settle(ctx, a, running.Attempt, r)})
 	if !back {
 		<-results // the slot is held, whatever comes is too late
+		s.dropPreview(a)
 	}
 }
 
@@ -122,6 +121,13 @@ func (s *Scheduler) generate(ctx context.Context, a *Attempt, j job.Job) (r resu
 		Seed: j.Seed, Width: j.Width, Height: j.Height, Steps: j.Steps, Guidance: j.Guidance, Preview: s.previewer(a, j),
 	}, func(p job.Progress) { s.config.Queue.Progress(j.ID, j.Attempt, a.Report(p, time.Now())) })
 	return result{image: image, err: err}
+}
+
+// dropPreview tells that there will be no further picture.
+func (s *Scheduler) dropPreview(a *Attempt) {
+	if s.config.Preview != nil {
+		s.config.Preview(a.Job.ID, backend.Preview{})
+	}
 }
 
 // previewer takes the pictures of an attempt; nil when nobody wants them.

@@ -194,11 +194,12 @@ func (c *Core) hopeless(kind Kind, now time.Time) bool {
 	return now.Sub(since) >= missingAfter
 }
 
-// away gives a generator that does not answer now, whose models may not be known; nil when there is none.
+// away gives a generator that does not answer now, or whose device nobody knows, so that its models are not offered; nil when there is
+// none.
 func (c *Core) away() *wire.Generator {
 	for i := range c.programs {
 		switch c.programs[i].State {
-		case wire.GeneratorStarting, wire.GeneratorUnreachable:
+		case wire.GeneratorStarting, wire.GeneratorUnreachable, wire.GeneratorUnplaced:
 			return &c.programs[i]
 		}
 	}

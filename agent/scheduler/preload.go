@@ -110,7 +110,12 @@ func (c *Core) grant(w *wish) (*Load, error) {
 }
 
 // do loads it. Whoever asked may have gone since: it is loaded all the same, for half a load serves nobody.
-func (l Load) do(ctx context.Context) error {
+func (l Load) do(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // a panic there is the backend's death, not the agent's
+			err = fmt.Errorf("%s failed inside: %v: %w", l.Slot.Backend.Name(), p, backend.ErrUnavailable)
+		}
+	}()
 	ctx, cancel := context.WithTimeoutCause(ctx, loadLimit, fmt.Errorf("loading took longer than %s: %w", loadLimit, backend.ErrUnavailable))
 	defer cancel()
 	return l.Slot.Backend.(backend.Loader).Load(ctx, l.Slot.Device, l.Model.Name)

@@ -116,8 +116,9 @@ func TestPlace(t *testing.T) {
 		{"by a name that two have", mixed(), evidence{facts: Facts{DeviceName: "cuda:0 AMD Instinct MI25 : native"}}, "", "which of 2 devices"},
 		{"by memory that only one has", mixed(), evidence{facts: Facts{MemoryBytes: 24*gib - 300<<20}}, "GPU-c", ""},
 		{"by a name that none has", mixed(), evidence{facts: Facts{DeviceName: "cuda:0 Tesla T4"}}, "", "no device here is called"},
-		{"nothing is told of several", mixed(), evidence{}, "", "which of 3 devices"},
-		{"nothing is told of the only one", one, evidence{}, "GPU-a", ""},
+		{"nothing is told of several", mixed(), evidence{}, "", "does not say"},
+		{"nothing is told of the only one", one, evidence{}, "", "does not say"}, // it may use the processor
+		{"a name of the only one", one, evidence{facts: Facts{DeviceName: "MI25"}}, "GPU-a", ""},
 		{"it says processor", mixed(), evidence{facts: Facts{CPU: true}}, "cpu", ""},
 		{"no device at all", gpu.Inventory{}, evidence{}, "", "no GPU"},
 	} {
@@ -254,10 +255,13 @@ func TestBreaker(t *testing.T) {
 		died := fmt.Errorf("it died: %w", backend.ErrUnavailable)
 		for range 2 {
 			s.Begin()
+			after(10 * time.Minute) // as hangs take
 			s.End(died, false)
 		}
 		s.Begin()
-		s.End(died, true) // given up by its caller: nobody's failure
+		s.End(errors.New("the job was cancelled"), true) // by its caller: nobody's failure
+		s.Begin()
+		s.End(fmt.Errorf("somebody interrupted it, %w: %w", ErrNotItsFault, backend.ErrUnavailable), false)
 		s.Begin()
 		s.End(errors.New("unknown sampler"), false) // the request's
 		if err := s.Problem(); err != nil {
@@ -324,4 +328,74 @@ func TestConfiguredModels(t *testing.T) {
 	if !slices.Equal(names, []string{"flux/FLUX", "mine/mine"}) {
 		t.Errorf("%v", names)
 	}
+}
+
+// A probe that began before a call, and fails during it, says nothing: the server answers late because it works.
+func TestProbeThatFailsDuringACall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{facts: Facts{Title: "A1111", Models: []backend.Model{{Name: "sdxl"}}}}
+		slow := make(chan struct{})
+		s := New(comfy("0"), seeing(mixed()), func(ctx context.Context) (Facts, error) {
+			if f.count() > 0 {
+				<-slow
+			}
+			return f.probe(ctx)
+		}, nil)
+		run(t, s)
+		after(probeEvery) // the second probe hangs
+		s.Begin()
+		f.says(Facts{}, errors.New("503"))
+		close(slow)
+		synctest.Wait()
+		if err := s.Problem(); err != nil || s.Facts().Title != "A1111" {
+			t.Errorf("%v, %+v", err, s.Facts())
+		}
+		s.End(nil, false)
+	})
+}
+
+// A server that was away may have come back on another card: where it was before is no sign then.
+func TestServerThatComesBackElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, before, after, want string }{
+		{"on one of two equal cards", "NVIDIA GeForce RTX 4090", "AMD Instinct MI25", ""},
+		{"on the same one", "NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 4090", "GPU-c"},
+		{"saying nothing any more", "NVIDIA GeForce RTX 4090", "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				models := []backend.Model{{Name: "sdxl"}}
+				f := &fake{facts: Facts{DeviceName: tt.before, Models: models}}
+				s := New(comfy(""), seeing(mixed()), f.probe, nil)
+				run(t, s)
+				f.says(Facts{}, errors.New("connection refused"))
+				after(probeEvery)
+				f.says(Facts{DeviceName: tt.after, Models: models}, nil)
+				after(probeLongest)
+				dev, placed := s.Device()
+				if got := s.Problem() == nil; placed != (tt.want != "") || placed && dev.ID != tt.want || got != placed {
+					t.Errorf("device %q (%t), problem %v; want %q", dev.ID, placed, s.Problem(), tt.want)
+				}
+			})
+		})
+	}
+}
+
+// A server that says of itself that it uses another card than before is not credited to the old one.
+func TestServerThatSaysAnotherDevice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		models := []backend.Model{{Name: "sdxl"}}
+		f := &fake{facts: Facts{DeviceName: "NVIDIA GeForce RTX 4090", Models: models}}
+		s := New(comfy(""), seeing(mixed()), f.probe, nil)
+		run(t, s)
+		f.says(Facts{DeviceName: "AMD Instinct MI25", Models: models}, nil)
+		after(probeEvery)
+		if s.Problem() == nil {
+			dev, _ := s.Device()
+			t.Errorf("it is still credited to %s", dev.ID)
+		}
+	})
 }

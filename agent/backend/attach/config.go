@@ -98,7 +98,9 @@ func (c Config) Address() string { return c.Base[strings.Index(c.Base, "//")+2:]
 // ID tells it from every other generator.
 func (c Config) ID() string { return c.Kind + " " + c.Address() }
 
-// port is where it listens.
+// Port is where it listens: on loopback a port is one server's, whatever the host is called.
+func (c Config) Port() string { return strconv.Itoa(c.port()) }
+
 func (c Config) port() int {
 	_, port, err := net.SplitHostPort(c.Address())
 	if err != nil {

@@ -39,10 +39,12 @@ func place(inventory gpu.Inventory, e evidence) (gpu.Device, error) {
 	}
 	fits := candidates(inventory, e.facts)
 	switch {
-	case len(fits) == 1:
-		return fits[0], nil
 	case len(inventory.Devices) == 0:
 		return gpu.Device{}, fmt.Errorf("it is not certain what it works on, and this machine shows no GPU: write #cpu behind its address if it uses the processor")
+	case e.facts.DeviceName == "" && e.facts.MemoryBytes == 0:
+		return gpu.Device{}, fmt.Errorf("it does not say what it works on: %w, or #cpu", errAsk)
+	case len(fits) == 1:
+		return fits[0], nil
 	case len(fits) == 0:
 		return gpu.Device{}, fmt.Errorf("it says that it uses %s, which no device here is called: %w", e.facts.device(), errAsk)
 	}

@@ -47,12 +47,12 @@ func TestTheProcessListTellsTheDevice(t *testing.T) {
 		words  string
 	}{
 		{"one of two equal cards", "", false, working(inventory, os.Getpid(), 1), "1", wire.GeneratorReady, ""},
-		{"a process that it was started by another one", "", false, working(inventory, os.Getppid(), 1), "", wire.GeneratorUnplaced, "which of 3"},
+		{"a process that it was started by another one", "", false, working(inventory, os.Getppid(), 1), "", wire.GeneratorUnplaced, "does not say"},
 		{"two at once", "", false, working(inventory, os.Getpid(), 0, 1), "", wire.GeneratorUnplaced, "Device 0 and Device 1"},
 		{"another than was said", "0", false, working(inventory, os.Getpid(), 1), "", wire.GeneratorUnplaced, "its process uses Device 1"},
 		{"the one that was said", "1", false, working(inventory, os.Getpid(), 1), "1", wire.GeneratorReady, ""},
-		{"numbers that mean nothing", "", true, working(inventory, os.Getpid(), 1), "", wire.GeneratorUnplaced, "which of 3"},
-		{"a report of other devices", "", false, &gpu.Report{Revision: 9, Devices: make([]gpu.Details, 4)}, "", wire.GeneratorUnplaced, "which of 3"},
+		{"numbers that mean nothing", "", true, working(inventory, os.Getpid(), 1), "", wire.GeneratorUnplaced, "does not say"},
+		{"a report of other devices", "", false, &gpu.Report{Revision: 9, Devices: make([]gpu.Details, 4)}, "", wire.GeneratorUnplaced, "does not say"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

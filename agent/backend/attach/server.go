@@ -44,6 +44,13 @@ type Probe func(context.Context) (Facts, error)
 // password. Asking again is as slow as for one that is not there, and its words are shown.
 var ErrUnusable = errors.New("it can't be used as it is")
 
+// ErrNotItsFault is wrapped by an error that says nothing against the server: it is busy for somebody else, or somebody interrupted
+// it. The image is made elsewhere or again, and the breaker does not count it.
+var ErrNotItsFault = errors.New("that is not the server's fault")
+
+// breakerWindow is how long failures are remembered: hangs are found out after minutes, so three of them take long.
+const breakerWindow = time.Hour
+
 // Timing of probes.
 const (
 	probeEvery   = 5 * time.Second // while it answers
@@ -81,7 +88,7 @@ func New(config Config, machine *Machine, probe Probe, log *slog.Logger) *Server
 	}
 	return &Server{
 		config: config, machine: machine, probe: probe, log: log, wake: make(chan struct{}, 1),
-		fault: errNotAsked,
+		fault: errNotAsked, breaker: process.Breaker{Window: breakerWindow},
 	}
 }
 
@@ -142,7 +149,13 @@ func (s *Server) look(ctx context.Context) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err != nil && s.working > 0 {
+		return true // it was given work meanwhile, and answers late
+	}
 	before := s.problem(time.Now())
+	if s.reached && (s.fault != nil || pid != s.pid) && err == nil {
+		s.placed = false // it may be another process, on another device
+	}
 	s.fault, s.asked = err, true
 	if err == nil {
 		s.facts, s.reached, s.pid = s.restrict(facts), true, pid
@@ -186,11 +199,11 @@ func (s *Server) settle() {
 	}
 	holders, _ := s.machine.holders(s.pid)
 	dev, err := place(*inventory, evidence{wanted: wanted, holders: holders, facts: s.facts})
-	if err != nil && s.placed && wanted == nil && len(holders) == 0 {
-		// It was seen on its device before, and nothing says otherwise: an idle server may hold no memory.
-		dev, err = deviceOf(*inventory, s.device.ID)
-		if s.device.Index == gpu.CPU {
-			dev, err = backend.CPU(), nil
+	if err != nil && s.placed && wanted == nil && len(holders) == 0 && !s.facts.CPU {
+		// The same process was seen on its device before, and nothing says otherwise: an idle server may hold no memory.
+		at := slices.IndexFunc(candidates(*inventory, s.facts), func(d gpu.Device) bool { return d.ID == s.device.ID })
+		if at >= 0 {
+			dev, err = candidates(*inventory, s.facts)[at], nil
 		}
 	}
 	s.unsure = err
@@ -281,16 +294,16 @@ func (s *Server) Begin() {
 	s.working++
 }
 
-// End takes what the call returned. An error that wraps backend.ErrUnavailable counts as a failure of the server, unless ended says
-// that the call's own context had ended.
-func (s *Server) End(err error, ended bool) {
+// End takes what the call returned. An error that wraps backend.ErrUnavailable counts as a failure of the server, also as the cause of
+// a call that was given up because it hung, unless it wraps ErrNotItsFault too.
+func (s *Server) End(err error, _ bool) {
 	s.mu.Lock()
 	s.working--
 	switch {
 	case err == nil:
 		s.breaker.Succeed()
 		s.failed, s.rising = "", 0
-	case !ended && errors.Is(err, backend.ErrUnavailable):
+	case errors.Is(err, backend.ErrUnavailable) && !errors.Is(err, ErrNotItsFault):
 		s.failed = err.Error()
 		s.rising++
 		s.breaker.Fail(time.Now())
