@@ -44,26 +44,28 @@ func OwnerOf(port, pgid int) (PortOwner, error) {
 	return Foreign, nil
 }
 
-// Listener gives the process that listens on the loopback port; 0 when nobody does, or when it is another user's whose sockets may
-// not be looked at. hint is looked at first; 0 for none. Of several processes, as those of a server that forks, the oldest is given.
+// Listener gives the process that listens on the loopback port; 0 when nobody does, when it is another user's whose sockets may not be
+// looked at, and when several do that have nothing to do with each other, for it can't be told who answers. hint is looked at first; 0
+// for none. Of the processes of a server that forks the oldest is given.
 func Listener(port, hint int) (pid int, err error) {
 	listening, err := listeners(port)
 	if err != nil || len(listening) == 0 {
 		return 0, err
 	}
-	holds := func(pid int) bool {
-		held := socketsOf(pid)
-		return slices.ContainsFunc(listening, func(inode uint64) bool { return held[inode] })
-	}
-	if hint > 0 && holds(hint) {
+	if hint > 0 && subset(listening, socketsOf(hint)) {
 		return hint, nil
 	}
-	for _, pid := range processes() {
-		if holds(pid) {
-			return pid, nil
+	for _, other := range processes() {
+		held := socketsOf(other)
+		switch {
+		case !slices.ContainsFunc(listening, func(inode uint64) bool { return held[inode] }):
+		case pid == 0:
+			pid = other
+		case !Descends(other, pid):
+			return 0, nil
 		}
 	}
-	return 0, nil
+	return pid, nil
 }
 
 // maxAncestors bounds the walk of Descends; trees of processes are not deeper.

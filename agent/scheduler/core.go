@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"time"
@@ -198,7 +199,7 @@ func (c *Core) look(v View) {
 
 // seat puts a slot into the list, with what is known of it.
 func (c *Core) seat(slot Slot) {
-	key := slot.Device.ID + "/" + slot.Backend.Name()
+	key := slot.Device.ID + "/" + cmp.Or(slot.Generator, slot.Backend.Name())
 	st, known := c.byKey[key]
 	if !known {
 		st = &slotState{key: key, share: 1}

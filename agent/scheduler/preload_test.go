@@ -258,3 +258,63 @@ func TestPreviewsAreHandedOnAndEnd(t *testing.T) {
 		r.end()
 	})
 }
+
+// A backend that waits behind somebody else's image, and says so, is not taken for one that hangs.
+func TestWaitingBehindSomebodyIsNoHang(t *testing.T) {
+	t.Parallel()
+	for _, tells := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, 1, Predicted)
+			r.backend.generate = func(ctx context.Context, _ gpu.Device, req backend.Request, report func(job.Progress)) (backend.Image, error) {
+				for range 4 * 60 * 2 { // two hours
+					select {
+					case <-time.After(15 * time.Second):
+					case <-ctx.Done():
+						return backend.Image{}, context.Cause(ctx)
+					}
+					if tells {
+						report(job.Progress{Steps: req.Steps})
+					}
+				}
+				return backend.Image{PNG: []byte("png")}, nil
+			}
+			r.run()
+			id := r.jobs.add(1)[0]
+			pass(2*time.Hour + time.Minute)
+			if j := r.jobs.get(id); tells != (j.State == job.Succeeded && j.Failures == 0) {
+				t.Errorf("a backend that tells (%t): %s after %d failures: %s", tells, j.State, j.Failures, j.Error)
+			}
+			r.end()
+		})
+	}
+}
+
+// When a device passes to another generator, what the one before holds there is freed.
+func TestAnotherGeneratorTakesADevice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, holder := newSteeredRig(t, 1)
+		var taken atomic.Bool
+		slots := r.config.Slots
+		second := &fakeBackend{name: "fake", generate: steady(always(1))}
+		r.config.Slots = func(inventory gpu.Inventory) []Slot {
+			all := slots(inventory)
+			if taken.Load() {
+				all[0].Backend, all[0].Generator = second, "attached"
+			}
+			return all
+		}
+		r.run()
+		r.jobs.add(1)
+		pass(20 * time.Second)
+		taken.Store(true)
+		pass(time.Minute)
+		if n := holder.unloads.Load(); n != 1 {
+			t.Errorf("the first generator was asked %d times to free the device", n)
+		}
+		id := r.jobs.add(1)[0]
+		pass(10 * time.Second)
+		r.expect(id, job.Succeeded)
+		r.end()
+	})
+}

@@ -25,6 +25,8 @@ type Slot struct {
 	Device  gpu.Device // or backend.CPU()
 	Backend backend.Backend
 	Models  []backend.Model
+	// Generator tells one of several generators of a device from another, should it change; "" is the backend's name.
+	Generator string
 	// Speed is about how many steps of a 512x512 image it makes a second, used until that was measured; 0 is not known.
 	Speed   float64
 	Problem string // why it can't take work now, in words for people; "" when it can

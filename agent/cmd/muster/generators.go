@@ -94,7 +94,7 @@ func (g *generators) slots(inventory gpu.Inventory) []scheduler.Slot {
 	for _, device := range append(slices.Clone(inventory.Devices), backend.CPU()) {
 		switch a := claimed[device.ID]; {
 		case a != nil:
-			add(scheduler.Slot{Device: device, Backend: a, Models: g.shelf.enabled(a.Models())}, a.Problem(), a.Owns)
+			add(scheduler.Slot{Device: device, Backend: a, Generator: a.Status().ID, Models: g.shelf.enabled(a.Models())}, a.Problem(), a.Owns)
 		case device.Index != gpu.CPU && g.fleet != nil:
 			slot := scheduler.Slot{Device: device, Backend: g.fleet.Backend(), Models: g.shelf.enabled(g.fleet.Models())}
 			problem := g.fleet.Serves(device)
