@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -396,6 +397,54 @@ func TestServerThatSaysAnotherDevice(t *testing.T) {
 		if s.Problem() == nil {
 			dev, _ := s.Device()
 			t.Errorf("it is still credited to %s", dev.ID)
+		}
+	})
+}
+
+// A server that refuses a connection in a call is away at once, whatever else goes on there, and is used again when it answers.
+func TestServerThatDiesDuringACall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		models := []backend.Model{{Name: "sdxl"}}
+		f := &fake{facts: Facts{Models: models}}
+		s := New(comfy("0"), seeing(mixed()), f.probe, nil)
+		run(t, s)
+		s.Begin() // what is left of a call goes on
+		f.says(Facts{}, errors.New("connection refused"))
+		for range 3 {
+			s.Begin()
+			s.End(fmt.Errorf("dial: %w: %w", syscall.ECONNREFUSED, backend.ErrUnavailable), false)
+		}
+		if got := s.Status(); got.State != wire.GeneratorUnreachable || got.Failures != 0 {
+			t.Errorf("when it has died: %+v", got)
+		}
+		after(time.Minute)
+		f.says(Facts{Models: models}, nil)
+		after(probeLongest)
+		if got := s.Status(); got.State != wire.GeneratorReady {
+			t.Errorf("when it is back: %+v", got)
+		}
+	})
+}
+
+// What a server did before it was started anew is not held against it.
+func TestBreakerForgetsWhoHasGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		models := []backend.Model{{Name: "sdxl"}}
+		f := &fake{facts: Facts{Models: models}}
+		s := New(comfy("0"), seeing(mixed()), f.probe, nil)
+		run(t, s)
+		for range 3 {
+			s.Begin()
+			s.End(fmt.Errorf("it hangs: %w", backend.ErrUnavailable), false)
+		}
+		f.says(Facts{}, errors.New("connection refused"))
+		after(probeEvery)
+		f.says(Facts{Models: models}, nil)
+		after(2 * time.Second)
+		if got := s.Status(); got.State != wire.GeneratorReady || got.Failures != 0 {
+			t.Errorf("%+v", got)
 		}
 	})
 }

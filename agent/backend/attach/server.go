@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"muster/agent/backend"
@@ -126,10 +127,11 @@ func (s *Server) Look() {
 	}
 }
 
+// busy says whether a call is under way on a server that is there.
 func (s *Server) busy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.working > 0
+	return s.working > 0 && s.fault == nil
 }
 
 // look asks once; false when it got no answer to go on with.
@@ -149,12 +151,16 @@ func (s *Server) look(ctx context.Context) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil && s.working > 0 {
+	if err != nil && s.working > 0 && s.fault == nil {
 		return true // it was given work meanwhile, and answers late
 	}
 	before := s.problem(time.Now())
 	if s.reached && (s.fault != nil || pid != s.pid) && err == nil {
 		s.placed = false // it may be another process, on another device
+	}
+	if s.fault != nil && err == nil { // what failed has gone with the one that was there before
+		s.breaker.Succeed()
+		s.failed, s.rising = "", 0
 	}
 	s.fault, s.asked = err, true
 	if err == nil {
@@ -303,6 +309,8 @@ func (s *Server) End(err error, _ bool) {
 	case err == nil:
 		s.breaker.Succeed()
 		s.failed, s.rising = "", 0
+	case errors.Is(err, syscall.ECONNREFUSED): // nobody listens there any more: it is away until it answers again
+		s.fault = errors.New("connection refused")
 	case errors.Is(err, backend.ErrUnavailable) && !errors.Is(err, ErrNotItsFault):
 		s.failed = err.Error()
 		s.rising++
