@@ -448,3 +448,28 @@ func TestBreakerForgetsWhoHasGone(t *testing.T) {
 		}
 	})
 }
+
+// What a server works on is known as soon as the machine's devices are, without asking it again.
+func TestDevicesThatAreFoundAfterTheServer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{facts: Facts{Models: []backend.Model{{Name: "sdxl"}}}}
+		m := &Machine{}
+		s := New(comfy("1"), m, f.probe, nil)
+		run(t, s)
+		if got := s.Status(); got.State != wire.GeneratorStarting {
+			t.Errorf("before the devices are known: %+v", got)
+		}
+		inventory := mixed()
+		m.See(&inventory, nil)
+		if dev, ok := s.Device(); !ok || dev.ID != "GPU-b" || s.Problem() != nil || f.count() != 1 {
+			t.Errorf("%+v %t, %v, asked %d times", dev, ok, s.Problem(), f.count())
+		}
+		smaller := inventory
+		smaller.Revision, smaller.Devices = 2, inventory.Devices[:1]
+		m.See(&smaller, nil)
+		if err := s.Problem(); err == nil || !strings.Contains(err.Error(), "not in this machine") {
+			t.Errorf("after its device has left: %v", err)
+		}
+	})
+}

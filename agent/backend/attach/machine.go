@@ -30,6 +30,14 @@ func (m *Machine) See(inventory *gpu.Inventory, report *gpu.Report) {
 // Inventory gives the devices as they were seen last; nil until they are known.
 func (m *Machine) Inventory() *gpu.Inventory { return m.inventory.Load() }
 
+// known is what was seen last; nil for what never was.
+type known struct {
+	inventory *gpu.Inventory
+	report    *gpu.Report
+}
+
+func (m *Machine) latest() known { return known{m.inventory.Load(), m.report.Load()} }
+
 // holders gives the IDs of the devices on which a process, or one that it started, has memory. known is false when that can't be
 // told.
 func (m *Machine) holders(pid int) (ids []string, known bool) {

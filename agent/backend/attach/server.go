@@ -75,6 +75,7 @@ type Server struct {
 	device  gpu.Device
 	placed  bool  // device is known, from now or before
 	unsure  error // why it is not certain now
+	judged  known // what that was judged by
 	pid     int   // of its process; 0 when not known
 	working int   // calls under way
 	breaker process.Breaker
@@ -191,11 +192,21 @@ func (s *Server) restrict(facts Facts) Facts {
 	return facts
 }
 
+// renew finds the device again when something else is known of the machine since. It needs mu.
+func (s *Server) renew() {
+	if s.reached && s.machine.latest() != s.judged {
+		s.settle()
+	}
+}
+
+var errDevicesUnknown = errors.New("the devices of this machine are not known yet")
+
 // settle finds the device again. It needs mu.
 func (s *Server) settle() {
-	inventory := s.machine.Inventory()
+	s.judged = s.machine.latest()
+	inventory := s.judged.inventory
 	if inventory == nil {
-		s.unsure = errors.New("the devices of this machine are not known yet")
+		s.unsure = errDevicesUnknown
 		return
 	}
 	wanted, err := s.config.wants()
@@ -230,6 +241,7 @@ func (s *Server) label() string {
 func (s *Server) Device() (gpu.Device, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.renew()
 	return s.device, s.placed
 }
 
@@ -237,6 +249,7 @@ func (s *Server) Device() (gpu.Device, bool) {
 func (s *Server) Problem() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.renew()
 	return s.problem(time.Now())
 }
 
@@ -334,6 +347,7 @@ func (s *Server) Owns(pid int) bool {
 func (s *Server) Status() wire.Generator {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.renew()
 	now := time.Now()
 	g := wire.Generator{
 		ID: s.config.ID(), Kind: s.config.Kind, Title: s.facts.Title, Address: s.config.Address(), Attached: true, State: s.state(now),
@@ -356,7 +370,7 @@ func (s *Server) state(now time.Time) wire.GeneratorState {
 	switch {
 	case s.fault != nil && errors.Is(s.fault, ErrUnusable):
 		return wire.GeneratorUnusable
-	case !s.asked:
+	case !s.asked, s.fault == nil && errors.Is(s.unsure, errDevicesUnknown):
 		return wire.GeneratorStarting
 	case s.fault != nil:
 		return wire.GeneratorUnreachable
