@@ -47,8 +47,8 @@ type Hardware struct {
 	// See is shown every new inventory and report, either of which may be nil; it must not block. nil: nobody looks.
 	See func(*gpu.Inventory, *gpu.Report)
 	// Models is told, before anything is asked for them, where the models of the library stand that generators can use, and which names
-	// are disabled; nil when no generator reads model files.
-	Models func(usable func() []models.Model, disabled func(name string) bool)
+	// are not to be used; nil when no generator reads model files.
+	Models func(usable func() []models.Model, barred func(name string) bool)
 	// Run supervises the generators' processes until ctx ends; nil when there are none.
 	Run func(context.Context) error
 	// Collect supervises the processes that readers read through, as long as the sampler runs; nil when there are none.

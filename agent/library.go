@@ -24,7 +24,7 @@ func (p *parts) openLibrary(config Config, hardware Hardware, log *slog.Logger) 
 		Loaded: p.loadedOn, Load: p.load, Publish: func(now model.Library) { p.feed.Library(&now) }, Changed: p.wake, Log: log,
 	})
 	if err == nil && hardware.Models != nil {
-		hardware.Models(p.library.Usable, p.library.Disabled)
+		hardware.Models(p.library.Usable, p.library.Barred)
 	}
 	return err
 }

@@ -87,7 +87,7 @@ type Library struct {
 	memory   memory
 	files    []seenFile      // of the last look, in order of their names
 	usable   []Model         // nobody changes it after it was made
-	disabled map[string]bool // by name
+	barred   map[string]bool // by name
 	free     *uint64
 	problems struct{ dir, state string }
 
@@ -227,11 +227,12 @@ func (l *Library) Usable() []Model {
 	return l.usable
 }
 
-// Disabled says whether somebody keeps the model of that name from being generated with, on whatever generator has it.
-func (l *Library) Disabled(name string) bool {
+// Barred says whether the model of that name is kept from being generated with, on whatever generator has the file too: somebody
+// disabled it, or it is none.
+func (l *Library) Barred(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.disabled[name]
+	return l.barred[name]
 }
 
 // publish tells of the library when it is not as it was told last.
@@ -252,17 +253,17 @@ func (l *Library) publish() {
 func (l *Library) reckon() {
 	l.mu.Lock()
 	var now []Model
-	disabled := map[string]bool{}
+	barred := map[string]bool{}
 	for i := range l.files {
 		m := l.files[i].model(&l.memory)
-		if m.Disabled {
-			disabled[m.Name] = true
-		} else if m.Problem == "" {
+		if m.Disabled || m.Problem != "" {
+			barred[m.Name] = true
+		} else {
 			now = append(now, Model{Model: m, Path: l.files[i].Path})
 		}
 	}
-	changed := !slices.Equal(now, l.usable) || !maps.Equal(disabled, l.disabled)
-	l.usable, l.disabled = now, disabled
+	changed := !slices.Equal(now, l.usable) || !maps.Equal(barred, l.barred)
+	l.usable, l.barred = now, barred
 	l.mu.Unlock()
 	if changed && l.config.Changed != nil {
 		l.config.Changed()

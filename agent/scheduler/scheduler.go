@@ -32,8 +32,7 @@ type Slot struct {
 	Problem string // why it can't take work now, in words for people; "" when it can
 	// Owns says whether a process on the device is the backend's; nil when it can't tell. It must not block.
 	Owns func(pid int) bool
-	// Fallback says that it only goes on with what was accepted while nothing else here could generate: it is offered to nobody
-	// as long as another slot is there.
+	// Fallback says that it only goes on with what was accepted while nothing else here could generate: it is offered to nobody.
 	Fallback bool
 }
 

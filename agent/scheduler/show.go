@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"hash/fnv"
 	"math"
 	"slices"
@@ -128,9 +129,8 @@ func nearly(old, now float64) bool {
 
 func (c *Core) capacity(now time.Time) wire.Capacity {
 	out := wire.Capacity{Policy: string(c.policy), Models: []wire.Model{}, Slots: []wire.Slot{}, Pool: c.steering.Pool, Generators: c.programs}
-	others := slices.ContainsFunc(c.slots, func(st *slotState) bool { return !st.Fallback })
 	for _, st := range c.slots {
-		if st.Fallback && others {
+		if st.Fallback {
 			continue
 		}
 		slot := wire.Slot{
@@ -210,19 +210,22 @@ func (st *slotState) phase(now time.Time) (wire.Phase, string) {
 // sketcher is the name of the backend that needs no model: the default only where there is no other.
 const sketcher = "builtin"
 
-// defaultModel is the first model of the first GPU that has a real generator, else the first of any slot; "" when there is none.
+// defaultModel is the first model of the first GPU that has a real generator, else the first of any slot that can be given work, else
+// of any at all, for which images wait; "" when there is none.
 func (c *Core) defaultModel() string {
-	fallback := ""
+	fallback, away := "", ""
 	for _, st := range c.slots {
 		switch {
-		case len(st.Models) == 0 || st.Problem != "":
+		case len(st.Models) == 0 || st.Fallback:
+		case st.Problem != "":
+			away = cmp.Or(away, st.Models[0].Name)
 		case st.Device.Index != gpu.CPU && st.Backend.Name() != sketcher:
 			return st.Models[0].Name
 		case fallback == "":
 			fallback = st.Models[0].Name
 		}
 	}
-	return fallback
+	return cmp.Or(fallback, away)
 }
 
 // next is the time until something may change by itself.

@@ -82,7 +82,7 @@ func fit(spec job.Spec, capacity wire.Capacity, inventory *gpu.Inventory) (job.S
 		names = append(names, m.Name)
 	}
 	if !slices.Contains(names, spec.Model) {
-		return spec, invalid("model", "%q is not here; allowed are %s", cut(spec.Model), strings.Join(names, ", "))
+		return spec, invalid("model", "%q is not here; allowed are %s%s", cut(spec.Model), strings.Join(names, ", "), mayHave(capacity))
 	}
 	if spec.DeviceID == nil {
 		return spec, nil
@@ -105,6 +105,20 @@ func defaultModel(capacity wire.Capacity, device *gpu.Ref) string {
 		return capacity.Models[0].Name
 	}
 	return capacity.DefaultModel
+}
+
+// mayHave names the generators that are away, whose models are not known; "" when all are here.
+func mayHave(capacity wire.Capacity) string {
+	var away []string
+	for _, g := range capacity.Generators {
+		if g.Attached && g.Models == 0 && (g.State == wire.GeneratorStarting || g.State == wire.GeneratorUnreachable) {
+			away = append(away, g.ID)
+		}
+	}
+	if len(away) == 0 {
+		return ""
+	}
+	return "; what " + strings.Join(away, " and ") + " has is not known while it does not answer"
 }
 
 func slotOf(capacity wire.Capacity, device gpu.Ref) (wire.Slot, bool) {

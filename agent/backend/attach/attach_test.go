@@ -115,6 +115,7 @@ func TestPlace(t *testing.T) {
 		{"its process on two", mixed(), evidence{holders: []string{"GPU-a", "GPU-b"}}, "", "Device 0 and Device 1"},
 		{"by a name that only one has", mixed(), evidence{facts: Facts{DeviceName: "cuda:0 NVIDIA GeForce RTX 4090 : cudaMallocAsync"}}, "GPU-c", ""},
 		{"by a name that two have", mixed(), evidence{facts: Facts{DeviceName: "cuda:0 AMD Instinct MI25 : native"}}, "", "which of 2 devices"},
+		{"by a name, though memory is counted otherwise", mixed(), evidence{facts: Facts{DeviceName: "RTX 4090", MemoryBytes: 20 * gib}}, "GPU-c", ""},
 		{"by memory that only one has", mixed(), evidence{facts: Facts{MemoryBytes: 24*gib - 300<<20}}, "GPU-c", ""},
 		{"by a name that none has", mixed(), evidence{facts: Facts{DeviceName: "cuda:0 Tesla T4"}}, "", "no device here is called"},
 		{"nothing is told of several", mixed(), evidence{}, "", "does not say"},
@@ -195,7 +196,7 @@ func TestServerComesGoesAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{err: errors.New("connection refused")}
 		s := New(comfy("1"), seeing(mixed()), f.probe, nil)
-		if got := s.Status(); got.State != wire.GeneratorStarting || got.ID != "comfyui 127.0.0.1:1" || !got.Attached || got.Device != nil {
+		if got := s.Status(); got.State != wire.GeneratorStarting || got.ID != "comfyui 127.0.0.1:1" || !got.Attached || *got.Device != 1 {
 			t.Errorf("before it was asked: %+v", got)
 		}
 		run(t, s)

@@ -38,6 +38,11 @@ func place(inventory gpu.Inventory, e evidence) (gpu.Device, error) {
 		return backend.CPU(), nil
 	}
 	fits := candidates(inventory, e.facts)
+	if len(fits) == 0 && e.facts.DeviceName != "" { // programs count memory in their own ways; names are names
+		named := e.facts
+		named.MemoryBytes = 0
+		fits = candidates(inventory, named)
+	}
 	switch {
 	case len(inventory.Devices) == 0:
 		return gpu.Device{}, fmt.Errorf("it is not certain what it works on, and this machine shows no GPU: write #cpu behind its address if it uses the processor")

@@ -194,8 +194,19 @@ func (s *Server) restrict(facts Facts) Facts {
 
 // renew finds the device again when something else is known of the machine since. It needs mu.
 func (s *Server) renew() {
-	if s.reached && s.machine.latest() != s.judged {
+	now := s.machine.latest()
+	switch {
+	case now == s.judged:
+	case s.reached:
 		s.settle()
+	case now.inventory != nil:
+		// Nobody else may have the device that a person gave it, whenever it comes.
+		s.judged = now
+		if wanted, err := s.config.wants(); err == nil && wanted != nil {
+			if dev, err := said(*now.inventory, *wanted); err == nil {
+				s.device, s.placed = dev, true
+			}
+		}
 	}
 }
 

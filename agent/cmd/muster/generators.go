@@ -74,8 +74,8 @@ func (g *generators) claims() map[string]attached {
 	return claimed
 }
 
-// slots gives every device that has a generator, those that can't be given work with the reason, and the CPU: while a device serves,
-// the sketch renderer there only goes on with what was accepted before.
+// slots gives every device that has a generator, those that can't be given work with the reason, and the CPU: while a device serves, or
+// somebody's own generator is only away, the sketch renderer there goes on with what was accepted before and takes nothing new.
 func (g *generators) slots(inventory gpu.Inventory) []scheduler.Slot {
 	var slots []scheduler.Slot
 	claimed := g.claims()
@@ -104,7 +104,7 @@ func (g *generators) slots(inventory gpu.Inventory) []scheduler.Slot {
 			add(slot, problem, g.fleet.Owns)
 		}
 	}
-	return append(slots, scheduler.Slot{Device: backend.CPU(), Backend: g.sketch, Models: []backend.Model{builtin.Model()}, Fallback: served})
+	return append(slots, scheduler.Slot{Device: backend.CPU(), Backend: g.sketch, Models: []backend.Model{builtin.Model()}, Fallback: served || len(g.attached) > 0})
 }
 
 // list tells of every generator, in words for people.
@@ -140,14 +140,28 @@ func sketcher(sketch backend.Backend, dev *gpu.Ref) wire.Generator {
 	return wire.Generator{ID: sketch.Name(), Kind: sketch.Name(), Title: builtin.Model().Title, Device: dev, State: wire.GeneratorReady, Models: 1}
 }
 
-// workflowsOf lets the administrator import workflows; nil, without ComfyUI, gives none.
-func workflowsOf(w *comfyui.Workflows) server.Workflows {
+// named says whether a generator has a model of that name that is no workflow.
+func (g *generators) named(name string) bool {
+	if g.workflows != nil && slices.ContainsFunc(g.workflows.List(), func(w wire.Workflow) bool { return w.Name == name }) {
+		return false // it is replaced
+	}
+	has := func(m backend.Model) bool { return m.Name == name }
+	return g.fleet != nil && slices.ContainsFunc(g.fleet.Models(), has) ||
+		slices.ContainsFunc(g.attached, func(a attached) bool { return slices.ContainsFunc(a.Models(), has) })
+}
+
+// workflowsOf lets the administrator import workflows; nil, without ComfyUI, gives none. taken says whether a model that is no workflow
+// has a name.
+func workflowsOf(w *comfyui.Workflows, taken func(name string) bool) server.Workflows {
 	if w == nil {
 		return server.Workflows{}
 	}
 	return server.Workflows{
 		List: w.List,
 		Import: func(name string, text []byte) (wire.Workflow, error) {
+			if taken(name) {
+				return wire.Workflow{}, workflowFault{fmt.Errorf("a model is called %q already: give the workflow another name with --name", name)}
+			}
 			kept, err := w.Import(name, text)
 			if err != nil {
 				return wire.Workflow{}, refused(err)

@@ -17,22 +17,23 @@ type shelf struct {
 
 // opened is what the shelf needs of the agent's library.
 type opened struct {
-	usable   func() []models.Model
-	disabled func(name string) bool
+	usable func() []models.Model
+	barred func(name string) bool
 }
 
 // open makes the library the one that counts.
-func (s *shelf) open(usable func() []models.Model, disabled func(name string) bool) {
-	s.library.Store(&opened{usable, disabled})
+func (s *shelf) open(usable func() []models.Model, barred func(name string) bool) {
+	s.library.Store(&opened{usable, barred})
 }
 
-// enabled leaves out the models that somebody has disabled: a generator's own copy of such a file is not used either.
+// enabled leaves out the models that somebody has disabled, and files that are none: a generator's own copy of such a file is not used
+// either.
 func (s *shelf) enabled(all []backend.Model) []backend.Model {
 	l := s.library.Load()
 	if l == nil {
 		return all
 	}
-	return slices.DeleteFunc(all, func(m backend.Model) bool { return l.disabled(m.Name) })
+	return slices.DeleteFunc(all, func(m backend.Model) bool { return l.barred(m.Name) })
 }
 
 // list is every model that can be used now.
