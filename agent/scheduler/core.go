@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"muster/shared/gpu"
@@ -183,6 +184,9 @@ func (c *Core) look(v View) {
 		if (!st.present || st.Problem != "") && st.current == nil && st.loading == nil {
 			st.loaded, st.holds = "", 0 // its generator is gone, and the model with it
 		}
+		if st.loaded != "" && st.current == nil && st.loading == nil && c.emptied(st) {
+			st.loaded, st.holds, st.used = "", 0, false // ended when what it made was given up
+		}
 		st.steer(c.steering.Devices[st.Device.ID], v.Now)
 		var reading *gpu.Reading
 		if st.present {
@@ -195,6 +199,14 @@ func (c *Core) look(v View) {
 		c.feelSteps(st)
 		st.neighbours(c.processesOn(st.Device.Index), v.Now)
 	}
+}
+
+// emptied says whether the slot's own generator, which the agent starts for it, tells that it does not run.
+func (c *Core) emptied(st *slotState) bool {
+	return slices.ContainsFunc(c.programs, func(g wire.Generator) bool {
+		return !g.Attached && g.Kind == st.Backend.Name() && g.Kind != sketcher && g.Device != nil && *g.Device == st.Device.Index &&
+			g.State == wire.GeneratorIdle
+	})
 }
 
 // seat puts a slot into the list, with what is known of it.

@@ -318,3 +318,30 @@ func TestAnotherGeneratorTakesADevice(t *testing.T) {
 		r.end()
 	})
 }
+
+// A child that was ended because its image was given up holds nothing: whoever comes next has to load.
+func TestGeneratorThatEndedHoldsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		var state atomic.Value
+		state.Store(wire.GeneratorReady)
+		r.config.Generators = func() []wire.Generator {
+			return []wire.Generator{{ID: "fake 0", Kind: "fake", Device: new(gpu.Ref(0)), State: state.Load().(wire.GeneratorState)}}
+		}
+		r.run()
+		id := r.jobs.add(1)[0]
+		pass(20 * time.Second)
+		r.expect(id, job.Succeeded)
+		if loaded := r.Capacity().Slots[0].Loaded; loaded != "sdxl" {
+			t.Errorf("after an image it holds %q", loaded)
+		}
+		state.Store(wire.GeneratorIdle)
+		r.Wake()
+		pass(time.Second)
+		if loaded := r.Capacity().Slots[0].Loaded; loaded != "" {
+			t.Errorf("when it has ended it holds %q", loaded)
+		}
+		r.end()
+	})
+}

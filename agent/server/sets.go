@@ -41,12 +41,15 @@ func (s *Server) deleteSet(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	for _, j := range found.Jobs {
-		if j.State.Terminal() {
-			continue
-		}
-		if _, _, err := s.cancel(r.Context(), j.ID); err != nil && !errors.Is(err, job.ErrTransition) {
-			return err
+	// What waits goes first: a device that a running one leaves would take it.
+	for _, state := range []job.State{job.Queued, job.Running} {
+		for _, j := range found.Jobs {
+			if j.State != state {
+				continue
+			}
+			if _, _, err := s.cancel(r.Context(), j.ID); err != nil && !errors.Is(err, job.ErrTransition) {
+				return err
+			}
 		}
 	}
 	return s.getSet(w, r)
