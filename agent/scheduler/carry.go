@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"muster/agent/backend"
@@ -161,9 +162,9 @@ func (s *Scheduler) settle(ctx context.Context, a *Attempt, number int, r result
 	case errors.As(cause, &device):
 		return s.giveUp(ctx, a, number, Outcome{Fault: device.why})
 	case errors.Is(r.err, backend.ErrOutOfMemory):
-		return s.giveUp(ctx, a, number, Outcome{Fault: r.err.Error(), Memory: true})
+		return s.giveUp(ctx, a, number, Outcome{Fault: faultWords(r.err), Memory: true})
 	case errors.Is(r.err, backend.ErrUnavailable):
-		return s.giveUp(ctx, a, number, Outcome{Fault: r.err.Error()})
+		return s.giveUp(ctx, a, number, Outcome{Fault: faultWords(r.err)})
 	}
 	s.log.Warn("image failed", "job", a.Job.ID, "device", a.Where.Device.Label(), "error", r.err)
 	s.record(ctx, a, a.Job.ID, func(ctx context.Context) error {
@@ -171,6 +172,11 @@ func (s *Scheduler) settle(ctx context.Context, a *Attempt, number int, r result
 		return err
 	})
 	return Outcome{}
+}
+
+// faultWords is an error for people: without the words by which the scheduler knows what to make of it.
+func faultWords(err error) string {
+	return strings.TrimSuffix(err.Error(), ": "+backend.ErrUnavailable.Error())
 }
 
 // giveUp queues the job again after its slot's fault.

@@ -33,6 +33,9 @@ func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Sp
 	}
 	capacity := s.capacity(ctx)
 	made, unfit := fit(asked, capacity, s.config.Inventory())
+	if why := s.barred(asked.Model); unfit != nil && why != "" {
+		unfit = invalid("model", "%q %s", cut(asked.Model), why)
+	}
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	if made.ClientID == "" {
@@ -105,6 +108,23 @@ func defaultModel(capacity wire.Capacity, device *gpu.Ref) string {
 		return capacity.Models[0].Name
 	}
 	return capacity.DefaultModel
+}
+
+// barred says why a model of the library can't be generated with, in words that go on after its name; "" when nothing is known.
+func (s *Server) barred(name string) string {
+	if s.config.Library == nil || name == "" {
+		return ""
+	}
+	for _, m := range s.config.Library.Library().Models {
+		switch {
+		case m.Name != name:
+		case m.Disabled:
+			return "is disabled: enable it with muster models enable, or on the page"
+		case m.Problem != "":
+			return "can't be used: " + m.Problem
+		}
+	}
+	return ""
 }
 
 // mayHave names the generators that are away, whose models are not known; "" when all are here.

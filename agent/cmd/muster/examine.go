@@ -26,9 +26,13 @@ const doctorTicks = 4
 func examineMachine(ctx context.Context, config *agent.Config, report *report) (seen []gpu.Device, err error) {
 	log := slog.New(slog.DiscardHandler)
 	hardware, err := newHardware(config, log)
-	if err != nil {
+	if err != nil { // a generator that can't be set up hides no device
 		report.fault("%v", err)
-		return nil, nil
+		bare := *config
+		bare.SDServer, bare.ComfyUIDir, bare.ComfyUI, bare.SDAPI, bare.OpenAI = "", "", nil, nil, nil
+		if hardware, err = newHardware(&bare, log); err != nil {
+			return nil, nil
+		}
 	}
 	ticks := 0
 	hardware.Collect = together(hardware.Collect, hardware.Run) // attached generators are asked meanwhile; nothing is started

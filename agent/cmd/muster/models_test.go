@@ -50,6 +50,15 @@ func TestModelsByCommandLine(t *testing.T) {
 			}
 		}
 	}
+	if _, err := r.run("models", "disable", "one"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := r.run("generate", "x", "--model", "one", "-o", t.TempDir()); err == nil || !strings.Contains(err.Error(), "is disabled: enable it") {
+		t.Errorf("a disabled model: %v\n%s", err, out)
+	}
+	if _, err := r.run("models", "enable", "one"); err != nil {
+		t.Fatal(err)
+	}
 	out, err := r.run("models", "--json")
 	var offers model.Offers
 	if err != nil || json.Unmarshal([]byte(out), &offers) != nil || len(offers.Models) != 2 {
