@@ -136,6 +136,9 @@ func TestImagesWaitForAComfyUIThatComesLater(t *testing.T) {
 		get(t, agent, "/api/v1/jobs/"+waiting[0].ID, &j)
 		return j.State == job.Queued && strings.Contains(j.Reason, "does not answer any more")
 	})
+	if out, err := agent.Command(t.Context(), "generate", "x", "--model", "nothing"); err == nil || !strings.Contains(out, "is not here") {
+		t.Errorf("a model that nobody has: %s, %v", out, err)
+	}
 	if err := agent.Kill(); err != nil { // the agent's own end changes nothing
 		t.Fatal(err)
 	}
@@ -143,6 +146,28 @@ func TestImagesWaitForAComfyUIThatComesLater(t *testing.T) {
 	comfy.Start(t, "--cuda-device", "0")
 	if j := settled(t, again, waiting)[0]; j.State != job.Succeeded || *j.DeviceID != 3 || j.Failures != 0 {
 		t.Errorf("%+v", j)
+	}
+}
+
+// A ComfyUI that dies during an image is away at once, costs the image one try, and makes it when it is back.
+func TestComfyUIThatDiesDuringAnImage(t *testing.T) {
+	python, folder := backendtest.BuildFakeComfyUI(t, backendtest.ComfySettings{Settings: backendtest.MI25x8()})
+	backendtest.WriteModel(t, filepath.Join(folder, "models", "checkpoints"), "dreams", backendtest.Scenario{StepMilliseconds: 100})
+	comfy := backendtest.RunComfyUI(t, python, folder, "--cuda-device", "0")
+	agent := start(t, "--sysroot", fixture.Root(t, "amd-mi25x8"), "--comfyui", comfy.Base()+"#3")
+	id := "comfyui " + comfy.Address()
+	eventually(t, "ComfyUI is ready", func() bool { return generatorsOf(t, agent)[id].State == wire.GeneratorReady })
+	jobs := ordered(t, agent, job.Spec{Prompt: "x", Model: "dreams", Steps: 30})
+	eventually(t, "the image is being made", func() bool {
+		var j job.Job
+		get(t, agent, "/api/v1/jobs/"+jobs[0].ID, &j)
+		return j.Progress.Step > 0
+	})
+	comfy.Stop()
+	eventually(t, "its absence is seen", func() bool { return generatorsOf(t, agent)[id].State == wire.GeneratorUnreachable })
+	comfy.Start(t, "--cuda-device", "0")
+	if j := settled(t, agent, jobs)[0]; j.State != job.Succeeded || j.Failures > 1 {
+		t.Errorf("%s after %d failures: %s", j.State, j.Failures, j.Error)
 	}
 }
 
