@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -65,11 +66,110 @@ func TestFaultsHaveTheirMeaning(t *testing.T) {
 				if !strings.Contains(err.Error(), tt.words) || strings.Contains(err.Error(), "walrus") {
 					t.Errorf("%v: want %q, and no prompt", err, tt.words)
 				}
-				if failures := b.Status().Failures; (failures > 0) != (tt.want == "elsewhere") {
+				if failures := b.Status().Failures; (failures > 0) != (tt.want == "elsewhere" && tt.do != backendtest.BusyQueue) {
 					t.Errorf("its breaker has seen %d failures", failures)
 				}
 			})
 		}
+	}
+}
+
+// A probe that fails while an image is made changes nothing about it, and nothing about the next.
+func TestProbeFailsDuringACall(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, fakeopenai.Config{Flavour: fakeopenai.LocalAI}, quick())
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	probes := 0
+	for range 2 {
+		_, err := b.Generate(t.Context(), backend.CPU(), request(), func(job.Progress) {
+			if _, err := b.probe(gone); err == nil {
+				t.Error("the probe did not fail")
+			}
+			probes++
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if probes < 4 || b.Status().Failures != 0 {
+		t.Errorf("%d probes failed, the breaker has seen %d failures", probes, b.Status().Failures)
+	}
+	before := b.fake.Asked("GET /version")
+	b.Look()
+	eventually(t, "it is asked anew which program it is", func() bool { return b.fake.Asked("GET /version") > before })
+}
+
+// A panic of who takes the reports ends the call alone: the turn is free, and the server is looked at again.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, fakeopenai.Config{Flavour: fakeopenai.VLLM}, quick())
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is gone")
+			}
+		}()
+		_, _ = b.Generate(t.Context(), backend.CPU(), request(), func(job.Progress) { panic("the test's") })
+	}()
+	before := b.fake.Asked("GET /v1/models")
+	b.Look()
+	eventually(t, "it is looked at", func() bool { return b.fake.Asked("GET /v1/models") > before })
+	if _, err := b.make(t, request()); err != nil {
+		t.Error(err)
+	}
+	if failures := b.Status().Failures; failures != 0 {
+		t.Errorf("the breaker has seen %d failures", failures)
+	}
+}
+
+// Whoever waits for a long image hears that it goes on, though no step can be told.
+func TestSignsOfLife(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]fakeopenai.Config{
+		"works": {Flavour: fakeopenai.VLLM, Step: 60 * time.Millisecond},
+		"loads": {Flavour: fakeopenai.LocalAI, Loading: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := quick()
+			l.alive, l.pause = 5*time.Millisecond, 100*time.Millisecond
+			b := newBench(t, cfg, l)
+			told := 0
+			_, err := b.Generate(t.Context(), backend.CPU(), request(), func(p job.Progress) {
+				if p.Step == 0 && p.Steps == 5 {
+					told++
+				}
+			})
+			if err != nil || told < 3 {
+				t.Errorf("told %d times; %v", told, err)
+			}
+		})
+	}
+}
+
+// A call that waits for what is left of another one is no hang either.
+func TestSignsOfLifeBehindWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	hold := make(chan struct{})
+	l := quick()
+	l.alive = 5 * time.Millisecond
+	b := newBench(t, fakeopenai.Config{Flavour: fakeopenai.SDServer, Before: func(number, step int) {
+		if number == 1 {
+			<-hold
+		}
+	}}, l)
+	r := b.begin(t, 5, nil)
+	eventually(t, "the job runs", func() bool { return len(b.fake.Jobs()) == 1 })
+	r.gaveUp(t, errors.New("given up"))
+	told := 0
+	_, err := b.Generate(t.Context(), backend.CPU(), request(), func(job.Progress) {
+		if told++; told == 3 {
+			close(hold)
+		}
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

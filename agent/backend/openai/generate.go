@@ -24,7 +24,7 @@ type sent struct {
 
 // Generate makes one image. When ctx ends it returns at once and closes the connection, or leaves it to the end of an image that can't
 // be stopped; the next call waits until the server is free or answers again. The steps that it reports are estimated.
-func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Request, report func(job.Progress)) (backend.Image, error) {
+func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Request, report func(job.Progress)) (image backend.Image, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return backend.Image{}, err
 	}
@@ -42,16 +42,19 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 	if err := p.check(req); err != nil {
 		return backend.Image{}, err
 	}
-	if err := g.take(ctx); err != nil {
+	if err := g.take(ctx, func() { report(job.Progress{Steps: req.Steps}) }); err != nil {
 		return backend.Image{}, err
 	}
 	g.Begin()
-	png, settled, err := g.generate(ctx, p, model, req, report)
-	if settled {
-		g.release()
-	}
-	g.End(err, ctx.Err() != nil)
-	return backend.Image{PNG: png}, err
+	settled, err := true, errGivenUp // for a panic, which must not lose the turn
+	defer func() {
+		if settled {
+			g.release()
+		}
+		g.End(err, ctx.Err() != nil)
+	}()
+	image.PNG, settled, err = g.generate(ctx, p, model, req, report)
+	return image, err
 }
 
 // generate does a call's work with the turn. settled is false when the turn was handed on to what settles the call.
@@ -61,7 +64,7 @@ func (g *Generator) generate(ctx context.Context, p program, model backend.Model
 	patience := time.Now().Add(g.limits.load)
 	for {
 		s := g.send(o)
-		if err := g.follow(ctx, s, req, model, report); err != nil {
+		if err := g.follow(ctx, p, s, req, model, report); err != nil {
 			g.handOn(p.stays && !errors.Is(err, errHangs), s)
 			return nil, false, err
 		}
@@ -76,10 +79,25 @@ func (g *Generator) generate(ctx context.Context, p program, model backend.Model
 			}
 			return png, true, err
 		}
+		if err := g.pause(ctx, pause, func() { report(job.Progress{Steps: req.Steps}) }); err != nil {
+			return nil, true, err
+		}
+	}
+}
+
+// pause waits before a call is made again, and tells meanwhile that it waits.
+func (g *Generator) pause(ctx context.Context, pause time.Duration, tell func()) error {
+	end := time.After(pause)
+	tick := time.NewTicker(g.limits.alive)
+	defer tick.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			return nil, true, context.Cause(ctx)
-		case <-time.After(pause):
+			return context.Cause(ctx)
+		case <-end:
+			return nil
+		case <-tick.C:
+			tell()
 		}
 	}
 }
@@ -101,15 +119,17 @@ func (g *Generator) send(o order) *sent {
 // errHangs is wrapped when a server gives no answer.
 var errHangs = errors.New("it hangs")
 
-// follow waits for the end of an exchange and reports what can be estimated meanwhile. Its error says that the exchange goes on.
-func (g *Generator) follow(ctx context.Context, s *sent, req backend.Request, model backend.Model, report func(job.Progress)) error {
-	p := g.kind()
+// follow waits for the end of an exchange and reports what can be estimated meanwhile, and now and then that the server is still there.
+// Its error says that the exchange goes on.
+func (g *Generator) follow(ctx context.Context, p program, s *sent, req backend.Request, model backend.Model, report func(job.Progress)) error {
 	expected := g.clock.takes(model.Name, p.side(req.Width), p.side(req.Height), req.Steps)
 	tick := time.NewTicker(g.limits.tell)
 	defer tick.Stop()
 	late := time.NewTimer(max(g.limits.silent, 10*expected))
 	defer late.Stop()
-	told := 0
+	alive := time.NewTicker(g.limits.alive)
+	defer alive.Stop()
+	told := job.Progress{Steps: req.Steps}
 	for {
 		select {
 		case <-ctx.Done():
@@ -119,9 +139,13 @@ func (g *Generator) follow(ctx context.Context, s *sent, req backend.Request, mo
 		case <-late.C:
 			return fmt.Errorf("%s gave no answer for %s: %w: %w", g.Server.Name(), time.Since(s.begun).Round(time.Second), errHangs, backend.ErrUnavailable)
 		case <-tick.C:
-			if now := estimate(req.Steps, expected, time.Since(s.begun)); now.Step > told {
-				told = now.Step
+			if now := estimate(req.Steps, expected, time.Since(s.begun)); now.Step > told.Step {
+				told = now
 				report(now)
+			}
+		case <-alive.C: // an image that takes longer than any did before is none while the server says nothing at all
+			if time.Since(s.begun) < g.limits.silent || g.alive(ctx) == nil && ctx.Err() == nil {
+				report(told)
 			}
 		}
 	}

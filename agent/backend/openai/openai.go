@@ -29,6 +29,7 @@ type limits struct {
 	answer time.Duration // of small exchanges
 	look   time.Duration // of one look whether it answers
 	tell   time.Duration // between reports
+	alive  time.Duration // between reports that nothing is new
 	read   time.Duration // of an image, from its first byte to its last
 	silent time.Duration // of a whole call
 	load   time.Duration // while the server says that it loads or is full
@@ -38,7 +39,7 @@ type limits struct {
 
 func defaultLimits() limits {
 	return limits{
-		answer: 20 * time.Second, look: 5 * time.Second, tell: 250 * time.Millisecond, read: 30 * time.Second, silent: 30 * time.Minute,
+		answer: 20 * time.Second, look: 5 * time.Second, tell: 250 * time.Millisecond, alive: 15 * time.Second, read: 30 * time.Second, silent: 30 * time.Minute,
 		load: 15 * time.Minute, pause: time.Minute, free: 5 * time.Minute,
 	}
 }
@@ -61,6 +62,7 @@ type Generator struct {
 	mu      sync.Mutex
 	program program // as far as it is known
 	version string  // of it; "" when it does not tell
+	doubted bool    // it has not answered since: another one may come back in its place
 }
 
 // New gives the server at an address. It is asked what it is when Run begins.
@@ -98,12 +100,19 @@ func (g *Generator) lifetime() context.Context {
 	return context.Background()
 }
 
-func (g *Generator) take(ctx context.Context) error {
-	select {
-	case g.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// take waits for the turn, and tells meanwhile that it waits.
+func (g *Generator) take(ctx context.Context, tell func()) error {
+	tick := time.NewTicker(g.limits.alive)
+	defer tick.Stop()
+	for {
+		select {
+		case g.turn <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+			tell()
+		}
 	}
 }
 
@@ -130,7 +139,7 @@ func (g *Generator) model(name string) (backend.Model, error) {
 	return backend.Model{}, fmt.Errorf("%s has no model %q", g.Server.Name(), name)
 }
 
-// kind gives the program that answers, as far as it is known.
+// kind gives the program that answers, as far as it is known. A call asks once, at its start.
 func (g *Generator) kind() program {
 	g.mu.Lock()
 	defer g.mu.Unlock()

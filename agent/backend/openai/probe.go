@@ -40,12 +40,13 @@ type listed struct {
 
 type modelList struct{ Data []listed }
 
-// probe asks the server what it is. The program is found out anew after every time that it did not answer.
+// probe asks the server what it is. The program is found out anew after every time that it did not answer; until then it is taken for
+// the one that it was.
 func (g *Generator) probe(ctx context.Context) (attach.Facts, error) {
 	facts, err := g.ask(ctx)
 	if err != nil {
 		g.mu.Lock()
-		g.program = program{}
+		g.doubted = true
 		g.mu.Unlock()
 	}
 	return facts, err
@@ -56,8 +57,10 @@ func (g *Generator) ask(ctx context.Context) (attach.Facts, error) {
 	if err := g.get(ctx, "/v1/models", &list); err != nil {
 		return attach.Facts{}, unusable(err)
 	}
-	p := g.kind()
-	if !p.known() {
+	g.mu.Lock()
+	p, doubted := g.program, g.doubted
+	g.mu.Unlock()
+	if !p.known() || doubted {
 		var err error
 		if p, err = g.recognise(ctx, list); err != nil {
 			return attach.Facts{}, err
@@ -124,7 +127,7 @@ func (g *Generator) recognise(ctx context.Context, list modelList) (program, err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.program, g.version = p, exchange.Clean(v.Version)
+	g.program, g.version, g.doubted = p, exchange.Clean(v.Version), false
 	return p, nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/answer"
+	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
 	"muster/agent/backend/prompt"
 )
@@ -135,7 +136,7 @@ func (g *Generator) explain(err error, req backend.Request) error {
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return fmt.Errorf("%s does not make images: %s: %w", name, words, backend.ErrUnavailable)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return fmt.Errorf("%s is busy or loads: %s: %w", name, words, backend.ErrUnavailable)
+		return fmt.Errorf("%s is busy or loads: %s: %w: %w", name, words, attach.ErrNotItsFault, backend.ErrUnavailable)
 	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge:
 		return fmt.Errorf("%s refused the job: %s", name, words)
 	}
