@@ -51,7 +51,7 @@ var errHangs = errors.New("it hangs")
 func (c *call) stalled(g *Generator) error {
 	limit := g.limits.firstStep
 	switch {
-	case !g.kind().progress:
+	case !c.program.progress:
 		limit = g.limits.silent
 	case c.pace.step > 0:
 		limit = max(g.limits.stall, time.Duration(20*c.pace.slowest*float64(time.Second)))

@@ -85,7 +85,7 @@ func orStatus(words string, status int) string {
 
 // explainCall makes the error of txt2img one of Generate's. Programs that hide their exceptions are asked for their counter.
 func (g *Generator) explainCall(ctx context.Context, c *call, err error) error {
-	if g.kind().counts && status(err) >= 500 && g.allocationFailed(ctx) {
+	if c.program.counts && status(err) >= 500 && g.allocationFailed(ctx) {
 		return g.outOfMemory("")
 	}
 	return g.explain(err, c.req.Prompt, c.req.NegativePrompt)

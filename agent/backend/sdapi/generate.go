@@ -35,18 +35,19 @@ type order struct {
 
 // call is one image that is being made.
 type call struct {
-	req    backend.Request
-	model  backend.Model
-	order  order
-	begun  time.Time
-	eye    eye
-	pace   pace
-	life   time.Time // since when the clock of a stall runs
-	shown  time.Time // when a preview was asked for last
-	sent   *sent
-	tell   func(job.Progress)
-	step   int  // told last
-	marred bool // somebody was seen to interrupt it
+	program program // as it was when the call began
+	req     backend.Request
+	model   backend.Model
+	order   order
+	begun   time.Time
+	eye     eye
+	pace    pace
+	life    time.Time // since when the clock of a stall runs
+	shown   time.Time // when a preview was asked for last
+	sent    *sent
+	tell    func(job.Progress)
+	step    int  // told last
+	marred  bool // somebody was seen to interrupt it
 }
 
 // sent is a call under way. It does not end with the context of Generate: a server that nobody listens to goes on all the same, and
@@ -60,7 +61,7 @@ type sent struct {
 
 // Generate makes one image. When ctx ends it returns at once; what is left on the server is interrupted if it is proven to be ours,
 // else waited for, and the next call waits for that.
-func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Request, report func(job.Progress)) (backend.Image, error) {
+func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Request, report func(job.Progress)) (image backend.Image, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return backend.Image{}, err
 	}
@@ -75,12 +76,15 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 		return backend.Image{}, err
 	}
 	g.Server.Begin()
-	png, settled, err := g.generate(ctx, model, req, report)
-	if settled {
-		g.release()
-	}
-	g.Server.End(err, ctx.Err() != nil)
-	return backend.Image{PNG: png}, err
+	settled, err := true, errGivenUp // for a panic, which must not lose the turn
+	defer func() {
+		if settled {
+			g.release()
+		}
+		g.Server.End(err, ctx.Err() != nil)
+	}()
+	image.PNG, settled, err = g.generate(ctx, model, req, report)
+	return image, err
 }
 
 // generate does a call's work with the turn. settled is false when the turn was handed on to what settles the call.
@@ -123,14 +127,14 @@ func (g *Generator) prepare(ctx context.Context, model backend.Model, req backen
 	if err := p.check(req); err != nil {
 		return nil, err
 	}
-	name, schedule, err := g.sampler(ctx, req.Sampler)
+	name, schedule, err := g.sampler(ctx, p, req.Sampler)
 	if err != nil {
 		return nil, err
 	}
 	if err := g.ready(ctx, p, model); err != nil {
 		return nil, err
 	}
-	c := &call{req: req, model: model, begun: time.Now(), life: time.Now(), eye: eye{g: g, perTask: g.perTask, shown: -1}}
+	c := &call{program: p, req: req, model: model, begun: time.Now(), life: time.Now(), eye: eye{g: g, program: p, perTask: g.perTask, shown: -1}}
 	c.order = order{
 		Prompt: prompt.Plain(req.Prompt), NegativePrompt: req.NegativePrompt, Seed: p.seed(req.Seed), Width: p.side(req.Width), Height: p.side(req.Height),
 		Steps: req.Steps, Guidance: req.Guidance, Sampler: name, Scheduler: schedule, BatchSize: 1, Iterations: 1, SendImages: true, Restore: true,

@@ -32,12 +32,13 @@ func status(err error) int {
 	return answered.Status
 }
 
-// probe asks the server what it is. The program is found out anew after every time that it did not answer.
+// probe asks the server what it is. The program is found out anew after every time that it did not answer; until then it is taken for
+// the one that it was.
 func (g *Generator) probe(ctx context.Context) (attach.Facts, error) {
 	facts, err := g.ask(ctx)
 	if err != nil {
 		g.mu.Lock()
-		g.program, g.version = program{}, ""
+		g.doubted = true
 		g.mu.Unlock()
 	}
 	return facts, err
@@ -48,8 +49,10 @@ func (g *Generator) ask(ctx context.Context) (attach.Facts, error) {
 	if err := g.get(ctx, "/sdapi/v1/sd-models", &list); err != nil {
 		return attach.Facts{}, unusable(err)
 	}
-	p := g.kind()
-	if !p.known() {
+	g.mu.Lock()
+	p, doubted := g.program, g.doubted
+	g.mu.Unlock()
+	if !p.known() || doubted {
 		var err error
 		if p, err = g.recognise(ctx); err != nil {
 			return attach.Facts{}, err
@@ -85,6 +88,7 @@ func unusable(err error) error {
 // recognise finds out which program answers, by a route that no other has, and what it holds.
 func (g *Generator) recognise(ctx context.Context) (program, error) {
 	p := a1111
+	g.told(nil)
 	for _, try := range []struct {
 		path string
 		is   program
@@ -110,17 +114,15 @@ func (g *Generator) recognise(ctx context.Context) (program, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.program = p
+	g.program, g.doubted = p, false
 	g.recognised++
 	return p, nil
 }
 
-// told keeps the version that a program tells: koboldcpp's, or the day of SD.Next's.
+// told keeps the version that a program tells: koboldcpp's, or the day of SD.Next's. It is "" when none is told.
 func (g *Generator) told(text []byte) {
 	var v struct{ Version, Updated string }
-	if json.Unmarshal(text, &v) != nil {
-		return // Forge and sd-server tell none
-	}
+	_ = json.Unmarshal(text, &v) // Forge and sd-server tell none
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.version = exchange.Clean(v.Version)

@@ -77,7 +77,7 @@ func (g *Generator) finish(ctx context.Context, c *call) ([]byte, error) {
 	if file == nil {
 		return nil, g.empty(ctx, c)
 	}
-	g.saidVersion(i.Version)
+	g.saidVersion(c.program, i.Version)
 	if stamp, _, _ := strings.Cut(c.eye.theirs, " "); stamp != "" && stamp == i.Timestamp && c.eye.mark != "" {
 		g.markless = true // the run was ours, and did not show its mark
 	}
@@ -91,10 +91,10 @@ func (g *Generator) finish(ctx context.Context, c *call) ([]byte, error) {
 }
 
 // saidVersion keeps the version of a web UI, which only its images tell. sd-server gives its name there.
-func (g *Generator) saidVersion(version string) {
+func (g *Generator) saidVersion(p program, version string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if version != "" && g.program.web && len(version) < 60 {
+	if version != "" && p.web && len(version) < 60 {
 		g.version = exchange.Clean(version)
 	}
 }
@@ -102,7 +102,7 @@ func (g *Generator) saidVersion(version string) {
 // whole says whether an image was made to its end. An interrupted one comes back half made as if nothing had happened: what the
 // program still says of the job that ended last tells, and when it works on the next one already, what the looks have shown.
 func (g *Generator) whole(ctx context.Context, c *call, i info, made bool) error {
-	p := g.kind()
+	p := c.program
 	if !p.web {
 		return nil
 	}
@@ -129,7 +129,7 @@ func (g *Generator) whole(ctx context.Context, c *call, i info, made bool) error
 
 // empty explains an answer without an image.
 func (g *Generator) empty(ctx context.Context, c *call) error {
-	if g.kind().counts && g.allocationFailed(ctx) {
+	if c.program.counts && g.allocationFailed(ctx) {
 		return g.outOfMemory("")
 	}
 	words := "no image"

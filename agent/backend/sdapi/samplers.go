@@ -73,7 +73,7 @@ func (s samplers) list() string {
 
 // sampler translates the name that a job asks for. Most programs take their default for one that they do not know, without a word, so
 // it is refused here. The caller has the turn.
-func (g *Generator) sampler(ctx context.Context, wanted string) (name, schedule string, err error) {
+func (g *Generator) sampler(ctx context.Context, p program, wanted string) (name, schedule string, err error) {
 	if wanted == "" {
 		return "", "", nil
 	}
@@ -84,12 +84,12 @@ func (g *Generator) sampler(ctx context.Context, wanted string) (name, schedule 
 	if err := g.get(ctx, "/sdapi/v1/samplers", &found.known); err != nil {
 		return "", "", g.explain(err)
 	}
-	if g.kind().web {
+	if p.web {
 		_ = g.get(ctx, "/sdapi/v1/schedulers", &found.schedulers) // before 1.9 there were none apart from samplers
 	}
 	g.samplers = found
 	if name, schedule, ok := found.find(wanted); ok {
 		return name, schedule, nil
 	}
-	return "", "", fmt.Errorf("sampler %q is not known to %s: choose one of %s, or none", wanted, g.kind().name, found.list())
+	return "", "", fmt.Errorf("sampler %q is not known to %s: choose one of %s, or none", wanted, p.name, found.list())
 }

@@ -71,6 +71,7 @@ type Generator struct {
 	version string  // of it; "" when not known
 	// recognised counts how often it was found out which program answers: it, or its next start, may have learned something.
 	recognised int
+	doubted    bool   // it has not answered since: another one may come back in its place
 	loaded     string // title of the model that it holds, or would take back; "" when not known
 	unloaded   bool   // by us: it must be told to take its model back
 	ooms       int    // that its allocator has counted, as it said last
@@ -156,7 +157,7 @@ func (g *Generator) model(name string) (backend.Model, error) {
 	return backend.Model{}, fmt.Errorf("%s has no model %q", g.Server.Name(), name)
 }
 
-// kind gives the program that answers, as far as it is known.
+// kind gives the program that answers, as far as it is known. A call asks once, at its start.
 func (g *Generator) kind() program {
 	g.mu.Lock()
 	defer g.mu.Unlock()

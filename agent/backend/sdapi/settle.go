@@ -28,7 +28,7 @@ var errGivenUp = errors.New("the call was given up")
 func (g *Generator) settle(c *call, why error) {
 	ctx := g.lifetime()
 	hangs := errors.Is(why, errHangs)
-	if g.kind().drops {
+	if c.program.drops {
 		c.sent.close() // its own end is what such a program waits for
 	}
 	deadline := g.limits.silent
@@ -38,11 +38,11 @@ func (g *Generator) settle(c *call, why error) {
 	g.drain(ctx, c, deadline)
 	c.sent.close()
 	<-c.sent.done
-	if g.kind().drops {
+	if c.program.drops {
 		g.awaitIdle(ctx, deadline)
 	}
 	g.learn(c)
-	if errors.Is(why, backend.ErrUnavailable) && !hangs && g.kind().web && ctx.Err() == nil {
+	if errors.Is(why, backend.ErrUnavailable) && !hangs && c.program.web && ctx.Err() == nil {
 		if err := g.unload(ctx); err != nil { // the device is wanted for something else
 			g.log.Warn("the model could not be unloaded", "generator", g.Server.Config().ID(), "error", err)
 		}

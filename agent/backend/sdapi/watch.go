@@ -87,6 +87,7 @@ type sight struct {
 // eye looks at one call. Its fields are the looking goroutine's.
 type eye struct {
 	g       *Generator
+	program program // as it was when the call began
 	task    string
 	mark    string // "" when none was sent
 	perTask knowledge
@@ -104,7 +105,7 @@ const patience = 3
 func (e *eye) look(ctx context.Context, picture bool) sight {
 	ctx, cancel := context.WithTimeout(ctx, e.g.limits.look)
 	defer cancel()
-	p := e.g.kind()
+	p := e.program
 	if p.tasks && e.perTask != no {
 		seen, told := e.lookAtTask(ctx, picture)
 		if told || seen.err != nil || e.perTask == yes {
@@ -209,11 +210,11 @@ var errNotOurs = errors.New("what runs is not proven to be ours")
 func (e *eye) interrupt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.g.limits.look)
 	defer cancel()
-	if !e.g.kind().web {
+	if !e.program.web {
 		return errNotOurs
 	}
 	ours := false
-	if e.perTask != no && e.g.kind().tasks {
+	if e.perTask != no && e.program.tasks {
 		s, _ := e.lookAtTask(ctx, false)
 		ours = s.ours
 	}
