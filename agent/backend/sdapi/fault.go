@@ -56,6 +56,11 @@ func (g *Generator) explain(err error, sent ...string) error {
 	}
 	words := prompt.Scrub(complaint(answered.Body), sent...)
 	lower := strings.ToLower(words)
+	if strings.Contains(lower, "tensors to be on the same device") { // somebody else put its model away
+		g.mu.Lock()
+		g.unsure = true
+		g.mu.Unlock()
+	}
 	switch {
 	case answer.TellsOfMemory(words):
 		return g.outOfMemory(words)

@@ -24,15 +24,14 @@ func (g *Generator) ready(ctx context.Context, p program, model backend.Model) e
 		return nil
 	case p.switches && held != model.Path:
 		return g.choose(ctx, model)
-	case !away:
+	case !away && !g.doubtful():
 		return nil
 	}
-	if err := g.post(ctx, "/sdapi/v1/reload-checkpoint", struct{}{}); err != nil {
+	err := g.post(ctx, "/sdapi/v1/reload-checkpoint", struct{}{})
+	if err != nil && (away || status(err) == 0) { // if it holds its model, the image itself will tell what is wrong
 		return g.explain(err)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.unloaded = false
+	g.takenBack()
 	return nil
 }
 
@@ -110,14 +109,14 @@ func (g *Generator) Unload(ctx context.Context, dev gpu.Device) error {
 
 // unload does it, with the turn.
 func (g *Generator) unload(ctx context.Context) error {
-	if _, away := g.held(); away {
+	if _, away := g.held(); away && !g.doubtful() {
 		return nil
 	}
 	if err := g.post(ctx, "/sdapi/v1/unload-checkpoint", struct{}{}); err != nil {
 		return g.explain(err)
 	}
 	g.mu.Lock()
-	g.unloaded = true
+	g.unloaded, g.unsure = true, false
 	g.mu.Unlock()
 	g.Server.Loaded("")
 	return nil

@@ -144,10 +144,11 @@ func (g *Generator) learnOptions(ctx context.Context, p *program) error {
 	if err := g.get(ctx, "/sdapi/v1/options", &o); err != nil {
 		return unusable(err)
 	}
-	p.mark = p.mark || colour.MatchString(o.Mark)
 	g.mu.Lock()
-	g.loaded, g.unloaded = o.Checkpoint, false
+	g.loaded = o.Checkpoint
+	g.unsure = p.name == a1111.name // what was put away before, by whomever, is not told
 	g.mu.Unlock()
+	p.mark = p.mark || colour.MatchString(o.Mark)
 	return nil
 }
 

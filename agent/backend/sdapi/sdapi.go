@@ -74,6 +74,7 @@ type Generator struct {
 	doubted    bool   // it has not answered since: another one may come back in its place
 	loaded     string // title of the model that it holds, or would take back; "" when not known
 	unloaded   bool   // by us: it must be told to take its model back
+	unsure     bool   // the same, but it may hold its model all the same: A1111 does not tell
 	ooms       int    // that its allocator has counted, as it said last
 }
 
@@ -167,7 +168,7 @@ func (g *Generator) kind() program {
 // holds notes which model is in the server's memory.
 func (g *Generator) holds(m backend.Model) {
 	g.mu.Lock()
-	g.loaded, g.unloaded = m.Path, false
+	g.loaded, g.unloaded, g.unsure = m.Path, false, false
 	g.mu.Unlock()
 	g.Server.Loaded(m.Name)
 }
@@ -177,4 +178,18 @@ func (g *Generator) held() (title string, away bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.loaded, g.unloaded
+}
+
+// takenBack notes that the server was told to take its model back.
+func (g *Generator) takenBack() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unloaded, g.unsure = false, false
+}
+
+// doubtful says that the server may have put its model away without our knowledge.
+func (g *Generator) doubtful() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.unsure
 }
