@@ -2,10 +2,13 @@ package sdapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
 	"muster/shared/gpu"
 	"muster/shared/job"
@@ -82,7 +85,7 @@ func (g *Generator) loadBySettings(ctx context.Context, p program, model backend
 	return err
 }
 
-// Unload frees the server's device memory. koboldcpp and sd-server hold their model as long as they run, and say so.
+// Unload frees the server's device memory once nobody's image is made, and is an error when ctx ends before that. koboldcpp and sd-server hold their model as long as they run, and say so.
 func (g *Generator) Unload(ctx context.Context, dev gpu.Device) error {
 	if own, ok := g.Server.Device(); !ok || own.ID != dev.ID {
 		return nil
@@ -100,17 +103,47 @@ func (g *Generator) Unload(ctx context.Context, dev gpu.Device) error {
 	defer g.release()
 	g.Server.Begin()
 	err := g.unload(ctx)
-	if ctx.Err() != nil && err != nil {
+	if ctx.Err() != nil && err != nil && !errors.Is(err, attach.ErrNotItsFault) {
 		err = context.Cause(ctx)
 	}
 	g.Server.End(err, true)
 	return err
 }
 
-// unload does it, with the turn.
+// awaitNobody waits until nothing runs: a web UI puts weights away under whatever image is made. Its error says that the time was not
+// enough.
+func (g *Generator) awaitNobody(ctx context.Context) error {
+	tick := time.NewTicker(g.limits.poll)
+	defer tick.Stop()
+	busy := false
+	for {
+		a, err := g.progress(ctx, false)
+		switch {
+		case err == nil && a.idle():
+			return nil
+		case err == nil:
+			busy = true
+		case ctx.Err() == nil:
+			return g.explain(err)
+		}
+		select {
+		case <-ctx.Done():
+			if !busy {
+				return context.Cause(ctx)
+			}
+			return fmt.Errorf("%s works for somebody else, so its model stays where it is: %w: %w", g.Server.Name(), attach.ErrNotItsFault, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// unload does it, with the turn, as soon as nobody else uses the server.
 func (g *Generator) unload(ctx context.Context) error {
 	if _, away := g.held(); away && !g.doubtful() {
 		return nil
+	}
+	if err := g.awaitNobody(ctx); err != nil {
+		return err
 	}
 	if err := g.post(ctx, "/sdapi/v1/unload-checkpoint", struct{}{}); err != nil {
 		return g.explain(err)

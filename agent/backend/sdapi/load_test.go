@@ -1,7 +1,10 @@
 package sdapi
 
 import (
+	"context"
+	"strings"
 	"testing"
+	"time"
 
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
@@ -69,5 +72,43 @@ func TestTakesBackAfterAComplaint(t *testing.T) {
 	}
 	if n := b.fake.Answered("POST /sdapi/v1/reload-checkpoint"); n != 2 {
 		t.Errorf("taken back %d times", n)
+	}
+}
+
+// Somebody else's image keeps its model: unloading waits for its end, or says that it can't be done.
+func TestUnloadBehindSomebodyElse(t *testing.T) {
+	t.Parallel()
+	for _, flavour := range webUIs {
+		t.Run(string(flavour), func(t *testing.T) {
+			t.Parallel()
+			hold := make(chan struct{})
+			b := newBench(t, fakesdapi.Config{Flavour: flavour, Before: func(_, step int) {
+				if step == 3 {
+					<-hold
+				}
+			}}, quick())
+			theirs := b.fake.Occupy(6)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			err := b.Unload(ctx, backend.CPU())
+			if err == nil || !strings.Contains(err.Error(), "works for somebody else") || b.fake.Resident() == "" {
+				t.Errorf("%v; %q is loaded", err, b.fake.Resident())
+			}
+			done := make(chan error, 1)
+			go func() { done <- b.Unload(t.Context(), backend.CPU()) }()
+			looks := b.fake.Answered("GET /sdapi/v1/progress")
+			eventually(t, "it waits", func() bool { return b.fake.Answered("GET /sdapi/v1/progress") > looks+2 })
+			if n := b.fake.Answered("POST /sdapi/v1/unload-checkpoint"); n != 0 {
+				t.Errorf("unloaded %d times under somebody else's image", n)
+			}
+			close(hold)
+			<-theirs
+			if err := <-done; err != nil || b.fake.Resident() != "" {
+				t.Errorf("%v; %q is loaded", err, b.fake.Resident())
+			}
+			if failures := b.Server.Status().Failures; failures != 0 {
+				t.Errorf("the breaker has seen %d failures", failures)
+			}
+		})
 	}
 }

@@ -43,6 +43,8 @@ func (g *Generator) settle(c *call, why error) {
 	}
 	g.learn(c)
 	if errors.Is(why, backend.ErrUnavailable) && !hangs && c.program.web && ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(ctx, g.limits.giveUp) // nobody else is kept waiting for the turn for long
+		defer cancel()
 		if err := g.unload(ctx); err != nil { // the device is wanted for something else
 			g.log.Warn("the model could not be unloaded", "generator", g.Server.Config().ID(), "error", err)
 		}
