@@ -10,6 +10,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/answer"
+	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
 	"muster/agent/backend/prompt"
 )
@@ -74,7 +75,7 @@ func (g *Generator) explain(err error, sent ...string) error {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 		return fmt.Errorf("%s: %w: %w", name, unusable(err), backend.ErrUnavailable)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return fmt.Errorf("%s is busy: %s: %w", name, words, backend.ErrUnavailable)
+		return fmt.Errorf("%s is busy: %s: %w: %w", name, words, attach.ErrNotItsFault, backend.ErrUnavailable)
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:
 		return fmt.Errorf("%s refused the job: %s", name, words)
 	}

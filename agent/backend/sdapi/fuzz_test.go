@@ -30,14 +30,14 @@ func FuzzProgress(f *testing.F) {
 		}
 		for _, share := range shares {
 			last := 0
-			c := call{req: backend.Request{Steps: 20}, tell: func(p job.Progress) {
+			c := call{req: backend.Request{Steps: 20}, toldAt: time.Now(), report: func(p job.Progress) {
 				if p.Step < last || p.Step >= 20 || p.Steps != 20 {
 					t.Errorf("a share of %g is told as step %d after %d", share, p.Step, last)
 				}
 				last = p.Step
 			}}
 			for _, s := range []float64{0.25, share, 0.5} {
-				c.see(sight{ours: true, share: s})
+				c.see(sight{ours: true, share: s}, time.Hour)
 			}
 		}
 	})

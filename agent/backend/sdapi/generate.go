@@ -45,8 +45,10 @@ type call struct {
 	life    time.Time // since when the clock of a stall runs
 	shown   time.Time // when a preview was asked for last
 	sent    *sent
-	tell    func(job.Progress)
-	step    int  // told last
+	report  func(job.Progress)
+	told    job.Progress // last
+	toldAt  time.Time
+	queued  bool // it was seen last to wait behind others
 	marred  bool // somebody was seen to interrupt it
 }
 
@@ -72,7 +74,7 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 	if err != nil {
 		return backend.Image{}, err
 	}
-	if err := g.take(ctx); err != nil {
+	if err := g.take(ctx, func() { report(job.Progress{Steps: req.Steps}) }); err != nil {
 		return backend.Image{}, err
 	}
 	g.Server.Begin()
@@ -96,8 +98,8 @@ func (g *Generator) generate(ctx context.Context, model backend.Model, req backe
 	if err != nil {
 		return nil, true, err
 	}
-	c.tell = report
-	report(job.Progress{Steps: req.Steps})
+	c.report = report
+	c.tell(job.Progress{Steps: req.Steps})
 	c.sent = g.send(c.order)
 	err = g.follow(ctx, c)
 	g.learn(c)
@@ -223,7 +225,7 @@ func (g *Generator) follow(ctx context.Context, c *call) error {
 			return nil
 		case seen := <-looks:
 			busy = false
-			c.see(seen)
+			c.see(seen, g.limits.alive)
 		case <-tick.C:
 			if !busy {
 				busy = true

@@ -69,7 +69,7 @@ func (g *Generator) Load(ctx context.Context, dev gpu.Device, name string) error
 }
 
 func (g *Generator) loadBySettings(ctx context.Context, p program, model backend.Model) error {
-	if err := g.take(ctx); err != nil {
+	if err := g.take(ctx, nil); err != nil {
 		return err
 	}
 	defer g.release()
@@ -97,7 +97,7 @@ func (g *Generator) Unload(ctx context.Context, dev gpu.Device) error {
 	if !p.known() {
 		return fmt.Errorf("%s can't be told to free %s: it does not answer", g.Server.Name(), dev.Index.Label())
 	}
-	if err := g.take(ctx); err != nil {
+	if err := g.take(ctx, nil); err != nil {
 		return err
 	}
 	defer g.release()

@@ -10,6 +10,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/answer"
+	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
 	"muster/agent/backend/prompt"
 )
@@ -116,13 +117,14 @@ func (g *Generator) whole(ctx context.Context, c *call, i info, made bool) error
 	case err == nil && (a.State.Timestamp == i.Timestamp && i.Timestamp != "" || a.idle() && i.Timestamp == ""):
 		interrupted = interrupted || a.State.Interrupted || a.State.Skipped
 	case made && !c.pace.begun.IsZero() && !c.pace.enough(c.req.Steps, time.Now()):
-		return fmt.Errorf("%s gave the image back at step %d of %d, as after somebody's interrupt: %w", g.Server.Name(), c.pace.step, c.req.Steps, backend.ErrUnavailable)
+		return fmt.Errorf("%s gave the image back at step %d of %d, as after somebody's interrupt: %w: %w", g.Server.Name(), c.pace.step, c.req.Steps,
+			attach.ErrNotItsFault, backend.ErrUnavailable)
 	}
 	if interrupted && p.counts && g.allocationFailed(ctx) { // SD.Next says so of its own failures
 		return g.outOfMemory("")
 	}
 	if interrupted {
-		return fmt.Errorf("somebody else interrupted the image at %s: %w", g.Server.Name(), backend.ErrUnavailable)
+		return fmt.Errorf("somebody else interrupted the image at %s: %w: %w", g.Server.Name(), attach.ErrNotItsFault, backend.ErrUnavailable)
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type limits struct {
 	look      time.Duration // of one look at the progress
 	poll      time.Duration // between looks
 	preview   time.Duration // between pictures of the unfinished image
+	alive     time.Duration // between reports that nothing is new
 	read      time.Duration // of an image, from its first byte to its last
 	firstStep time.Duration // from the beginning of our job to its first step: a model may load meanwhile
 	stall     time.Duration // without a step while our job runs
@@ -42,7 +43,7 @@ type limits struct {
 
 func defaultLimits() limits {
 	return limits{
-		answer: 20 * time.Second, look: 5 * time.Second, poll: 250 * time.Millisecond, preview: time.Second, read: 30 * time.Second,
+		answer: 20 * time.Second, look: 5 * time.Second, poll: 250 * time.Millisecond, preview: time.Second, alive: 15 * time.Second, read: 30 * time.Second,
 		firstStep: 10 * time.Minute, stall: 3 * time.Minute, silent: 30 * time.Minute, queue: 2 * time.Hour, load: 10 * time.Minute, giveUp: 30 * time.Second,
 	}
 }
@@ -126,12 +127,21 @@ func (g *Generator) lifetime() context.Context {
 	return context.Background()
 }
 
-func (g *Generator) take(ctx context.Context) error {
-	select {
-	case g.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// take waits for the turn, and tells meanwhile that it waits; tell may be nil.
+func (g *Generator) take(ctx context.Context, tell func()) error {
+	tick := time.NewTicker(g.limits.alive)
+	defer tick.Stop()
+	for {
+		select {
+		case g.turn <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+			if tell != nil {
+				tell()
+			}
+		}
 	}
 }
 

@@ -24,10 +24,10 @@ func (g *Generator) handOn(c *call, why error) {
 var errGivenUp = errors.New("the call was given up")
 
 // settle waits until a call that was given up has left the server. What runs is interrupted once it is proven to be ours; a call that
-// waits behind others can't be taken back, and is interrupted when its turn comes.
+// waits behind others can't be taken back, and is interrupted when its turn comes. The model that those others use is left to them.
 func (g *Generator) settle(c *call, why error) {
 	ctx := g.lifetime()
-	hangs := errors.Is(why, errHangs)
+	hangs, waited := errors.Is(why, errHangs), c.queued
 	if c.program.drops {
 		c.sent.close() // its own end is what such a program waits for
 	}
@@ -42,7 +42,7 @@ func (g *Generator) settle(c *call, why error) {
 		g.awaitIdle(ctx, deadline)
 	}
 	g.learn(c)
-	if errors.Is(why, backend.ErrUnavailable) && !hangs && c.program.web && ctx.Err() == nil {
+	if errors.Is(why, backend.ErrUnavailable) && !hangs && !waited && c.program.web && ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(ctx, g.limits.giveUp) // nobody else is kept waiting for the turn for long
 		defer cancel()
 		if err := g.unload(ctx); err != nil { // the device is wanted for something else
