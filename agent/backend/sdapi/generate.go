@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
 	"muster/agent/backend/prompt"
 	"muster/shared/gpu"
@@ -102,6 +103,12 @@ func (g *Generator) generate(ctx context.Context, model backend.Model, req backe
 	c.tell(job.Progress{Steps: req.Steps})
 	c.sent = g.send(c.order)
 	err = g.follow(ctx, c)
+	if err == nil && c.sent.err != nil && g.lifetime().Err() != nil { // the agent's stop has closed the connection, and nothing else
+		err = fmt.Errorf("%s is left, the agent stops: %w: %w", g.Server.Name(), attach.ErrNotItsFault, backend.ErrUnavailable)
+	}
+	if ctx.Err() != nil && err != nil {
+		err = context.Cause(ctx)
+	}
 	g.learn(c)
 	if err != nil { // given up, or it hangs
 		g.handOn(c, err)

@@ -39,12 +39,15 @@ type limits struct {
 	queue     time.Duration // of a call behind others
 	load      time.Duration // of a switch to another model
 	giveUp    time.Duration // for the end of a call that hangs, before its connection is closed
+	farewell  time.Duration // for the interrupt of our job when the agent stops
+	end       time.Duration // of Run, once it is to end
 }
 
 func defaultLimits() limits {
 	return limits{
 		answer: 20 * time.Second, look: 5 * time.Second, poll: 250 * time.Millisecond, preview: time.Second, alive: 15 * time.Second, read: 30 * time.Second,
 		firstStep: 10 * time.Minute, stall: 3 * time.Minute, silent: 30 * time.Minute, queue: 2 * time.Hour, load: 10 * time.Minute, giveUp: 30 * time.Second,
+		farewell: 2 * time.Second, end: 2500 * time.Millisecond,
 	}
 }
 
@@ -64,8 +67,6 @@ type Generator struct {
 	perTask  knowledge // whether the program tells of single calls
 	markless bool      // settings for one image do not show, as in an SD.Next with --freeze
 	learned  int       // recognised when these were learned
-
-	settling sync.WaitGroup
 
 	mu      sync.Mutex
 	program program // as far as it is known
@@ -110,11 +111,15 @@ func newGenerator(config attach.Config, machine *attach.Machine, log *slog.Logge
 // Name gives "sdapi"; Server.Name is what people call it.
 func (g *Generator) Name() string { return "sdapi" }
 
-// Run asks the server what it is until ctx ends, and then waits for what is left of calls that were given up.
+// Run asks the server what it is until ctx ends. Then it waits, for a short time, until what is left of a call has been interrupted.
 func (g *Generator) Run(ctx context.Context) error {
 	g.life.Store(&ctx)
 	err := g.Server.Run(ctx)
-	g.settling.Wait()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.limits.end)
+	defer cancel()
+	if g.take(end, nil) == nil { // whoever uses the server has the turn
+		g.release()
+	}
 	g.client.Close()
 	return err
 }

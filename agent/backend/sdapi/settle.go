@@ -10,10 +10,8 @@ import (
 
 // handOn lets what is left of a call be settled, with the turn: nobody uses the server until it is free again.
 func (g *Generator) handOn(c *call, why error) {
-	g.settling.Add(1)
 	g.Server.Begin() // it is not to be probed while it works
 	go func() {
-		defer g.settling.Done()
 		defer g.release()
 		g.settle(c, why)
 		g.Server.End(errGivenUp, true)
@@ -35,7 +33,9 @@ func (g *Generator) settle(c *call, why error) {
 	if hangs {
 		deadline = g.limits.giveUp
 	}
-	g.drain(ctx, c, deadline)
+	if told := g.drain(ctx, c, deadline); !told && ctx.Err() != nil {
+		g.farewell(ctx, c)
+	}
 	c.sent.close()
 	<-c.sent.done
 	if c.program.drops {
@@ -51,21 +51,41 @@ func (g *Generator) settle(c *call, why error) {
 	}
 }
 
-// drain waits for the end of the exchange, and interrupts what is proven ours. The limit runs while nothing else is seen to run.
-func (g *Generator) drain(ctx context.Context, c *call, limit time.Duration) {
+// farewell interrupts our job when the agent stops: else a web UI would make it to its end for nobody. It returns as soon as that is
+// sent, or can't be proven or needed any more.
+func (g *Generator) farewell(ctx context.Context, c *call) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.limits.farewell)
+	defer cancel()
+	tick := time.NewTicker(g.limits.poll)
+	defer tick.Stop()
+	for c.program.web && c.eye.canProve() && c.eye.interrupt(ctx) != nil {
+		if a, err := g.progress(ctx, false); err == nil && a.idle() {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// drain waits for the end of the exchange, and interrupts what is proven ours. The limit runs while nothing else is seen to run. told
+// says that it was interrupted.
+func (g *Generator) drain(ctx context.Context, c *call, limit time.Duration) (told bool) {
 	tick := time.NewTicker(g.limits.poll)
 	defer tick.Stop()
 	alive := time.Now()
 	var asked time.Time
 	for {
 		if time.Since(asked) > 5*time.Second && c.eye.interrupt(ctx) == nil {
-			asked = time.Now()
+			asked, told = time.Now(), true
 		}
 		select {
 		case <-c.sent.done:
-			return
+			return told
 		case <-ctx.Done():
-			return
+			return told
 		case <-tick.C:
 		}
 		if seen := c.eye.look(ctx, false); seen.others {
@@ -73,7 +93,7 @@ func (g *Generator) drain(ctx context.Context, c *call, limit time.Duration) {
 		}
 		if time.Since(alive) > limit {
 			g.log.Warn("a call that was given up does not end: its connection is closed", "generator", g.Server.Config().ID())
-			return
+			return told
 		}
 	}
 }

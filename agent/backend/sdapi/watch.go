@@ -206,6 +206,9 @@ func (g *Generator) marked(ctx context.Context, mark string) (bool, error) {
 // errNotOurs says that it is not certain whose job runs.
 var errNotOurs = errors.New("what runs is not proven to be ours")
 
+// canProve says whether the program can tell at all that a job is ours.
+func (e *eye) canProve() bool { return e.mark != "" || e.program.tasks && e.perTask != no }
+
 // interrupt stops our job, if it is proven that it is ours that runs now. The program then ends it with its next step.
 func (e *eye) interrupt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.g.limits.look)
