@@ -10,6 +10,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/answer"
+	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
 	"muster/agent/backend/prompt"
 )
@@ -65,6 +66,8 @@ func (s *server) explain(err error, e entry) error {
 	switch {
 	case errors.As(err, &failed):
 		return s.explainFailure(failed, e)
+	case errors.Is(err, errLost):
+		return fmt.Errorf("%s: %w: %w: %w", name, err, attach.ErrNotItsFault, backend.ErrUnavailable)
 	case errors.Is(err, errSize):
 		return fmt.Errorf("%s: %w", name, err)
 	case errors.As(err, &answered) && answered.Status == http.StatusBadRequest:
@@ -83,7 +86,7 @@ func orNothing(text string) string {
 func (s *server) explainFailure(failed *executionError, e entry) error {
 	switch {
 	case failed.interrupted:
-		return fmt.Errorf("%s: %w: %w", s.name(), errInterrupted, backend.ErrUnavailable)
+		return fmt.Errorf("%s: %w: %w: %w", s.name(), errInterrupted, attach.ErrNotItsFault, backend.ErrUnavailable)
 	case answer.TellsOfMemory(failed.kind + " " + failed.text):
 		return fmt.Errorf("%s has no room on its device: try a smaller size or another model: %w", s.name(), backend.ErrOutOfMemory)
 	case tells(failed.kind+" "+failed.text, poisonWords):
