@@ -35,6 +35,9 @@ func (s *server) follow(ctx context.Context, w *watch, id string, tell *teller) 
 			}
 			hurry = min(max(2*hurry, time.Millisecond), lastPoll)
 			timer.Reset(s.limits.poll)
+			if l.failing.IsZero() { // it has just answered
+				tell.again(s.limits.repeat)
+			}
 		}
 		at := w.look()
 		tell.tell(at)

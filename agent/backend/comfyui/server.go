@@ -14,6 +14,7 @@ import (
 type limits struct {
 	answer    time.Duration // for one exchange
 	poll      time.Duration // between looks at a prompt while its socket is silent
+	repeat    time.Duration // between reports of progress that has not changed, at least
 	quiet     time.Duration // without a word from a socket that was opened again, until another one is tried
 	stall     time.Duration // without a sign of life from a prompt that runs, or 20 steps if that is longer
 	firstStep time.Duration // the same before its first step: a model may load
@@ -31,7 +32,7 @@ type limits struct {
 
 func defaultLimits() limits {
 	return limits{
-		answer: 30 * time.Second, poll: time.Second, quiet: 5 * time.Second, stall: 3 * time.Minute, firstStep: 10 * time.Minute,
+		answer: 30 * time.Second, poll: time.Second, repeat: 15 * time.Second, quiet: 5 * time.Second, stall: 3 * time.Minute, firstStep: 10 * time.Minute,
 		gone: 10 * time.Second, view: time.Minute, settle: 2 * time.Minute, unload: 10 * time.Second,
 		probe: time.Minute, start: 5 * time.Minute, grace: 10 * time.Second,
 		breaker: process.Breaker{Failures: 3, Window: 30 * time.Minute, Rest: time.Minute},
