@@ -69,11 +69,15 @@ func (g *fleetGenerator) work(ctx context.Context, dev gpu.Device, req backend.R
 	if err := s.take(ctx); err != nil {
 		return err
 	}
-	c, err := s.ensure(ctx, masks)
-	if err != nil {
-		if !s.leaveStarting(context.Cause(ctx)) {
+	kept := true // also when something panics
+	defer func() {
+		if kept {
 			s.release()
 		}
+	}()
+	c, err := s.ensure(ctx, masks)
+	if err != nil {
+		kept = !s.leaveStarting(context.Cause(ctx))
 		return err
 	}
 	e, err := f.find(c.has, req.Model)
@@ -82,12 +86,12 @@ func (g *fleetGenerator) work(ctx context.Context, dev gpu.Device, req backend.R
 		e, err = f.find(c.has, req.Model)
 	}
 	if err != nil {
-		s.release()
 		return err
 	}
 	c.out.begin(req)
 	left, err := do(ctx, c, e, func(rest func()) { f.background(rest) })
-	return s.conclude(ctx, c, req, e, left, err)
+	kept, err = s.conclude(ctx, c, req, e, left, err)
+	return err
 }
 
 // background runs what must outlive a call, and is bounded by itself.
@@ -97,19 +101,18 @@ func (f *Fleet) background(rest func()) {
 	}
 }
 
-// conclude deals with how a call ended, and gives its error. The turn is released, or handed on.
-func (s *slot) conclude(ctx context.Context, c *child, req backend.Request, e entry, left *queued, err error) error {
+// conclude deals with how a call ended, and gives its error. kept says that the turn is still the call's: it was not handed on.
+func (s *slot) conclude(ctx context.Context, c *child, req backend.Request, e entry, left *queued, err error) (kept bool, failed error) {
 	switch {
 	case err == nil:
 		s.succeeded(e.name)
-		s.release()
-		return nil
+		return true, nil
 	case ctx.Err() != nil:
 		cause := context.Cause(ctx)
-		if left == nil && !errors.Is(cause, backend.ErrUnavailable) || !s.handOn(func(ctx context.Context) { s.settle(ctx, c, left, cause) }) {
-			s.release()
+		if left == nil && !errors.Is(cause, backend.ErrUnavailable) {
+			return true, cause
 		}
-		return cause
+		return !s.handOn(func(ctx context.Context) { s.settle(ctx, c, left, cause) }), cause
 	}
 	err = redact(err, req)
 	if errors.Is(err, errGone) && s.child == c {
@@ -124,8 +127,8 @@ func (s *slot) conclude(ctx context.Context, c *child, req backend.Request, e en
 			err = s.failed(err)
 		}
 	}
-	if left == nil || s.child != c || !s.handOn(func(ctx context.Context) { s.settle(ctx, c, left, nil) }) {
-		s.release()
+	if left == nil || s.child != c {
+		return true, redact(err, req)
 	}
-	return redact(err, req)
+	return !s.handOn(func(ctx context.Context) { s.settle(ctx, c, left, nil) }), redact(err, req)
 }
