@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -142,29 +143,27 @@ func firstLines(text string) string {
 	return exchange.Clean(strings.ReplaceAll(text, "\n", " "))
 }
 
-// parseQueue says where a prompt is, from /queue: lists of [number, id, …].
-func parseQueue(text []byte, id string) (whereabouts, error) {
+// parseQueue says where a prompt is, and whether others are there, from /queue: lists of [number, id, …].
+func parseQueue(text []byte, id string) (at whereabouts, others bool, err error) {
 	var q struct {
 		Running *[]queueItem `json:"queue_running"`
 		Pending *[]queueItem `json:"queue_pending"`
 	}
 	if err := json.Unmarshal(text, &q); err != nil {
-		return absent, errors.New(exchange.Clean(err.Error()))
+		return absent, false, errors.New(exchange.Clean(err.Error()))
 	}
 	if q.Running == nil || q.Pending == nil {
-		return absent, errors.New("no queue")
+		return absent, false, errors.New("no queue")
 	}
-	for _, item := range *q.Running {
-		if item.id == id {
-			return running, nil
-		}
+	ours := queueItem{id}
+	switch {
+	case slices.Contains(*q.Running, ours):
+		at = running
+	case slices.Contains(*q.Pending, ours):
+		at = waiting
 	}
-	for _, item := range *q.Pending {
-		if item.id == id {
-			return waiting, nil
-		}
-	}
-	return absent, nil
+	another := func(item queueItem) bool { return item != ours }
+	return at, slices.ContainsFunc(*q.Running, another) || slices.ContainsFunc(*q.Pending, another), nil
 }
 
 // queueItem is a prompt of the queue, of which its id alone is read.

@@ -81,17 +81,17 @@ const (
 	running
 )
 
-// queue says where a prompt is.
-func (a api) queue(ctx context.Context, id string) (whereabouts, error) {
+// queue says where a prompt is, and whether others are there.
+func (a api) queue(ctx context.Context, id string) (at whereabouts, others bool, err error) {
 	text, err := a.Bytes(ctx, exchange.Call{Method: http.MethodGet, Path: "/queue", Limit: maxQueue})
 	if err != nil {
-		return absent, err
+		return absent, false, err
 	}
-	at, err := parseQueue(text, id)
+	at, others, err = parseQueue(text, id)
 	if err != nil {
-		return absent, fmt.Errorf("%s %w: %w", a.Name(), exchange.ErrBroken, err)
+		return absent, false, fmt.Errorf("%s %w: %w", a.Name(), exchange.ErrBroken, err)
 	}
-	return at, nil
+	return at, others, nil
 }
 
 // cancel gives up a prompt, whatever its state. Servers before 2026 have no route for that: there it is taken out of the queue, and
@@ -105,7 +105,7 @@ func (a api) cancel(ctx context.Context, id string) error {
 	if err := a.do(ctx, "/queue", map[string][]string{"delete": {id}}); err != nil {
 		return err
 	}
-	at, err := a.queue(ctx, id)
+	at, _, err := a.queue(ctx, id)
 	if err != nil || at != running {
 		return err
 	}

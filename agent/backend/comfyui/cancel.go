@@ -30,12 +30,12 @@ func (s *server) settle(ctx context.Context, p *queued) error {
 		err := error(nil)
 		if time.Since(cancelled) > tellAgain {
 			if err = s.api.cancel(ctx, p.id); err == nil {
-				cancelled = time.Now()
+				cancelled, p.told = time.Now(), true
 			}
 		}
 		if err == nil {
 			var where whereabouts
-			if where, err = s.api.queue(ctx, p.id); err == nil && where == absent {
+			if where, _, err = s.api.queue(ctx, p.id); err == nil && where == absent {
 				return nil
 			}
 		}
@@ -50,6 +50,54 @@ func (s *server) settle(ctx context.Context, p *queued) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// leave settles a prompt that was given up. When life ends before it has left, it is cancelled, unless it was already, and that is all.
+func (s *server) leave(life context.Context, p *queued) error {
+	err := s.settle(life, p)
+	if err == nil || life.Err() == nil {
+		return err
+	}
+	ctx, cancel := linger(life, stopCancel)
+	defer cancel()
+	select {
+	case <-p.sent:
+	case <-ctx.Done():
+		return fmt.Errorf("a prompt that was being sent may stay there: %w", context.Cause(ctx))
+	}
+	var refused *exchange.StatusError
+	if p.told || errors.As(p.err, &refused) {
+		return nil
+	}
+	if err := s.api.cancel(ctx, p.id); err != nil {
+		return fmt.Errorf("a prompt may stay there: %w", err)
+	}
+	return nil
+}
+
+// begun says whether a prompt that was given up got its turn on the server; false when that can't be told.
+func (s *server) begun(ctx context.Context, p *queued) bool {
+	select {
+	case <-p.sent:
+	case <-ctx.Done():
+		return false
+	}
+	var refused *exchange.StatusError
+	if errors.As(p.err, &refused) {
+		return false
+	}
+	where, _, err := s.api.queue(ctx, p.id)
+	return err == nil && where != waiting
+}
+
+// spare says that nobody but us has a prompt on the server; false when that can't be told. p is what is left of ours, nil for nothing.
+func (s *server) spare(ctx context.Context, p *queued) bool {
+	id := ""
+	if p != nil {
+		id = p.id
+	}
+	_, others, err := s.api.queue(ctx, id)
+	return err == nil && !others
 }
 
 // tellAgain is how long a prompt that was cancelled may stay until the server is told again. Not at once: an old server's interrupt could

@@ -5,9 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +50,7 @@ func card() gpu.Device {
 type attachedBench struct {
 	*Generator
 	fake *backendtest.Running
+	stop func() error // ends Run, and gives its error
 }
 
 type attachedSetup struct {
@@ -54,6 +60,7 @@ type attachedSetup struct {
 	models    map[string]backendtest.Scenario // checkpoints; "model" when there are none
 	files     []string                        // others, relative to the models folder
 	log       *slog.Logger
+	front     func(http.ResponseWriter, *http.Request, http.Handler) // stands before the fake, whose handler it is given; nil for nothing
 }
 
 func newAttached(t *testing.T, s attachedSetup) *attachedBench {
@@ -72,13 +79,30 @@ func newAttached(t *testing.T, s attachedSetup) *attachedBench {
 	b := &attachedBench{fake: backendtest.RunComfyUI(t, python, dir)}
 	machine := &attach.Machine{}
 	machine.See(&gpu.Inventory{Revision: 1, Devices: []gpu.Device{card()}}, nil)
-	b.Generator = newGenerator(attach.Config{Kind: "comfyui", Base: b.fake.Base()}, machine, Options{Workflows: s.workflows, Log: s.log}, s.limits)
+	base := b.fake.Base()
+	if s.front != nil {
+		to, err := url.Parse(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proxy := httputil.NewSingleHostReverseProxy(to)
+		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.front(w, r, proxy) }))
+		t.Cleanup(func() {
+			b.fake.Stop() // or its sockets keep the front
+			front.Close()
+		})
+		base = front.URL
+	}
+	b.Generator = newGenerator(attach.Config{Kind: "comfyui", Base: base}, machine, Options{Workflows: s.workflows, Log: s.log}, s.limits)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
-	t.Cleanup(func() {
+	b.stop = sync.OnceValue(func() error {
 		cancel()
-		if err := <-done; err != nil {
+		return <-done
+	})
+	t.Cleanup(func() {
+		if err := b.stop(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -74,7 +74,7 @@ func (l *look) once(ctx context.Context) (*record, error) {
 	if at.linked && !at.ended && time.Since(at.active) < l.server.limits.quiet {
 		return nil, nil
 	}
-	where, err := l.server.api.queue(ctx, l.id)
+	where, _, err := l.server.api.queue(ctx, l.id)
 	if err != nil {
 		return nil, l.pass(err)
 	}

@@ -111,7 +111,7 @@ func FuzzQueue(f *testing.F) {
 	f.Add([]byte(`{"queue_running":[[]],"queue_pending":[]}`))
 	f.Add([]byte(`{"queue_running":null,"queue_pending":[]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		where, err := parseQueue(text, "an-id-of-ours")
+		where, _, err := parseQueue(text, "an-id-of-ours")
 		if where != absent && (err != nil || !bytes.Contains(text, []byte("-"))) && !bytes.Contains(text, []byte(`\u`)) {
 			t.Fatalf("found at %v, %v", where, err)
 		}

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
@@ -52,8 +53,8 @@ type Generator struct {
 	turn     chan struct{}
 	life     atomic.Pointer[context.Context] // of Run; nil before
 	mu       sync.Mutex
-	closed   bool           // Run has ended
-	settling sync.WaitGroup // grows only while !closed
+	closed   bool           // Run ends: no call begins any more
+	settling sync.WaitGroup // calls, and what is left of them
 
 	catalogue atomic.Pointer[catalogue] // nil before it was asked
 }
@@ -71,7 +72,7 @@ func newGenerator(config attach.Config, machine *attach.Machine, options Options
 	client := exchange.New(exchange.Config{
 		Name: "ComfyUI", Base: config.Base, User: config.User, Password: config.Password, Answer: l.answer, IdleConnections: 2,
 	})
-	g.server = &server{api: api{client}, log: options.Log, limits: l, name: func() string { return g.attached.Name() }}
+	g.server = &server{api: api{client}, log: options.Log, limits: l, life: g.lifetime, name: func() string { return g.attached.Name() }}
 	g.attached = attach.New(config, machine, g.probe, options.Log)
 	return g
 }
@@ -79,17 +80,34 @@ func newGenerator(config attach.Config, machine *attach.Machine, options Options
 // Name gives "comfyui".
 func (g *Generator) Name() string { return "comfyui" }
 
-// Run asks the server what it is until ctx ends, and then waits for what is left of calls that were given up.
+// Run asks the server what it is until ctx ends. Then calls end too, what is left of them on the server is cancelled, and Run returns
+// within 3 s.
 func (g *Generator) Run(ctx context.Context) error {
 	g.life.Store(&ctx)
 	err := g.attached.Run(ctx)
 	g.mu.Lock()
 	g.closed = true
 	g.mu.Unlock()
-	g.settling.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.settling.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(stopAll): // whoever calls may be stuck in what it is told
+		g.options.Log.Warn("calls of ComfyUI did not end with the agent", "generator", g.attached.Config().ID())
+	}
 	g.server.api.Close()
 	return err
 }
+
+// Time after the end of Run's context.
+const (
+	stopSubmit = time.Second             // for the answer to a prompt that is being sent
+	stopCancel = 2 * time.Second         // for what is left on the server to be cancelled
+	stopAll    = 2500 * time.Millisecond // until Run returns whatever happens
+)
 
 // Server is what is known of it.
 func (g *Generator) Server() *attach.Server { return g.attached }
@@ -181,15 +199,45 @@ func (g *Generator) find(name string) (entry, catalogue, error) {
 	return entry{}, *c, fmt.Errorf("%s has no model %q: choose one of those listed", g.attached.Name(), name)
 }
 
-// background runs what must outlive a call, and is bounded by itself; Run waits for it.
-func (g *Generator) background(rest func()) {
+// enter has Run wait for a call, until leave is called. It is errStopping when Run has ended.
+func (g *Generator) enter() (leave func(), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		go rest()
-		return
+		return nil, errStopping
 	}
-	g.settling.Go(rest)
+	g.settling.Add(1)
+	return g.settling.Done, nil
+}
+
+// background runs what must outlive a call, and is bounded by itself; Run waits for it. It is only called within a call or by what it
+// runs itself: Run waits already.
+func (g *Generator) background(rest func()) { g.settling.Go(rest) }
+
+// whileRunning gives a context that ends with ctx or with Run's.
+func (g *Generator) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(g.lifetime(), func() { cancel(errStopping) })
+	return ctx, func() {
+		stop()
+		cancel(context.Canceled)
+	}
+}
+
+// linger gives a context that ends so long after life.
+func linger(life context.Context, after time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(life))
+	stop := context.AfterFunc(life, func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(after):
+			cancel(errStopping)
+		}
+	})
+	return ctx, func() {
+		stop()
+		cancel(context.Canceled)
+	}
 }
 
 func (g *Generator) take(ctx context.Context) error {
@@ -217,7 +265,7 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 		return backend.Image{}, err
 	}
 	var png []byte
-	err = g.work(ctx, e, req, func() (p *queued, err error) {
+	err = g.work(ctx, e, req, func(ctx context.Context) (p *queued, err error) {
 		png, p, err = generate(ctx, g.server, e, c, req, report, g.background)
 		return p, err
 	})
@@ -240,29 +288,46 @@ func (g *Generator) Load(ctx context.Context, dev gpu.Device, name string) error
 		return err
 	}
 	req := warmUp(e)
-	return g.work(ctx, e, req, func() (*queued, error) { return load(ctx, g.server, e, c, req, g.background) })
+	return g.work(ctx, e, req, func(ctx context.Context) (*queued, error) { return load(ctx, g.server, e, c, req, g.background) })
 }
 
-// work does a call's work with the turn, and explains its error.
-func (g *Generator) work(ctx context.Context, e entry, req backend.Request, do func() (*queued, error)) error {
+// errPanicked is how a call ended that did not return: no fault of the server's.
+var errPanicked = errors.New("the call panicked")
+
+// work does a call's work with the turn, and explains its error. A call that panics gives the turn back too.
+func (g *Generator) work(ctx context.Context, e entry, req backend.Request, do func(context.Context) (*queued, error)) (err error) {
+	leave, err := g.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := g.whileRunning(ctx)
+	defer cancel()
 	if err := g.take(ctx); err != nil {
 		return err
 	}
+	kept := true
+	defer func() {
+		if kept {
+			g.release()
+		}
+	}()
 	g.attached.Begin()
-	left, err := do()
-	if err == nil {
+	err = errPanicked
+	defer func() { g.attached.End(err, ctx.Err() != nil) }()
+	left, failed := do(ctx)
+	switch err = failed; {
+	case err == nil:
 		g.attached.Loaded(e.name)
-	} else if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	} else {
+	default:
 		err = redact(err, req)
 	}
-	g.attached.End(err, ctx.Err() != nil)
 	// A cause that gives up the device wants its memory back, whatever of ours is still there.
 	free := ctx.Err() != nil && errors.Is(err, backend.ErrUnavailable)
-	if left == nil && !free {
-		g.release()
-	} else {
+	if left != nil || free {
+		kept = false
 		g.handOn(left, free)
 	}
 	return err
@@ -275,15 +340,16 @@ func (g *Generator) handOn(left *queued, free bool) {
 	g.attached.Begin()
 	g.background(func() {
 		defer g.release()
+		defer g.attached.End(errGone, true) // neither a success nor a failure
+		free = free && (left == nil || g.server.begun(ctx, left))
 		if left != nil {
-			if err := g.server.settle(ctx, left); err != nil {
+			if err := g.server.leave(ctx, left); err != nil {
 				g.options.Log.Warn("ComfyUI", "generator", g.attached.Config().ID(), "error", err)
 			}
 		}
-		if free && ctx.Err() == nil && g.server.unload(ctx) == nil {
+		if free && ctx.Err() == nil && g.server.spare(ctx, left) && g.server.unload(ctx) == nil {
 			g.attached.Loaded("")
 		}
-		g.attached.End(errGone, true) // neither a success nor a failure
 	})
 }
 

@@ -47,6 +47,8 @@ type server struct {
 	limits limits
 	gone   <-chan struct{} // closed when its process has ended; nil when that can't be told
 	taken  func()          // is called when an image was fetched; nil when nobody cares
+	// life ends when nothing more may be asked of it; nil when its process ends then, as our own does.
+	life func() context.Context
 }
 
 // queued is a prompt on its way through a server.
@@ -55,6 +57,8 @@ type queued struct {
 	sent  chan struct{} // closed once the server has answered; then:
 	id    string        // that it has there
 	err   error         // why it was not taken; nil when it was
+	// told says that the server was told to cancel it, and took that. Whoever settles it uses it.
+	told bool
 }
 
 // errNoFile says that an image is not on the server's disk any more.
@@ -65,7 +69,9 @@ func (s *server) submit(o order, client string, background func(func())) *queued
 	p := &queued{asked: newUUID(), sent: make(chan struct{})}
 	background(func() {
 		defer close(p.sent)
-		p.id, p.err = s.api.submit(context.Background(), submission{o.graph, client, p.asked}) // bounded by the exchange's own deadline
+		ctx, cancel := linger(s.lifetime(), stopSubmit) // the exchange has a deadline of its own
+		defer cancel()
+		p.id, p.err = s.api.submit(ctx, submission{o.graph, client, p.asked})
 		if p.err != nil {
 			p.id = p.asked
 		}
@@ -73,8 +79,15 @@ func (s *server) submit(o order, client string, background func(func())) *queued
 	return p
 }
 
+func (s *server) lifetime() context.Context {
+	if s.life == nil {
+		return context.Background()
+	}
+	return s.life()
+}
+
 // run has a server work at an order until history has it. p is what may be left there when an error is returned; nil when nothing was
-// sent. background starts what must outlive the call.
+// sent. background starts what must outlive the call. When it panics, as what is told of progress may, the prompt is cancelled.
 func (s *server) run(ctx context.Context, o order, tell *teller, background func(func())) (r *record, p *queued, err error) {
 	watching, end := context.WithCancel(ctx)
 	w := newWatch(s.api, s.log, newUUID(), o.samplers, tell.req.Preview != nil)
@@ -106,7 +119,14 @@ func (s *server) run(ctx context.Context, o order, tell *teller, background func
 		return nil, p, p.err
 	}
 	w.call(p.id)
+	panicked := true
+	defer func() {
+		if panicked {
+			background(func() { _ = s.leave(s.lifetime(), p) })
+		}
+	}()
 	r, err = s.follow(ctx, w, p.id, tell)
+	panicked = false
 	return r, p, err
 }
 
