@@ -222,6 +222,7 @@ func (c *child) ask(ctx context.Context) error {
 	}
 	c.has, c.asked = has, time.Now()
 	c.fleet.catalogue.Store(&has)
+	c.fleet.restock(func(*stock) {})
 	return nil
 }
 

@@ -166,9 +166,7 @@ func TestModelsBeforeAndAfterTheFirstStart(t *testing.T) {
 		t.Errorf("FLUX with encoders of both folders: %v", err)
 	}
 	backendtest.WriteModel(t, own, "late", backendtest.Scenario{})
-	b.mu.Lock()
-	b.looked = time.Time{} // what is looked at every few seconds
-	b.mu.Unlock()
+	await(t, "a look at the folders", func() bool { return strings.Contains(names(), "late") })
 	if err := b.make(t, request("late"), nil); err != nil {
 		t.Errorf("a model that came while it ran: %v", err)
 	}

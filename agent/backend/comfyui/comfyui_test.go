@@ -29,6 +29,7 @@ func quick() limits {
 	l := defaultLimits()
 	l.answer, l.view, l.probe, l.start, l.grace = 20*time.Second, 20*time.Second, 30*time.Second, 30*time.Second, 20*time.Second
 	l.poll, l.quiet, l.gone = 50*time.Millisecond, 300*time.Millisecond, 5*time.Second
+	l.scan, l.scanned = 100*time.Millisecond, 20*time.Second
 	l.backoff = process.Backoff{First: time.Millisecond, Longest: time.Millisecond}
 	l.breaker.Failures = 100
 	return l

@@ -34,6 +34,8 @@ type Config struct {
 	// Env is added to the children's environment, which is otherwise made from scratch ("LD_LIBRARY_PATH=…",
 	// "HSA_OVERRIDE_GFX_VERSION=…"). Device masks are refused: they are what this package sets.
 	Env []string
+
+	scan func() listing // looks at the models folders; nil for the disk's. Tests have others.
 }
 
 // Fleet owns every ComfyUI that this agent starts: one for each device, when it is needed.
@@ -55,13 +57,15 @@ type Fleet struct {
 	started  bool // by Run
 	closed   bool // nothing may be started any more
 	slots    map[string]*slot
-	scanned  catalogue // of the folders
-	looked   time.Time // when they were scanned
 	settling sync.WaitGroup
+
+	stock    atomic.Pointer[stock] // changed under stocking; never nil
+	stocking sync.Mutex
+	scanning chan listing // the scan under way; nil for none. NewFleet uses it, then Run.
 }
 
-// NewFleet checks the configuration and asks ComfyUI for its options, for at most 10 s. One that does not answer is no error here:
-// Serves says why, and Run asks again.
+// NewFleet checks the configuration, asks ComfyUI for its options, for at most 10 s, and looks at the models folders, for at most 2 s.
+// What does not answer is no error here: Serves or Generators say why, and Run asks again.
 func NewFleet(cfg Config) (*Fleet, error) {
 	l := defaultLimits()
 	l.probe = 10 * time.Second
@@ -95,6 +99,11 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 	f := &Fleet{cfg: cfg, limits: limits, freePort: freePort, running: make(chan struct{}), closing: make(chan struct{}), slots: map[string]*slot{}}
 	f.children.Store(&children{})
 	f.gen = &fleetGenerator{f}
+	f.stock.Store(&stock{})
+	if f.cfg.scan == nil {
+		f.cfg.scan = f.scan
+	}
+	f.look(context.Background())
 	f.ask(context.Background())
 	return f, nil
 }
@@ -110,6 +119,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 		return errors.New("ComfyUI fleet: Run was called twice")
 	}
 	close(f.running)
+	var looking sync.WaitGroup
+	looking.Go(func() { f.keepLooking(ctx) })
 	f.askUntilAnswered(ctx)
 	<-ctx.Done()
 
@@ -125,6 +136,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 	stopping.Wait()
 	f.settling.Wait()
+	looking.Wait()
 	return errors.Join(stuck...)
 }
 
@@ -132,6 +144,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 func (f *Fleet) Serves(dev gpu.Device) error {
 	if _, err := f.pin(dev); err != nil {
 		return err
+	}
+	if now := f.stock.Load(); !now.listed && now.problem != nil {
+		return now.problem
 	}
 	f.mu.Lock()
 	s := f.slots[dev.ID]
@@ -160,56 +175,8 @@ func (f *Fleet) pin(dev gpu.Device) ([]string, error) {
 	return nil, fmt.Errorf("%s: muster starts ComfyUI on NVIDIA and AMD devices alone: start one for this device yourself, and give its address with --comfyui", dev.Index.Label())
 }
 
-// scanEvery is how often folders are looked at, at most.
-const scanEvery = 5 * time.Second
-
-// known gives what there is: as the folders say, and as the instance said that answered last, which may know more folders.
-func (f *Fleet) known() catalogue {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if time.Since(f.looked) > scanEvery {
-		f.scanned, f.looked = f.scan(), time.Now()
-	}
-	told := f.catalogue.Load()
-	if told == nil {
-		return f.scanned
-	}
-	all := catalogue{files: map[string][]string{}, samplers: told.samplers, schedules: told.schedules}
-	for folder, files := range f.scanned.files {
-		all.files[folder] = slices.Compact(slices.Sorted(slices.Values(slices.Concat(files, told.files[folder]))))
-	}
-	return all
-}
-
-// entries are the models of a catalogue, without muster's own folders of other files within its models folder.
-func (f *Fleet) entries(c catalogue) []entry {
-	own := catalogue{files: maps.Clone(c.files), samplers: c.samplers, schedules: c.schedules}
-	extra := f.extraFolders()
-	own.files[folderCheckpoints] = slices.DeleteFunc(slices.Clone(c.files[folderCheckpoints]), func(file string) bool {
-		dir, _, nested := strings.Cut(filepath.ToSlash(file), "/")
-		return nested && slices.ContainsFunc(extra, func(e extraFolder) bool { return e.folder == dir })
-	})
-	return f.cfg.entries(own)
-}
-
-// find gives a model of a catalogue by its name.
-func (f *Fleet) find(c catalogue, name string) (entry, error) {
-	for _, e := range f.entries(c) {
-		if e.name == name {
-			return e, nil
-		}
-	}
-	return entry{}, fmt.Errorf("model %q is not in ComfyUI's models folders: choose one of those listed", name)
-}
-
-// Models gives what the children can make images with, imported workflows among them.
-func (f *Fleet) Models() []backend.Model {
-	var models []backend.Model
-	for _, e := range f.entries(f.known()) {
-		models = append(models, e.model())
-	}
-	return models
-}
+// Models gives what the children can make images with, imported workflows among them. It does not block.
+func (f *Fleet) Models() []backend.Model { return slices.Clone(f.stock.Load().models) }
 
 // Backend gives the generator, always the same one. Its calls wait until Run has begun.
 func (f *Fleet) Backend() backend.Backend { return f.gen }

@@ -51,7 +51,7 @@ func (g *fleetGenerator) work(ctx context.Context, dev gpu.Device, req backend.R
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	if _, err := f.find(f.known(), req.Model); err != nil {
+	if _, err := find(f.stock.Load().entries, req.Model); err != nil {
 		return err
 	}
 	masks, err := f.pin(dev)
@@ -80,10 +80,10 @@ func (g *fleetGenerator) work(ctx context.Context, dev gpu.Device, req backend.R
 		kept = !s.leaveStarting(context.Cause(ctx))
 		return err
 	}
-	e, err := f.find(c.has, req.Model)
+	e, err := find(f.entries(c.has, f.stock.Load().extra), req.Model)
 	if err != nil { // it may have come since
 		c.refresh(ctx)
-		e, err = f.find(c.has, req.Model)
+		e, err = find(f.entries(c.has, f.stock.Load().extra), req.Model)
 	}
 	if err != nil {
 		return err

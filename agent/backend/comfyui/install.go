@@ -156,33 +156,46 @@ func (f *Fleet) askUntilAnswered(ctx context.Context) {
 // modelExtensions are the files that ComfyUI lists.
 var modelExtensions = []string{".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".pt2", ".bin", ".pkl"}
 
-// scan lists the files of ComfyUI's models folder and of muster's, as ComfyUI will: what is known before the first start.
-func (f *Fleet) scan() catalogue {
-	c := catalogue{files: map[string][]string{}}
+// maxVisited bounds the files and folders that are looked at below one models folder.
+const maxVisited = 50_000
+
+// scan lists the files of ComfyUI's models folder and of muster's, as ComfyUI will: what is known before the first start. It lasts as
+// long as the disk does.
+func (f *Fleet) scan() listing {
+	l := listing{catalogue: catalogue{files: map[string][]string{}}, extra: f.extraFolders()}
 	at := func(folder string) string { return filepath.Join(f.cfg.Folder, "models", folder) }
 	for folder, dirs := range map[string][]string{
 		folderCheckpoints: {at("checkpoints")}, folderDiffusion: {at("unet"), at("diffusion_models")},
 		folderEncoders: {at("text_encoders"), at("clip")}, folderVAE: {at("vae")},
 	} {
-		for _, extra := range f.extraFolders() {
+		for _, extra := range l.extra {
 			if extra.folder == folder {
 				dirs = append(dirs, extra.path)
 			}
 		}
 		for _, dir := range dirs {
-			c.files[folder] = append(c.files[folder], listFiles(dir)...)
+			files, all := listFiles(dir, maxVisited)
+			l.files[folder] = append(l.files[folder], files...)
+			if !all {
+				l.cut = max(l.cut, dir) // always the same one of several
+			}
 		}
-		slices.Sort(c.files[folder])
-		c.files[folder] = slices.Compact(c.files[folder])
+		slices.Sort(l.files[folder])
+		l.files[folder] = slices.Compact(l.files[folder])
 	}
-	return c
+	return l
 }
 
-// listFiles lists the model files below a folder, relative to it. Links to files count, those to folders are not followed.
-func listFiles(dir string) []string {
-	var files []string
+// listFiles lists the model files below a folder, relative to it. Links to files count, those to folders are not followed. all is
+// false when more than so many files and folders are there: those behind are not seen.
+func listFiles(dir string, visits int) (files []string, all bool) {
+	all = true
 	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || len(files) >= maxFiles {
+		if visits--; visits < -1 || len(files) >= maxFiles { // the folder itself is visited too
+			all = false
+			return fs.SkipAll
+		}
+		if err != nil {
 			return nil // a folder that can't be read has nothing
 		}
 		name, err := filepath.Rel(dir, path)
@@ -191,7 +204,7 @@ func listFiles(dir string) []string {
 		}
 		return nil
 	})
-	return files
+	return files, all
 }
 
 // extraFolder is a folder of muster's that ComfyUI looks into too.

@@ -24,6 +24,8 @@ type limits struct {
 	unload    time.Duration // for the memory of what was unloaded to be free
 
 	probe   time.Duration // for --help
+	scan    time.Duration // from one look at the models folders to the next
+	scanned time.Duration // for one, until people are told that it does not end
 	start   time.Duration // until a child answers
 	grace   time.Duration // between SIGTERM and SIGKILL
 	backoff process.Backoff
@@ -34,7 +36,7 @@ func defaultLimits() limits {
 	return limits{
 		answer: 30 * time.Second, poll: time.Second, repeat: 15 * time.Second, quiet: 5 * time.Second, stall: 3 * time.Minute, firstStep: 10 * time.Minute,
 		gone: 10 * time.Second, view: time.Minute, settle: 2 * time.Minute, unload: 10 * time.Second,
-		probe: time.Minute, start: 5 * time.Minute, grace: 10 * time.Second,
+		probe: time.Minute, scan: 5 * time.Second, scanned: 2 * time.Second, start: 5 * time.Minute, grace: 10 * time.Second,
 		breaker: process.Breaker{Failures: 3, Window: 30 * time.Minute, Rest: time.Minute},
 	}
 }

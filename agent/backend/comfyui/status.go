@@ -25,7 +25,7 @@ func (s *slot) tell(now childStatus) {
 // Generators tells of every device in words for people: its child, or why there can be none. It does not block.
 func (f *Fleet) Generators(devices []gpu.Device) []wire.Generator {
 	now := time.Now()
-	models := len(f.Models())
+	models := len(f.stock.Load().models)
 	list := make([]wire.Generator, len(devices))
 	for i, dev := range devices {
 		g := wire.Generator{
@@ -42,6 +42,8 @@ func (f *Fleet) Generators(devices []gpu.Device) []wire.Generator {
 			if g.RetryAt == nil {
 				g.State = wire.GeneratorUnusable
 			}
+		} else if problem := f.stock.Load().problem; problem != nil { // it works on with what is known
+			g.Problem = problem.Error()
 		}
 		list[i] = g
 	}
