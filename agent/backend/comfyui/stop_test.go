@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -127,7 +128,7 @@ func TestStopIsQuickWhateverHangs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var armed atomic.Bool
-			reached, release := make(chan struct{}, 100), make(chan struct{})
+			reached, dropped, release := make(chan struct{}, 100), make(chan struct{}, 100), make(chan struct{})
 			defer close(release)
 			b := newAttached(t, attachedSetup{models: slow(200), front: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 				if armed.Load() && hangs(r) {
@@ -135,9 +136,11 @@ func TestStopIsQuickWhateverHangs(t *testing.T) {
 					case reached <- struct{}{}:
 					default:
 					}
+					_, _ = io.Copy(io.Discard, r.Body) // or the end of the connection is not noticed
 					select {
 					case <-release:
 					case <-r.Context().Done():
+						dropped <- struct{}{}
 					}
 					return
 				}
@@ -161,6 +164,11 @@ func TestStopIsQuickWhateverHangs(t *testing.T) {
 			}
 			if err := <-done; !errors.Is(err, errStopping) {
 				t.Errorf("the call ended with %v", err)
+			}
+			select {
+			case <-dropped:
+			case <-time.After(5 * time.Second):
+				t.Error("the exchange that hangs goes on after Run")
 			}
 		})
 	}
