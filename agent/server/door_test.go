@@ -375,6 +375,46 @@ func TestStreamSpeaksWhileItWaits(t *testing.T) {
 	})
 }
 
+// A client that takes a JPEG in drops keeps the others waiting no longer than one that takes none.
+func TestDoorsWhoseClientReadsInDrops(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAgent(t)
+		id, err := a.images.Put(t.Context(), noise(t, 512))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &drops{drain: drain{header: http.Header{}}}
+		out, began := newReply(w), time.Now()
+		err = a.server.writePicture(t.Context(), out, imageFile{job: job.Job{ImageID: id}}, encoding{jpeg: true, quality: 100})
+		if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took > jpegTimeout+w.pause() {
+			t.Errorf("%v after %s, %d bytes", err, took, w.bytes)
+		}
+		if !a.server.jpegs.TryAcquire(maxJPEGs) {
+			t.Error("its place is held")
+		}
+		if !out.to.until.IsZero() {
+			t.Error("what follows has no time of its own")
+		}
+	})
+}
+
+// drops is a client that takes each piece just in time.
+type drops struct {
+	drain
+	end time.Time
+}
+
+func (d *drops) pause() time.Duration                 { return pieceTimeout - time.Second }
+func (d *drops) SetWriteDeadline(end time.Time) error { d.end = end; return nil }
+func (d *drops) Write(p []byte) (int, error) {
+	time.Sleep(d.pause())
+	if time.Now().After(d.end) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return d.drain.Write(p)
+}
+
 // A file that ends early must not look like a whole answer.
 func TestDoorsCutWhatIsHalf(t *testing.T) {
 	t.Parallel()
@@ -385,7 +425,7 @@ func TestDoorsCutWhatIsHalf(t *testing.T) {
 		t.Fatal(err)
 	}
 	file.Close() // reading fails
-	out := bufio.NewWriter(w)
+	out := newReply(w)
 	err = a.server.writePicture(t.Context(), out, imageFile{job: job.Job{Width: 9, Height: 7}, file: file}, encoding{})
 	if !errors.Is(err, os.ErrClosed) {
 		t.Errorf("%v", err)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -52,7 +51,7 @@ func (s *Server) openAIAnswer(w http.ResponseWriter, r *http.Request, ask openAI
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	out := bufio.NewWriterSize(newSteady(w), 32<<10)
+	out := newReply(w)
 	if err := s.writeOpenAI(out, r, ask, pictures, lost); err != nil {
 		s.log.Warn("write images", "error", err)
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
@@ -65,7 +64,7 @@ func errAllFailed(lost []unmade) *refusal {
 	return &refusal{status: http.StatusInternalServerError, code: "generation_failed", message: "no image could be made: " + lost[0].why}
 }
 
-func (s *Server) writeOpenAI(out *bufio.Writer, r *http.Request, ask openAIAsk, pictures []imageFile, lost []unmade) error {
+func (s *Server) writeOpenAI(out reply, r *http.Request, ask openAIAsk, pictures []imageFile, lost []unmade) error {
 	common := s.openAICommon(ask, pictures[0])
 	fmt.Fprintf(out, `{"created":%d,"data":[`, time.Now().Unix())
 	for i, p := range pictures {
@@ -92,7 +91,7 @@ func (s *Server) writeOpenAI(out *bufio.Writer, r *http.Request, ask openAIAsk, 
 }
 
 // writeOpenAIImage writes one element of data.
-func (s *Server) writeOpenAIImage(out *bufio.Writer, r *http.Request, ask openAIAsk, p imageFile) error {
+func (s *Server) writeOpenAIImage(out reply, r *http.Request, ask openAIAsk, p imageFile) error {
 	if ask.byURL {
 		fmt.Fprintf(out, `{"url":%q`, s.links.url(r, p.job.ImageID, ask.encoding, time.Now()))
 	} else {
@@ -109,7 +108,7 @@ func (s *Server) writeOpenAIImage(out *bufio.Writer, r *http.Request, ask openAI
 }
 
 // writeRest writes the fields of a struct behind others of the same object.
-func writeRest(out *bufio.Writer, value any) error {
+func writeRest(out reply, value any) error {
 	text, err := json.Marshal(value)
 	if err != nil {
 		return err

@@ -2,10 +2,12 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -107,31 +109,101 @@ func (s *Server) openAIFile(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return errNoLink
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(now.Add(linkTimeout)) // recorders of tests know no deadlines
 	// The link is a permission of its own, for a page that shows the image too, and ends when it says.
 	shared := func(h http.Header) {
 		h.Set("Cache-Control", fmt.Sprintf("private, max-age=%d", t.expires-now.Unix()))
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	}
 	if !t.as.jpeg {
+		linkDeadline(w)
 		return s.original(w, r, id, shared)
 	}
 	return s.converted(w, r, id, t.as, shared)
 }
 
-// converted serves the image as a JPEG.
+// linkDeadline begins the time that a client has for reading. Waiting for a JPEG is not in it.
+func linkDeadline(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(linkTimeout)) // recorders of tests know no deadlines
+}
+
+// converted serves the image as a JPEG. What needs none, HEAD and a client that has it already, costs none.
 func (s *Server) converted(w http.ResponseWriter, r *http.Request, id string, as encoding, change func(http.Header)) error {
-	if err := s.jpegs.Acquire(r.Context(), 1); err != nil {
-		return errAnswered // nobody is there to read one
-	}
-	defer s.jpegs.Release(1)
-	file, err := s.config.Images.JPEG(r.Context(), id, as.quality)
+	there, err := s.config.Images.Open(id)
 	if err != nil {
 		return noImage(err)
 	}
-	imageHeaders(w.Header(), "image/jpeg", fmt.Sprintf("%s-q%d", id, as.quality))
-	w.Header().Set("Content-Disposition", fmt.Sprintf(`inline; filename="muster-%.12s.jpg"`, id))
-	change(w.Header())
+	there.Close()
+	headers := func() {
+		imageHeaders(w.Header(), "image/jpeg", jpegTag(id, as.quality))
+		w.Header().Set("Content-Disposition", fmt.Sprintf(`inline; filename="muster-%.12s.jpg"`, id))
+		change(w.Header())
+	}
+	has := hasTag(r.Header, jpegTag(id, as.quality))
+	if has || r.Method == http.MethodHead {
+		headers()
+		if has {
+			w.Header().Del("Content-Type")
+			w.WriteHeader(http.StatusNotModified)
+		}
+		return nil
+	}
+	file, done, err := s.linkedJPEG(r.Context(), id, as.quality)
+	if err != nil {
+		return noImage(err)
+	}
+	defer done()
+	headers()
+	linkDeadline(w)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(file))
 	return nil
+}
+
+func jpegTag(id string, quality int) string { return fmt.Sprintf("%s-q%d", id, quality) }
+
+// hasTag says whether the client has what has this tag (RFC 9110, 13.1.2). No tag here holds a comma.
+func hasTag(h http.Header, tag string) bool {
+	for given := range strings.SplitSeq(strings.Join(h.Values("If-None-Match"), ","), ",") {
+		given = strings.TrimSpace(given)
+		if given == "*" || strings.TrimPrefix(given, "W/") == `"`+tag+`"` {
+			return true
+		}
+	}
+	return false
+}
+
+// Bounds of JPEGs for links, apart from those of the doors: who has a link needs no token, and may be anybody.
+const (
+	linkMemory  = 256 << 20        // bytes of all, until they are sent
+	linkReserve = 32 << 20         // bytes for one while it is made
+	linkWait    = 15 * time.Second // for room and for its turn
+)
+
+var errLinks = &refusal{status: http.StatusServiceUnavailable, code: "busy", message: "too many images are being fetched: try again in a few seconds", retry: 5 * time.Second}
+
+// linkedJPEG makes a JPEG for a link. Until done is called it has its place in linkMemory: only its own bytes of it once it is made, so
+// that clients that do not read keep nobody out for long. Errors: errLinks when there is no room, those of images.JPEG.
+func (s *Server) linkedJPEG(ctx context.Context, id string, quality int) (file []byte, done func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, linkWait)
+	defer cancel()
+	held := int64(linkReserve)
+	err = s.linked.Acquire(waiting, held)
+	if err == nil {
+		if file, err = s.config.Images.JPEG(waiting, id, quality); err != nil {
+			s.linked.Release(held)
+		}
+	}
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return nil, nil, errAnswered // nobody is there to read one
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, nil, errLinks
+	default:
+		return nil, nil, err
+	}
+	if spare := held - int64(len(file)); spare > 0 {
+		s.linked.Release(spare)
+		held -= spare
+	}
+	return file, func() { s.linked.Release(held) }, nil
 }

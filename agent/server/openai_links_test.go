@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"image/jpeg"
+	"net"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -16,7 +17,12 @@ import (
 // link gives the path of a link to a new image.
 func (a *testAgent) link(as encoding) (path, id string) {
 	a.t.Helper()
-	id, err := a.images.Put(a.t.Context(), picture(a.t, 8, 7))
+	return a.linkTo(picture(a.t, 8, 7), as)
+}
+
+func (a *testAgent) linkTo(image []byte, as encoding) (path, id string) {
+	a.t.Helper()
+	id, err := a.images.Put(a.t.Context(), image)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -75,6 +81,69 @@ func TestLinksToJPEG(t *testing.T) {
 	if url := *got.Data[0].URL; !strings.HasSuffix(url, ".q100.jpg") {
 		t.Errorf("%s", url)
 	}
+}
+
+// Clients that do not read keep nobody else from a JPEG, at no door.
+func TestLinksToJPEGThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := pipes{make(chan net.Conn), make(chan struct{})}
+		a := serveOn(t, l)
+		path, _ := a.linkTo(noise(t, 256), encoding{jpeg: true, quality: 90})
+		for range 3 * maxJPEGs {
+			conn, other := net.Pipe()
+			defer conn.Close()
+			l.conns <- other
+			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, a.addr)
+		}
+		synctest.Wait()
+		began := time.Now()
+		if r := a.send("GET", path, ""); r.status != 200 || time.Since(began) > 0 {
+			t.Errorf("one that reads: %d after %s", r.status, time.Since(began))
+		}
+		if !a.server.jpegs.TryAcquire(maxJPEGs) {
+			t.Error("links hold what is the doors'")
+		}
+		time.Sleep(linkTimeout + time.Second)
+		synctest.Wait()
+		if !a.server.linked.TryAcquire(linkMemory) {
+			t.Errorf("memory is held after %s", linkTimeout)
+		}
+	})
+}
+
+// Where too much is under way a link is told so; what needs no JPEG is answered.
+func TestLinksToJPEGWhenThereIsNoRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAgent(t)
+		path, id := a.link(encoding{jpeg: true, quality: 80})
+		tag := fmt.Sprintf(`"%s-q80"`, id)
+		if r := a.send("GET", path, ""); r.status != 200 || r.header.Get("ETag") != tag {
+			t.Errorf("%d %v", r.status, r.header)
+		}
+		if !a.server.linked.TryAcquire(linkMemory) {
+			t.Fatal("something is held")
+		}
+		began := time.Now()
+		for _, ask := range []struct {
+			method, given string
+			status        int
+		}{{"HEAD", "", 200}, {"GET", tag, 304}, {"GET", `"x", W/` + tag, 304}, {"GET", "*", 304}, {"HEAD", tag, 304}} {
+			r := a.send(ask.method, path, "", "If-None-Match", ask.given)
+			if r.status != ask.status || len(r.body) > 0 || r.header.Get("ETag") != tag || r.header.Get("Cache-Control") != "private, max-age=3600" || time.Since(began) > 0 {
+				t.Errorf("%+v: %d %v, %d bytes, after %s", ask, r.status, r.header, len(r.body), time.Since(began))
+			}
+		}
+		r := a.send("GET", path, "", "If-None-Match", `"x"`)
+		if r.status != 503 || r.header.Get("Retry-After") != "5" || !strings.Contains(string(r.body), "busy") || time.Since(began) != linkWait {
+			t.Errorf("%d %v %s after %s", r.status, r.header, r.body, time.Since(began))
+		}
+		a.server.linked.Release(linkMemory)
+		if r := a.send("GET", path, ""); r.status != 200 {
+			t.Errorf("afterwards: %d", r.status)
+		}
+	})
 }
 
 // Nothing of a link can be another one's.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -21,15 +20,13 @@ const streamQuiet = 15 * time.Second
 // openAIEvents is an answer of server-sent events (WHATWG HTML 9.2). Nothing is sent before the first, so that what fails until
 // then has a status of its own.
 type openAIEvents struct {
-	to    steady
-	out   *bufio.Writer
+	out   reply
 	begun bool
 	last  time.Time // when something was sent
 }
 
 func newOpenAIEvents(w http.ResponseWriter) *openAIEvents {
-	to := newSteady(w)
-	return &openAIEvents{to: to, out: bufio.NewWriterSize(to, 32<<10), last: time.Now()}
+	return &openAIEvents{out: newReply(w), last: time.Now()}
 }
 
 func (e *openAIEvents) begin() {
@@ -37,11 +34,11 @@ func (e *openAIEvents) begin() {
 		return
 	}
 	e.begun = true
-	h := e.to.w.Header()
+	h := e.out.to.w.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep the images back
-	e.to.w.WriteHeader(http.StatusOK)
+	e.out.to.w.WriteHeader(http.StatusOK)
 }
 
 // send ends an event and sends it. Its error means that the client is gone.
@@ -51,7 +48,7 @@ func (e *openAIEvents) send() error {
 	if e.out.Flush() != nil {
 		return errAnswered
 	}
-	e.to.flush()
+	e.out.to.flush()
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -80,11 +81,14 @@ type encoding struct {
 	quality int  // of JPEG, 1 to 100
 }
 
-// maxJPEGs is how many images as JPEG are in memory at once, made and not yet sent. Their pixels are unpacked one at a time.
-const maxJPEGs = 4
+// Bounds of images as JPEG at the doors.
+const (
+	maxJPEGs    = 4           // in memory at once, made and not yet sent; their pixels are unpacked one at a time
+	jpegTimeout = time.Minute // for a client to read one: as long it keeps others waiting
+)
 
 // writePicture writes the image as base64 in that encoding.
-func (s *Server) writePicture(ctx context.Context, out io.Writer, p imageFile, as encoding) error {
+func (s *Server) writePicture(ctx context.Context, out reply, p imageFile, as encoding) error {
 	if !as.jpeg {
 		return writeBase64(out, p.file)
 	}
@@ -96,6 +100,8 @@ func (s *Server) writePicture(ctx context.Context, out io.Writer, p imageFile, a
 	if err != nil {
 		return err
 	}
+	out.to.until = time.Now().Add(jpegTimeout)
+	defer func() { out.to.until = time.Time{} }()
 	return writeBase64(out, bytes.NewReader(file))
 }
 
@@ -113,16 +119,30 @@ const pieceTimeout = 30 * time.Second
 // steady writes to a client that has to keep reading: one that does not, loses its connection. net/http takes the deadline off
 // before the next request.
 type steady struct {
-	w    http.ResponseWriter
-	conn *http.ResponseController
+	w     http.ResponseWriter
+	conn  *http.ResponseController
+	until time.Time // by when everything has to be read; zero: only pieceTimeout counts
 }
 
-func newSteady(w http.ResponseWriter) steady { return steady{w, http.NewResponseController(w)} }
-
-func (s steady) Write(p []byte) (int, error) {
-	_ = s.conn.SetWriteDeadline(time.Now().Add(pieceTimeout)) // recorders of tests know no deadlines
+func (s *steady) Write(p []byte) (int, error) {
+	end := time.Now().Add(pieceTimeout)
+	if !s.until.IsZero() && s.until.Before(end) {
+		end = s.until
+	}
+	_ = s.conn.SetWriteDeadline(end) // recorders of tests know no deadlines
 	return s.w.Write(p)
 }
 
 // flush sends what was written.
-func (s steady) flush() { _ = s.conn.Flush() }
+func (s *steady) flush() { _ = s.conn.Flush() }
+
+// reply is a long answer on its way to a client. It keeps the first error of writing for Flush.
+type reply struct {
+	*bufio.Writer
+	to *steady
+}
+
+func newReply(w http.ResponseWriter) reply {
+	to := &steady{w: w, conn: http.NewResponseController(w)}
+	return reply{bufio.NewWriterSize(to, 32<<10), to}
+}

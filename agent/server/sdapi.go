@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,7 +91,7 @@ func (s *Server) sdapiAnswer(w http.ResponseWriter, r *http.Request, ask sdapiAs
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	out := bufio.NewWriterSize(newSteady(w), 32<<10)
+	out := newReply(w)
 	if err := s.writeSdapi(out, r, ask, pictures, string(info)); err != nil {
 		s.log.Warn("write images", "error", err)
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
@@ -100,7 +99,7 @@ func (s *Server) sdapiAnswer(w http.ResponseWriter, r *http.Request, ask sdapiAs
 	return nil
 }
 
-func (s *Server) writeSdapi(out *bufio.Writer, r *http.Request, ask sdapiAsk, pictures []imageFile, info string) error {
+func (s *Server) writeSdapi(out reply, r *http.Request, ask sdapiAsk, pictures []imageFile, info string) error {
 	io.WriteString(out, `{"images":[`)
 	if !ask.sendImages {
 		pictures = nil

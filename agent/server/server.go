@@ -126,6 +126,7 @@ type Server struct {
 	exports     *semaphore.Weighted // exports under way
 	steering    *semaphore.Weighted // one change of a control at a time
 	jpegs       *semaphore.Weighted // images as JPEG in memory, see maxJPEGs
+	linked      *semaphore.Weighted // bytes of JPEGs for links, see linkMemory
 	links       linkKey
 	sdapi       sdapiRuns
 
@@ -157,7 +158,7 @@ func New(c Config) (*Server, error) {
 		submissions: buckets[[sha256.Size]byte]{most: submissionsPerMinute, interval: time.Minute / submissionsPerMinute},
 		sockets:     newSockets(c.MaxClients, c.MaxClientsPerSession),
 		bodies:      semaphore.NewWeighted(maxHeldBytes), exports: semaphore.NewWeighted(maxExports), steering: semaphore.NewWeighted(1),
-		jpegs:    semaphore.NewWeighted(maxJPEGs),
+		jpegs: semaphore.NewWeighted(maxJPEGs), linked: semaphore.NewWeighted(linkMemory),
 		stopping: make(chan struct{}),
 	}
 	if s.site, err = newSite(c.Site); err != nil {
