@@ -190,6 +190,34 @@ func TestTheRestOfAnotherFileIsNotTaken(t *testing.T) {
 	})
 }
 
+// The rest comes from another server behind the same name, which tells no validator: nothing but a hash would find out.
+func TestTheRestOfNobodyKnowsWhatIsNotTaken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, before := newWorld(t), sd1(5<<20)
+		after := append([]byte{}, before...)
+		for i := len(after) - 1<<20; i < len(after); i++ {
+			after[i] = ^after[i]
+		}
+		asked := 0
+		w.host("files.test", func(out http.ResponseWriter, r *http.Request) {
+			if asked++; asked == 1 {
+				out.Header().Set("ETag", `"before"`)
+				out.Header().Set("Content-Length", fmt.Sprint(len(before)))
+				out.Write(before[:2<<20])
+				panic(http.ErrAbortHandler)
+			}
+			r.Header.Del("If-Range")
+			serveFile(after, "")(out, r)
+		})
+		s := newShelf(t, w)
+		wantInstalled(t, s, s.ended(s.ask(Request{URL: fileURL}).ID), "tiny.safetensors", after)
+		if asked != 3 {
+			t.Errorf("%d requests", asked)
+		}
+	})
+}
+
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t, nil)
