@@ -20,7 +20,7 @@ type inspection struct {
 
 // Bounds of a header. The largest that are published have some ten thousand tensors and a few MB.
 const (
-	maxHeaderBytes = 64 << 20
+	maxHeaderBytes = 32 << 20
 	maxTensors     = 1 << 17
 	maxDimensions  = 8
 )

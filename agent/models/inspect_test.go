@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -156,7 +157,7 @@ func TestDamagedSafetensors(t *testing.T) {
 		"more after the weights":  {append(bytes.Clone(whole), 1, 2, 3), "3 bytes follow its last tensor"},
 		"a huge header":           {raw("{}", 0)[:0:0], "cut short"},
 		"a header of 2^63":        {binary.LittleEndian.AppendUint64(nil, 1<<63), "no safetensors file"},
-		"a header of 65 MiB":      {binary.LittleEndian.AppendUint64(nil, 65<<20), "no safetensors file"},
+		"a header of 33 MiB":      {binary.LittleEndian.AppendUint64(nil, 33<<20), "no safetensors file"},
 		"no JSON":                 {raw("garbage!", 0), "no safetensors file"},
 		"an array":                {raw("[1,2]", 0), "no safetensors file"},
 		"half an object":          {raw(`{"a":{"dtype":"F16"`, 0), "no safetensors file"},
@@ -181,6 +182,41 @@ func TestDamagedSafetensors(t *testing.T) {
 	}
 	if got, err := inspect(bytes.NewReader(whole), int64(len(whole)), formatSafetensors); err != nil || got.problem != "" {
 		t.Errorf("a whole one: %+v, %v", got, err)
+	}
+}
+
+// What a header costs does not grow with what one value of it holds. It is not parallel: it counts what the process allocates.
+func TestLongValuesOfSafetensorsCostLittle(t *testing.T) {
+	const entry = `{"dtype":"U8","shape":[1],"data_offsets":[0,1]}`
+	long := strings.Repeat("1,", 12<<20)
+	for name, header := range map[string]string{
+		"a shape":       `{"a":{"dtype":"U8","shape":[` + long + `1],"data_offsets":[0,1]}}`,
+		"offsets":       `{"a":{"dtype":"U8","shape":[1],"data_offsets":[` + long + `1]}}`,
+		"a name":        `{"` + long + `":` + entry + `}`,
+		"metadata":      `{"__metadata__":{"x":"` + long + `"},"a":` + entry + `}`,
+		"another field": `{"a":{"x":"` + long + `","dtype":"U8","shape":[1],"data_offsets":[0,1]}}`,
+		"spaces":        `{"a":` + entry + `}` + strings.Repeat(" ", 24<<20),
+	} {
+		content := raw(header, 1)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got, err := inspect(bytes.NewReader(content), int64(len(content)), formatSafetensors)
+		runtime.ReadMemStats(&after)
+		if err != nil || !strings.Contains(got.problem, "no entry of it is so long") {
+			t.Errorf("%s: %q, %v", name, got.problem, err)
+		}
+		if spent := after.TotalAlloc - before.TotalAlloc; spent > 24<<20 {
+			t.Errorf("%s: %d MiB were allocated for a header of %d", name, spent>>20, len(header)>>20)
+		}
+	}
+	for name, header := range map[string]string{
+		"much metadata": `{"__metadata__":{"x":"` + strings.Repeat("1", 3<<20) + `"},"a":` + entry + `}`,
+		"padded":        `{"a":` + entry + `}` + strings.Repeat(" ", 1000),
+	} {
+		content := raw(header, 1)
+		if got, err := inspect(bytes.NewReader(content), int64(len(content)), formatSafetensors); err != nil || strings.Contains(got.problem, "header") {
+			t.Errorf("%s: %q, %v", name, got.problem, err)
+		}
 	}
 }
 

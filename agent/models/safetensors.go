@@ -2,6 +2,7 @@ package models
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
@@ -56,21 +57,70 @@ func readFull(file io.ReaderAt, into []byte) error {
 
 // entry is a tensor as the header has it.
 type entry struct {
-	Type    string   `json:"dtype"`
-	Shape   []uint64 `json:"shape"`
-	Offsets []uint64 `json:"data_offsets"`
+	Type    string     `json:"dtype"`
+	Shape   dimensions `json:"shape"`
+	Offsets dimensions `json:"data_offsets"`
+}
+
+// dimensions are never more than maxDimensions.
+type dimensions []uint64
+
+var errDimensions = errors.New("too many dimensions")
+
+func (d *dimensions) UnmarshalJSON(text []byte) error {
+	if bytes.Count(text, []byte(",")) >= maxDimensions {
+		return errDimensions
+	}
+	return json.Unmarshal(text, (*[]uint64)(d))
+}
+
+// Bounds of what is one value of a header: a JSON decoder has it in memory as a whole.
+const (
+	maxEntryBytes    = 1 << 20 // a tensor's name, or what is said of it
+	maxMetadataBytes = 4 << 20 // trainers write all their settings there
+)
+
+var errLongEntry = flawf("has a header that is damaged or made to mislead: no entry of it is so long")
+
+// ration is a reader for a JSON decoder, which reads no more ahead than the next value may have. It is not to be used together with
+// another reader of the same file.
+type ration struct {
+	from io.Reader
+	left int64 // bytes
+	read int64
+}
+
+// allow lets the decoder read so many bytes beyond where it is.
+func (r *ration) allow(decoder *json.Decoder, most int64) {
+	r.left = decoder.InputOffset() + most - r.read
+}
+
+func (r *ration) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		return 0, errLongEntry
+	}
+	n, err := r.from.Read(p[:min(int64(len(p)), r.left)])
+	r.left -= int64(n)
+	r.read += int64(n)
+	return n, err
 }
 
 // readTensors reads one entry after the other and keeps no more of them than their places. A name that comes twice would mean one
 // tensor to one reader and another to the next.
 func readTensors(header io.Reader, seen *traits) ([]span, error) {
-	decoder := json.NewDecoder(bufio.NewReader(header))
+	from := &ration{from: bufio.NewReader(header)}
+	decoder := json.NewDecoder(from)
+	from.allow(decoder, maxEntryBytes)
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
 		return nil, headerFlaw(err)
 	}
 	var spans []span
 	seed, names := maphash.MakeSeed(), map[uint64]bool{}
-	for decoder.More() {
+	for {
+		from.allow(decoder, maxEntryBytes)
+		if !decoder.More() {
+			break
+		}
 		key, err := decoder.Token()
 		name, ok := key.(string)
 		if err != nil || !ok {
@@ -85,14 +135,18 @@ func readTensors(header io.Reader, seen *traits) ([]span, error) {
 			return nil, flawf("has more than %d tensors: that is no image model", maxTensors)
 		}
 		if name == "__metadata__" {
+			from.allow(decoder, maxMetadataBytes)
 			var dropped json.RawMessage
 			if err := decoder.Decode(&dropped); err != nil {
 				return nil, headerFlaw(err)
 			}
 			continue
 		}
+		from.allow(decoder, maxEntryBytes)
 		var e entry
-		if err := decoder.Decode(&e); err != nil {
+		if err := decoder.Decode(&e); errors.Is(err, errDimensions) {
+			return nil, damagedAt(name)
+		} else if err != nil {
 			return nil, headerFlaw(err)
 		}
 		at, err := e.span(name)
@@ -105,7 +159,9 @@ func readTensors(header io.Reader, seen *traits) ([]span, error) {
 	if _, err := decoder.Token(); err != nil {
 		return nil, headerFlaw(err)
 	}
-	if token, err := decoder.Token(); !errors.Is(err, io.EOF) {
+	if token, err := decoder.Token(); errors.Is(err, errLongEntry) {
+		return nil, errLongEntry
+	} else if !errors.Is(err, io.EOF) {
 		return nil, flawf("has something after its header (%.20v): it is damaged, %s", token, again)
 	}
 	return spans, nil
@@ -115,17 +171,22 @@ func readTensors(header io.Reader, seen *traits) ([]span, error) {
 func headerFlaw(err error) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
+	var wrong flaw
 	switch {
+	case errors.As(err, &wrong):
+		return wrong
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &syntax), errors.As(err, &kind):
 		return flawf("is no safetensors file, or its header is damaged: %s", again)
 	}
 	return fmt.Errorf("read its header: %w", err)
 }
 
+func damagedAt(name string) error { return flawf("is damaged at its tensor %.60q: %s", name, again) }
+
 // span checks an entry by itself.
 func (e entry) span(name string) (span, error) {
-	if len(e.Offsets) != 2 || e.Offsets[0] > e.Offsets[1] || len(e.Shape) > maxDimensions {
-		return span{}, flawf("is damaged at its tensor %.60q: %s", name, again)
+	if len(e.Offsets) != 2 || e.Offsets[0] > e.Offsets[1] {
+		return span{}, damagedAt(name)
 	}
 	at := span{e.Offsets[0], e.Offsets[1]}
 	width, known := elementBytes[e.Type]
