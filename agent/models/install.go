@@ -32,7 +32,7 @@ func (l *Library) Install(ctx context.Context, q Request) (model.Install, error)
 	if err := within(ctx, func() error { taken = l.taken(r.FileName); return nil }); err != nil {
 		return model.Install{}, err
 	}
-	r, fresh, err := l.enter(r, taken)
+	r, fresh, dropped, err := l.enter(r, taken)
 	if err != nil {
 		return model.Install{}, err
 	}
@@ -45,6 +45,7 @@ func (l *Library) Install(ctx context.Context, q Request) (model.Install, error)
 		l.publish()
 		return model.Install{}, err
 	}
+	l.dropParts(ctx, dropped)
 	wakeUp(l.work)
 	l.publish()
 	l.mu.Lock()
@@ -54,8 +55,8 @@ func (l *Library) Install(ctx context.Context, q Request) (model.Install, error)
 }
 
 // enter puts a request among the installations; fresh is false when it was there. taken says that a model of its name is in the
-// folder.
-func (l *Library) enter(r *record, taken bool) (_ *record, fresh bool, err error) {
+// folder. dropped are the ids of those that made room for it, whose parts are to go.
+func (l *Library) enter(r *record, taken bool) (_ *record, fresh bool, dropped []string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	waiting := 0
@@ -63,26 +64,25 @@ func (l *Library) enter(r *record, taken bool) (_ *record, fresh bool, err error
 		same := other.URL == r.URL && other.Repo == r.Repo && other.File == r.File && other.Revision == r.Revision
 		switch active := !other.State.Ended(); {
 		case same && other.FileName == r.FileName && active && (r.Wanted == "" || r.Wanted == other.Wanted):
-			return other, false, nil
+			return other, false, nil, nil
 		case active && strings.EqualFold(stem(other.FileName), stem(r.FileName)):
-			return nil, false, fmt.Errorf("%w: a model named %q is being installed; give another name", ErrExists, stem(r.FileName))
+			return nil, false, nil, fmt.Errorf("%w: a model named %q is being installed; give another name", ErrExists, stem(r.FileName))
 		case same && other.FileName == r.FileName && other.State == model.Failed && !taken:
 			other.Wanted, other.SHA, other.Device, other.State, other.Error, other.Ended = r.Wanted, r.Wanted, r.Device, model.Waiting, "", time.Time{}
-			return other, false, nil
+			return other, false, nil, nil
 		case active:
 			waiting++
 		}
 	}
 	if taken {
-		return nil, false, fmt.Errorf("%w: a model named %q is in the models folder; remove it first, or give another name", ErrExists, stem(r.FileName))
+		return nil, false, nil, fmt.Errorf("%w: a model named %q is in the models folder; remove it first, or give another name", ErrExists, stem(r.FileName))
 	}
 	if waiting >= maxWaiting {
-		return nil, false, fmt.Errorf("%w: %d; wait for some, or stop them", ErrFull, waiting)
+		return nil, false, nil, fmt.Errorf("%w: %d; wait for some, or stop them", ErrFull, waiting)
 	}
 	r.ID = newID()
 	l.memory.Installs = append([]*record{r}, l.memory.Installs...)
-	l.trim()
-	return r, true, nil
+	return r, true, l.trim(), nil
 }
 
 // taken says whether a model of that name is in the folder. Two that differ by their extension alone would change each other's names.
@@ -104,13 +104,15 @@ func (l *Library) taken(fileName string) bool {
 	return err == nil
 }
 
-// trim drops the oldest that have ended, beyond maxRecords. It is called with mu held.
-func (l *Library) trim() {
+// trim drops the oldest that have ended, beyond maxRecords, and gives their ids. It is called with mu held.
+func (l *Library) trim() (dropped []string) {
 	for i := len(l.memory.Installs) - 1; i >= 0 && len(l.memory.Installs) > maxRecords; i-- {
 		if l.memory.Installs[i].State.Ended() {
+			dropped = append(dropped, l.memory.Installs[i].ID)
 			l.memory.Installs = slices.Delete(l.memory.Installs, i, i+1)
 		}
 	}
+	return dropped
 }
 
 func newID() string {
@@ -203,6 +205,22 @@ func (l *Library) dropPart(id string) error {
 	return nil
 }
 
+// dropParts removes the parts of installations that are known no more. A disk that does not answer costs no more than ctx, and what
+// stays goes at the next start.
+func (l *Library) dropParts(ctx context.Context, ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	if err := within(ctx, func() (err error) {
+		for _, id := range ids {
+			err = errors.Join(err, l.dropPart(id))
+		}
+		return err
+	}); err != nil {
+		l.log.Warn("remove a part", "error", err)
+	}
+}
+
 // forget drops installations that ended long ago, with the parts of those that failed.
 func (l *Library) forget(now time.Time) {
 	var dropped []string
@@ -218,11 +236,7 @@ func (l *Library) forget(now time.Time) {
 	if len(dropped) == 0 {
 		return
 	}
-	for _, id := range dropped {
-		if err := l.dropPart(id); err != nil {
-			l.log.Warn("remove a part", "error", err)
-		}
-	}
+	l.dropParts(context.Background(), dropped)
 	if err := l.save(); err != nil {
 		l.log.Warn("what is known of models can't be kept", "error", err)
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -171,6 +173,34 @@ func TestOldInstallationsGo(t *testing.T) {
 }
 
 // A folder on a disk that hangs costs a few seconds at the start, and one goroutine.
+// One that is dropped because there are too many takes its part along.
+func TestPartsOfDroppedInstallationsGo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host("files.test", serveFile(sd1(1<<20), `"a"`))
+		s := newShelf(t, w)
+		s.stop()
+		m, part := newMemory(), filepath.Join(s.dir, partsDir)
+		must(t, os.MkdirAll(part, 0o755))
+		for i := range maxRecords { // newest first
+			id := fmt.Sprintf("%016x", i)
+			m.Installs = append(m.Installs, &record{ID: id, FileName: fmt.Sprintf("x%d.safetensors", i), URL: fmt.Sprint(fileURL, "?", i), Kept: 4, State: model.Failed, Ended: time.Now()})
+			write(t, filepath.Join(part, id+".part"), "part")
+		}
+		must(t, os.WriteFile(s.state, must1(json.Marshal(m)), 0o600))
+		s.start()
+		synctest.Wait()
+		if got := s.parts(); len(got) != maxRecords {
+			t.Fatalf("%d parts are kept of what failed", len(got))
+		}
+		s.ended(s.ask(Request{URL: fileURL}).ID)
+		if got := s.parts(); len(got) != maxRecords-1 || slices.Contains(got, fmt.Sprintf("%016x.part", maxRecords-1)) {
+			t.Errorf("%d parts are left: %v", len(got), got)
+		}
+	})
+}
+
 func TestFolderThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
