@@ -49,6 +49,7 @@ func (s *Server) openAIAnswer(w http.ResponseWriter, r *http.Request, ask openAI
 	if len(pictures) == 0 {
 		return errAllFailed(lost)
 	}
+	ask.encoding = ask.encoding.suited(pictures...)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	out := newReply(w)

@@ -126,13 +126,18 @@ func linkDeadline(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(linkTimeout)) // recorders of tests know no deadlines
 }
 
-// converted serves the image as a JPEG. What needs none, HEAD and a client that has it already, costs none.
+// converted serves the image as a JPEG, or as it is kept where none is made of it. What needs none, HEAD and a client that has it already, costs none.
 func (s *Server) converted(w http.ResponseWriter, r *http.Request, id string, as encoding, change func(http.Header)) error {
 	there, err := s.config.Images.Open(id)
 	if err != nil {
 		return noImage(err)
 	}
+	suits := as.suited(imageFile{file: there})
 	there.Close()
+	if !suits.jpeg {
+		linkDeadline(w)
+		return s.original(w, r, id, change)
+	}
 	headers := func() {
 		imageHeaders(w.Header(), "image/jpeg", jpegTag(id, as.quality))
 		w.Header().Set("Content-Disposition", fmt.Sprintf(`inline; filename="muster-%.12s.jpg"`, id))

@@ -116,6 +116,7 @@ func (s *Server) openAIStream(w http.ResponseWriter, r *http.Request, ask openAI
 
 // sendOpenAI sends one finished image. An image that turns out to be unreadable in the middle of its event cuts the connection.
 func (s *Server) sendOpenAI(events *openAIEvents, r *http.Request, ask openAIAsk, p imageFile) error {
+	ask.encoding = ask.encoding.suited(p)
 	events.begin()
 	common := s.openAICommon(ask, p)
 	io.WriteString(events.out, "event: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"b64_json\":\"")

@@ -5,7 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/color"
 	"image/jpeg"
+	"image/png"
 	"net/http"
 	"strings"
 	"testing"
@@ -164,8 +167,8 @@ func TestOpenAIJPEG(t *testing.T) {
 	if r.status != 200 || got.OutputFormat != "jpeg" || got.Size != "8x8" {
 		t.Fatalf("%d %.300s", r.status, r.body)
 	}
-	for _, image := range got.Data {
-		raw, err := base64.StdEncoding.DecodeString(*image.B64)
+	for _, one := range got.Data {
+		raw, err := base64.StdEncoding.DecodeString(*one.B64)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,6 +176,50 @@ func TestOpenAIJPEG(t *testing.T) {
 			t.Errorf("%+v, %v", config, err)
 		}
 	}
+}
+
+// Of an image that is too large for a JPEG the client gets the PNG, and is told so before the first byte.
+func TestOpenAITooLargeForJPEG(t *testing.T) {
+	t.Parallel()
+	large := blank(t, 4097, 4096)
+	for name, more := range map[string]string{"whole": "", "stream": `,"stream":true`, "link": `,"response_format":"url"`} {
+		a := newAgent(t)
+		answered := a.asking("POST", imagesPath, `{"prompt":"x","output_format":"jpeg"`+more+`}`)
+		a.waitFor(func(jobs []job.Job) bool { return len(jobs) == 1 })
+		id, err := a.images.Put(t.Context(), large)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting := a.queue.Active()
+		a.startAll(waiting)
+		if _, err := a.queue.Succeed(t.Context(), waiting[0].ID, 1, id); err != nil {
+			t.Fatal(err)
+		}
+		r := <-answered
+		want := base64.StdEncoding.EncodeToString(large)
+		if name == "link" {
+			want = ".png"
+		}
+		if body := string(r.body); r.status != 200 || !strings.Contains(body, `"output_format":"png"`) || !strings.Contains(body, want+`"`) || !strings.Contains(body, `"4097x4096"`) {
+			t.Errorf("%s: %d, %d bytes, ends with %s", name, r.status, len(body), body[max(0, len(body)-500):])
+		}
+		path, _ := a.linkTo(large, encoding{jpeg: true, quality: 90}) // of before
+		for _, method := range []string{"GET", "HEAD"} {
+			if r := a.send(method, path, ""); r.status != 200 || r.header.Get("Content-Type") != "image/png" || (method == "GET") != bytes.Equal(r.body, large) {
+				t.Errorf("an old link: %d %v", r.status, r.header)
+			}
+		}
+	}
+}
+
+// blank is a PNG without a picture.
+func blank(t *testing.T, width, height int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := png.Encode(&b, image.NewPaletted(image.Rect(0, 0, width, height), color.Palette{color.White})); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 func TestBadOpenAIRequests(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"muster/agent/images"
 	"muster/shared/job"
 )
 
@@ -67,6 +68,17 @@ func (p imageFile) sides() (width, height int) {
 	}
 	_, _ = p.file.Seek(0, io.SeekStart) // of a regular file: what is wrong with it, reading will tell
 	return config.Width, config.Height
+}
+
+// suited is the encoding in which all of the pictures can be given. It is decided before anything is sent: JPEG is not made of images
+// above images.MaxThumbPixels, which are given as they are kept.
+func (as encoding) suited(pictures ...imageFile) encoding {
+	for _, p := range pictures {
+		if width, height := p.sides(); width*height > images.MaxThumbPixels {
+			return encoding{}
+		}
+	}
+	return as
 }
 
 func closeAll(pictures []imageFile) {
