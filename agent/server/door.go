@@ -152,7 +152,7 @@ type wait struct {
 }
 
 // each waits for the jobs and hands them on in the order in which they end. A client that goes away cancels what has not started,
-// and gives errAnswered; when the agent stops, the jobs stay, for they were accepted.
+// and gives errAnswered; so does an agent that stops, with errStopping: the client asks again, and nobody would come for these.
 func (s *Server) each(r *http.Request, jobs []job.Job, how wait) error {
 	ctx, stop := s.untilStop(r.Context())
 	defer stop()
@@ -188,7 +188,7 @@ func (s *Server) each(r *http.Request, jobs []job.Job, how wait) error {
 		if gone == nil {
 			continue
 		}
-		if errors.Is(gone, errAnswered) && !how.keep {
+		if (errors.Is(gone, errAnswered) || errors.Is(gone, errStopping)) && !how.keep {
 			s.cancelUnstarted(jobs)
 		}
 		return gone

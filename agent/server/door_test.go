@@ -112,6 +112,20 @@ func TestDoorsOfAStoppingAgent(t *testing.T) {
 		a := newAgent(t)
 		answered := a.asking("POST", path, body(3, ""))
 		a.waitFor(func(jobs []job.Job) bool { return len(jobs) == 3 })
+		a.startAll(a.queue.Active()[:1])
+		a.server.stop()
+		refused(<-answered, 503, "stopping", "stopping")
+		a.waitFor(func(jobs []job.Job) bool { return inState(jobs, job.Cancelled) == 2 && inState(jobs, job.Running) == 1 })
+	})
+}
+
+// Who sent a key comes again with it, and finds what he asked for.
+func TestDoorsOfAStoppingAgentKeepWhatHasAKey(t *testing.T) {
+	t.Parallel()
+	atDoors(t, func(t *testing.T, path string, body func(int, string) string, refused func(answer, int, string, string)) {
+		a := newAgent(t)
+		answered := a.asking("POST", path, body(3, ""), "Idempotency-Key", "k1")
+		a.waitFor(func(jobs []job.Job) bool { return len(jobs) == 3 })
 		a.server.stop()
 		refused(<-answered, 503, "stopping", "stopping")
 		a.waitFor(func(jobs []job.Job) bool { return inState(jobs, job.Queued) == 3 })

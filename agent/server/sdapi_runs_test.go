@@ -27,9 +27,9 @@ func (a *testAgent) startAll(jobs []job.Job) {
 }
 
 // asking sends a request and gives its answer when it comes.
-func (a *testAgent) asking(method, path, body string) <-chan answer {
+func (a *testAgent) asking(method, path, body string, headers ...string) <-chan answer {
 	answered := make(chan answer, 1)
-	go func() { answered <- a.ask(method, path, body) }()
+	go func() { answered <- a.ask(method, path, body, headers...) }()
 	return answered
 }
 

@@ -19,7 +19,7 @@ const (
 )
 
 // Serve answers on the listener until ctx ends, and closes it. Then it stops in order: sockets are closed with 1001, requests that
-// wait for images are told that the agent stops (their jobs stay queued), others get a short grace. When it returns, everything
+// wait for images are told that the agent stops (what has not started of them is given up, unless they have a key to come again with), others get a short grace. When it returns, everything
 // that it started is gone. It can be called once.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	web := &http.Server{
