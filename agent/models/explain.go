@@ -28,8 +28,9 @@ const maxRetryAfter = 10 * time.Minute
 func (w *web) explainStatus(response *http.Response, what string, now time.Time) error {
 	host := response.Request.URL.Host
 	ours := host == w.hub.Host
+	status := statusWords(response.StatusCode)
 	words := func(format string, args ...any) *statusError {
-		return &statusError{words: host + " " + fmt.Sprintf(format, args...) + " (" + response.Status + ")"}
+		return &statusError{words: host + " " + fmt.Sprintf(format, args...) + " (" + status + ")"}
 	}
 	switch code := response.StatusCode; {
 	case code == http.StatusUnauthorized && ours && w.token == "":
@@ -44,7 +45,7 @@ func (w *web) explainStatus(response *http.Response, what string, now time.Time)
 		err := words("is busy and asks to come later")
 		err.after = retryAfter(response.Header.Get("Retry-After"), now)
 		if err.again = err.after <= maxRetryAfter; !err.again {
-			err.words = fmt.Sprintf("%s asks to wait %s: install it again then (%s)", host, err.after.Round(time.Minute), response.Status)
+			err.words = fmt.Sprintf("%s asks to wait %s: install it again then (%s)", host, err.after.Round(time.Minute), status)
 		}
 		return err
 	case code >= 500:
@@ -53,6 +54,11 @@ func (w *web) explainStatus(response *http.Response, what string, now time.Time)
 		return err
 	}
 	return words("does not give %s", what)
+}
+
+// statusWords names a status by its number alone: the text beside it is the server's, and would reach a terminal.
+func statusWords(code int) string {
+	return strings.TrimSpace(strconv.Itoa(code) + " " + http.StatusText(code))
 }
 
 // retryAfter reads seconds or a date; 0 when there is neither.

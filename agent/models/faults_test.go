@@ -35,6 +35,16 @@ func TestAnswersThatAreNoFile(t *testing.T) {
 		"garbage":                          {text("application/octet-stream", strings.Repeat("garbage", 100)), "", []string{"no safetensors file"}},
 		"nothing":                          {text("application/octet-stream", ""), "", []string{"0 bytes"}},
 		"seven bytes":                      {text("application/octet-stream", "1234567"), "", []string{"7 bytes"}},
+		"words for a terminal in its status": {func(w http.ResponseWriter, r *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			io.WriteString(conn, "HTTP/1.1 418 \x1b]0;evil\x07\x1b[2Jpot\r\nContent-Length: 0\r\n\r\n")
+			conn.Close()
+		}, "", []string{"does not give the file (418 I'm a teapot)"}},
+		"words for a terminal in a header": {func(w http.ResponseWriter, r *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Encoding: \xc2\x9b2J\u202egz\r\n\r\n", len(content))
+			conn.Close()
+		}, "", []string{"packed (\ufffd2J\ufffdgz)"}},
 		"packed": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			w.Write(content)
@@ -83,6 +93,18 @@ func text(kind, body string) http.HandlerFunc {
 		w.Header().Set("Content-Type", kind)
 		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 		io.WriteString(w, body)
+	}
+}
+
+func TestForeignTextIsCut(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"gzip": "gzip", "größe x": "größe x", "\x1b[31mred\x00\r\n\t": "\ufffd[31mred\ufffd\ufffd\ufffd\ufffd", "\xff": "\ufffd",
+		strings.Repeat("é", maxQuoted+1): strings.Repeat("é", maxQuoted) + "…",
+	} {
+		if got := cut(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
 	}
 }
 

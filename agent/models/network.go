@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 )
 
 // Network is how downloads reach the world. The zero value takes public addresses and the system's certificates.
@@ -217,9 +218,15 @@ func (e *permanentError) Error() string { return e.words }
 // maxQuoted is how much of a foreign text an error repeats.
 const maxQuoted = 80
 
+// cut makes a foreign text fit to be shown: not long, and without anything that a terminal would obey.
 func cut(text string) string {
 	if runes := []rune(text); len(runes) > maxQuoted {
-		return string(runes[:maxQuoted]) + "…"
+		text = string(runes[:maxQuoted]) + "…"
 	}
-	return text
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
