@@ -1,10 +1,12 @@
 package models
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -186,6 +188,40 @@ func TestTheRestOfAnotherFileIsNotTaken(t *testing.T) {
 		wantInstalled(t, s, s.ended(s.ask(Request{URL: fileURL}).ID), "tiny.safetensors", after)
 		if asked != 3 {
 			t.Errorf("%d requests", asked)
+		}
+	})
+}
+
+// What begins anew is not said to be on the disk, neither here nor there: after a power cut it would be taken for whole.
+func TestWhatBeginsAnewIsNotKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, before, after := newWorld(t), sd1(5<<20), sd1(4<<20)
+		asked := 0
+		w.host("files.test", func(out http.ResponseWriter, r *http.Request) {
+			if asked++; asked == 1 {
+				out.Header().Set("ETag", `"before"`)
+				out.Header().Set("Content-Length", fmt.Sprint(len(before)))
+				out.Write(before[:3<<20])
+				panic(http.ErrAbortHandler)
+			}
+			out.Header().Set("ETag", `"after"`)
+			out.Header().Set("Content-Length", fmt.Sprint(len(after)))
+			out.Write(after[:1<<20])
+			out.(http.Flusher).Flush()
+			<-r.Context().Done()
+		})
+		s := newShelf(t, w)
+		in := s.ask(Request{URL: fileURL})
+		s.until(in.ID, func(in model.Install) bool { return in.Bytes == 3<<20 })
+		s.until(in.ID, func(in model.Install) bool { return in.Bytes == 1<<20 })
+		s.mu.Lock()
+		kept := s.record(in.ID).Kept
+		s.mu.Unlock()
+		var m memory
+		must(t, json.Unmarshal(must1(os.ReadFile(s.state)), &m))
+		if kept != 0 || m.Installs[0].Kept != 0 {
+			t.Errorf("%d bytes are kept here, %d there: none of it is synced", kept, m.Installs[0].Kept)
 		}
 	})
 }

@@ -54,6 +54,15 @@ func (l *Library) kept(r *record, here int64) error {
 	return l.save()
 }
 
+// keptAtMost lowers what kept recorded, before a part is cut; lower says that it was more.
+func (l *Library) keptAtMost(r *record, here int64) (lower bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lower = r.Kept > here
+	r.Kept = min(r.Kept, here)
+	return lower
+}
+
 // remember is save where nobody waits for it.
 func (l *Library) remember() {
 	if err := l.save(); err != nil {

@@ -205,8 +205,14 @@ func strong(response *http.Response) string {
 	return ""
 }
 
-// truncate leaves the first bytes of the part, and writes on there.
+// truncate leaves the first bytes of the part, and writes on there. What is known to be on the disk is no more than that from before
+// it happens: after a crash, bytes that come then in their place would be taken for it.
 func (t *transfer) truncate(here int64) error {
+	if t.library.keptAtMost(t.record, here) {
+		if err := t.library.save(); err != nil {
+			return onDisk(err)
+		}
+	}
 	err := t.part.Truncate(here)
 	if err == nil {
 		_, err = t.part.Seek(here, io.SeekStart)
