@@ -84,14 +84,36 @@ func giveName(root *os.Root, part, fileName string) error {
 	fd := int(folder.Fd())
 	err = unix.Renameat2(fd, part, fd, fileName, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOTSUP) {
-		// This file system can't promise it: looking first is the next best.
-		if _, err := root.Lstat(fileName); err == nil {
-			return os.ErrExist
-		}
-		err = root.Rename(part, fileName)
+		err = linkName(root, part, fileName) // this file system can't promise it by a rename
 	}
 	if err != nil {
 		return err
 	}
 	return errors.Join(folder.Sync(), syncFolder(root, partsDir))
+}
+
+// linkName is giveName where a file system can't rename without replacing: a link never replaces either. After a crash in between
+// both names are the same file, see adopt.
+func linkName(root *os.Root, part, fileName string) error {
+	err := root.Link(part, fileName)
+	switch {
+	case err == nil:
+		_ = root.Remove(part) // one that stays goes at the next start
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOTSUP):
+		return claimName(root, part, fileName)
+	}
+	return err
+}
+
+// claimName is giveName where there are no links either (exFAT): the name is taken by an empty file first, which never replaces.
+func claimName(root *os.Root, part, fileName string) error {
+	empty, err := root.OpenFile(fileName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(empty.Close(), root.Rename(part, fileName))
+	if err != nil {
+		_ = root.Remove(fileName)
+	}
+	return err
 }

@@ -186,16 +186,23 @@ func cmpErr(err error) error {
 	return err
 }
 
+// linkForm is one of the links of a header: <ADDRESS>; PARAMETERS. A parameter in quotes may hold a comma, an address too.
+var linkForm = regexp.MustCompile(`<([^<>]*)>((?:[^",<]|"[^"]*")*)`)
+
+// nextForm is the parameter that marks the next page, alone or among others (RFC 8288, 3.3).
+var nextForm = regexp.MustCompile(`(?i);\s*rel\s*=\s*(?:next\s*(?:;|$)|"(?:[^"]*\s)?next(?:\s[^"]*)?")`)
+
 // nextPage reads the header Link, whose address must be the same host's; "" when there is none.
 func nextPage(response *http.Response) string {
-	for _, link := range response.Header.Values("Link") {
-		address, rest, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(link), "<"), ">")
-		if !ok || !strings.Contains(rest, `rel="next"`) {
-			continue
-		}
-		next, err := response.Request.URL.Parse(address)
-		if err == nil && next.Scheme == "https" && next.Host == response.Request.URL.Host {
-			return next.String()
+	for _, header := range response.Header.Values("Link") {
+		for _, link := range linkForm.FindAllStringSubmatch(header, -1) {
+			if !nextForm.MatchString(link[2]) {
+				continue
+			}
+			next, err := response.Request.URL.Parse(link[1])
+			if err == nil && next.Scheme == "https" && next.Host == response.Request.URL.Host {
+				return next.String()
+			}
 		}
 	}
 	return ""

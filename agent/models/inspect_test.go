@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -292,6 +294,24 @@ func sane(t *testing.T, content []byte, format string) {
 	}
 	if len(got.problem) > 400 {
 		t.Errorf("a problem of %d bytes", len(got.problem))
+	}
+}
+
+func TestNextPage(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]string{
+		"": "", `<https://hub.test/b?cursor=1>; rel="next"`: "https://hub.test/b?cursor=1",
+		`<https://hub.test/a>; rel="prev", <https://hub.test/c>; rel="next"`:           "https://hub.test/c",
+		`<https://hub.test/c>; rel="next", <https://hub.test/a>; rel="prev"`:           "https://hub.test/c",
+		`</api/c?d=1,2>; title="a, <b>; x"; rel=next, </api/a>; rel=prev`:              "https://hub.test/api/c?d=1,2",
+		`<https://hub.test/a>; rel="prev first",<https://hub.test/c>; REL="last next"`: "https://hub.test/c",
+		`<https://hub.test/a>; rel="nextish"`:                                          "", `<https://hub.test/a>; rel=next-archive`: "", `https://hub.test/a; rel="next"`: "",
+		`<https://evil.test/a>; rel="next"`: "", `<http://hub.test/a>; rel="next"`: "", `<https://hub.test/a`: "", `rel="next"`: "",
+	} {
+		response := &http.Response{Header: http.Header{"Link": {header}}, Request: &http.Request{URL: must1(url.Parse("https://hub.test/api/models"))}}
+		if got := nextPage(response); got != want {
+			t.Errorf("%s: %q, want %q", header, got, want)
+		}
 	}
 }
 

@@ -69,12 +69,14 @@ func TestCrashWhileItGetsItsName(t *testing.T) {
 		file, part []byte // nil: not there
 		want       model.InstallState
 		words      string
+		linked     bool // the part has the file's name too
 	}{
-		"after the rename":                     {content, nil, model.Installed, ""},
-		"before the rename":                    {nil, content, model.Installed, ""},
-		"a foreign file came first":            {foreign, content, model.Failed, "came into the models folder meanwhile"},
-		"a foreign file, and the part is gone": {foreign, nil, model.Failed, "came into the models folder meanwhile"},
-		"both are gone":                        {nil, nil, model.Installed, ""},
+		"between the link and the part's end":  {nil, content, model.Installed, "", true},
+		"after the rename":                     {content, nil, model.Installed, "", false},
+		"before the rename":                    {nil, content, model.Installed, "", false},
+		"a foreign file came first":            {foreign, content, model.Failed, "came into the models folder meanwhile", false},
+		"a foreign file, and the part is gone": {foreign, nil, model.Failed, "came into the models folder meanwhile", false},
+		"both are gone":                        {nil, nil, model.Installed, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -92,6 +94,9 @@ func TestCrashWhileItGetsItsName(t *testing.T) {
 					if bytes != nil {
 						must(t, os.WriteFile(filepath.Join(s.dir, path), bytes, 0o600))
 					}
+				}
+				if test.linked {
+					must(t, os.Link(filepath.Join(s.dir, partName(id)), filepath.Join(s.dir, "tiny.safetensors")))
 				}
 				s.start()
 				in := s.ended(id)
@@ -124,6 +129,41 @@ func TestNeverOverwrites(t *testing.T) {
 			t.Error("it was")
 		}
 	})
+}
+
+// However a file system lets a file get its name, one that is there is not replaced.
+func TestNoWayToANameReplaces(t *testing.T) {
+	t.Parallel()
+	for name, give := range map[string]func(*os.Root, string, string) error{"rename": giveName, "link": linkName, "claim": claimName} {
+		dir := t.TempDir()
+		root := must1(os.OpenRoot(dir))
+		defer root.Close()
+		must(t, root.Mkdir(partsDir, 0o755))
+		part := partName("0123456789abcdef")
+		write(t, filepath.Join(dir, part), "ours")
+		write(t, filepath.Join(dir, "theirs.gguf"), "theirs")
+		if err := give(root, part, "theirs.gguf"); !errors.Is(err, os.ErrExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := must1(root.ReadFile("theirs.gguf")); string(got) != "theirs" {
+			t.Errorf("%s: replaced by %q", name, got)
+		}
+		if err := give(root, part, "ours.gguf"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got, err := root.ReadFile("ours.gguf"); err != nil || string(got) != "ours" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		if _, err := root.Lstat(part); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: the part is left: %v", name, err)
+		}
+		if err := give(root, part, "nothing.gguf"); err == nil {
+			t.Errorf("%s: of nothing", name)
+		}
+		if _, err := root.Lstat("nothing.gguf"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: a name of nothing is left: %v", name, err)
+		}
+	}
 }
 
 func TestLoadAfterInstalling(t *testing.T) {

@@ -95,8 +95,13 @@ func (l *Library) settle(root *os.Root, r *record) error {
 
 // adopt looks whether a file got its name before a crash. done says that nothing is left to do but to load it.
 func (l *Library) adopt(ctx context.Context, root *os.Root, r *record) (done bool, err error) {
-	if _, err := root.Lstat(partName(r.ID)); err == nil {
-		return false, nil // it did not
+	if part, err := root.Lstat(partName(r.ID)); err == nil {
+		if named, err := root.Lstat(r.FileName); err != nil || !os.SameFile(part, named) {
+			return false, nil // it did not
+		}
+		if err := l.dropPart(r.ID); err != nil { // it has both names: see linkName
+			return false, onDisk(err)
+		}
 	}
 	file, err := root.Open(r.FileName)
 	if errors.Is(err, os.ErrNotExist) {
