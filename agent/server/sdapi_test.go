@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -355,12 +356,37 @@ func TestKeyInThePath(t *testing.T) {
 	}
 }
 
+// No writing of such an address shows the key in a log or a redirect.
+func TestKeyInThePathIsShownNowhere(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	a := newAgent(t, func(c *Config) {
+		c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	for path, status := range map[string]int{
+		"//key/TOKEN/sdapi/v1/options": 404, "/./key/TOKEN/sdapi/v1/options": 404, "/key%2FTOKEN/sdapi/v1/options": 404, "/KEY/TOKEN/sdapi/v1/options": 404, "/x/../key/TOKEN/..": 404,
+		"/key/TOKEN/./sdapi/v1/options": 404, "/key/TOKEN//sdapi/v1/options": 200, "/key/TOKEN/sdapi/v1/options/": 404,
+	} {
+		r := a.send("GET", strings.Replace(path, "TOKEN", testToken, 1), "")
+		if r.status != status || strings.Contains(fmt.Sprint(r.header), testToken) || strings.Contains(string(r.body), testToken) {
+			t.Errorf("%s: %d %v %.300s, want %d", path, r.status, r.header, r.body, status)
+		}
+	}
+	if text := log.String(); !strings.Contains(text, "path=/key/") || strings.Contains(text, testToken) {
+		t.Errorf("the log: %s", text)
+	}
+}
+
 // The address that the handler goes on with, and that logs show, holds the key nowhere.
 func TestKeyInThePathIsTakenOut(t *testing.T) {
 	t.Parallel()
 	for asked, want := range map[string]string{
 		"/key/secret/sdapi/v1/progress?skip_current_image=true": "/sdapi/v1/progress?skip_current_image=true", "/key/secret/api/v1/jobs": "/key/", "/key/secret": "/key/", "/key/secret/": "/key/",
 		"/key/secret%2Fpart/v1/models/a%20b": "/v1/models/a%20b", "/sdapi/v1/options": "/sdapi/v1/options",
+		"/key/secret//sdapi/v1/options": "/sdapi/v1/options", "/key/secret///sdapi//v1/options": "/sdapi/v1/options", "/v1/models/key": "/v1/models/key", "/monkey/x": "/monkey/x",
+		"//key/secret/sdapi/v1/options": "/key/", "/./key/secret/sdapi/v1/options": "/key/", "/x/../key/secret/v1/models": "/key/", "/x/../key/secret/../../y": "/key/", "/../key/secret/": "/key/",
+		"/key%2Fsecret/sdapi/v1/options": "/key/", "/%6bey/secret/v1/models": "/key/", "/key%252Fsecret/v1/models": "/key/", "/KEY/secret/v1/models": "/key/", "/Key": "/key/", "/key": "/key/",
+		"/key/secret/../key/secret/v1/models": "/key/", "//key%2fsecret": "/key/",
 	} {
 		var seen *http.Request
 		keyInPath(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r })).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", asked, nil))
