@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -209,7 +210,10 @@ func TestOfficialClientStreamsPartialImages(t *testing.T) {
 	client := a.official()
 	steps := make(chan int, 1)
 	steps <- 7 // of 20: a third
-	go func() {
+	end := sync.OnceFunc(func() { close(steps) })
+	defer end()
+	var making sync.WaitGroup // it writes into the test's folder, which goes when the test ends
+	making.Go(func() {
 		a.waitFor(func(jobs []job.Job) bool { return len(jobs) == 1 })
 		j := a.queue.Active()[0]
 		a.startAll([]job.Job{j})
@@ -224,7 +228,7 @@ func TestOfficialClientStreamsPartialImages(t *testing.T) {
 		if _, err := a.queue.Succeed(t.Context(), j.ID, 1, id); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	stream := client.Images.GenerateStreaming(t.Context(), openai.ImageGenerateParams{Prompt: "x", PartialImages: openai.Int(2), Size: "512x256", OutputFormat: "jpeg"})
 	defer stream.Close()
 	for i, step := range []int{14, 20} {
@@ -237,7 +241,7 @@ func TestOfficialClientStreamsPartialImages(t *testing.T) {
 		}
 		steps <- step // no third one comes of the last
 	}
-	close(steps)
+	end()
 	if !stream.Next() {
 		t.Fatal(stream.Err())
 	}
@@ -247,6 +251,7 @@ func TestOfficialClientStreamsPartialImages(t *testing.T) {
 	if stream.Next() || stream.Err() != nil {
 		t.Errorf("after the end: %v", stream.Err())
 	}
+	making.Wait()
 }
 
 func TestOfficialClientStreamsWhatFails(t *testing.T) {
