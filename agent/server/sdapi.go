@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 
 	"muster/shared/job"
 )
@@ -78,12 +79,15 @@ func (s *Server) sdapiChoose(ctx context.Context, name string) (string, error) {
 	return found, nil
 }
 
-// sdapiAnswer writes the images that there are. None are an answer too once somebody has interrupted it.
+// sdapiAnswer writes the images that there are. None are an answer too once somebody has interrupted it, unless one failed by itself.
 func (s *Server) sdapiAnswer(w http.ResponseWriter, r *http.Request, ask sdapiAsk, run *sdapiRun, jobs []job.Job) error {
 	pictures, lost := s.openPictures(jobs)
 	defer closeAll(pictures)
-	if len(pictures) == 0 && !s.sdapi.wasStopped(run) {
-		return errAllFailed(lost)
+	if len(pictures) == 0 {
+		failed := slices.IndexFunc(lost, func(l unmade) bool { return l.job.State != job.Cancelled })
+		if failed >= 0 || !s.sdapi.wasStopped(run) {
+			return errAllFailed(lost[max(0, failed):])
+		}
 	}
 	info, err := json.Marshal(s.sdapiInfo(ask, jobs, pictures, lost))
 	if err != nil {

@@ -228,6 +228,19 @@ func TestSdapiInterrupt(t *testing.T) {
 	}
 }
 
+// What failed by itself is an error, though something was skipped.
+func TestSdapiSkipHidesNoFailure(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	answered := a.asking("POST", txt2imgPath, `{"prompt":"x","batch_size":2}`)
+	a.inFlight(2)
+	waiting := a.queue.Active()
+	a.startAll(waiting[:1])
+	a.ask("POST", "/sdapi/v1/skip", "")
+	a.finish(t.Context(), waiting[1], "out of memory")
+	(<-answered).refusedAsSdapi(t, "one skipped, one failed", 500, "RuntimeError", "no image could be made: out of memory")
+}
+
 func TestSdapiSkip(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
