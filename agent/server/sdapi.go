@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"muster/shared/job"
 )
@@ -58,7 +59,7 @@ func (s *Server) sdapiTxt2img(w http.ResponseWriter, r *http.Request) error {
 // sdapiClient names who asks: by the request, or by the name beside the token.
 func sdapiClient(r *http.Request, user string) string {
 	if name, _, ok := r.BasicAuth(); ok && user == "" {
-		user = name
+		user = strings.ToValidUTF8(name, "") // old clients send Latin-1
 	}
 	return clientOf(r, "sdapi", user)
 }
