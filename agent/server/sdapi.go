@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,7 +33,7 @@ func (s *Server) sdapiTxt2img(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	spec.ClientID = sdapiClient(r, ask.user)
-	run := s.sdapi.begin(ask.task, spec.Count)
+	run := s.sdapi.begin(sdapiCaller(r, ask.user), ask.task, spec.Count)
 	defer s.sdapi.end(run)
 	jobs, keep, err := s.order(r, spec)
 	if err != nil {
@@ -62,6 +63,11 @@ func sdapiClient(r *http.Request, user string) string {
 		user = strings.ToValidUTF8(name, "") // old clients send Latin-1
 	}
 	return clientOf(r, "sdapi", user)
+}
+
+// sdapiCaller names who may interrupt what: clients without a name of their own are one.
+func sdapiCaller(r *http.Request, user string) string {
+	return cmp.Or(sdapiClient(r, user), callerOf(r).client())
 }
 
 // sdapiChoose gives the model for a request: the one it names, or the one that is chosen in the options.
@@ -130,7 +136,8 @@ func (s *Server) writeSdapi(out reply, r *http.Request, ask sdapiAsk, pictures [
 	return out.Flush() // a bufio.Writer keeps its first error for this
 }
 
-// sdapiInterrupt answers POST /sdapi/v1/interrupt: every request at this door ends with what it has. Jobs of others go on.
+// sdapiInterrupt answers POST /sdapi/v1/interrupt: every request of this client at this door ends with what it has. Jobs of others go
+// on. Who named a user in the body of its request names it here too.
 func (s *Server) sdapiInterrupt(w http.ResponseWriter, r *http.Request) error {
 	return s.sdapiStop(w, r, false)
 }
@@ -141,7 +148,15 @@ func (s *Server) sdapiSkip(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) sdapiStop(w http.ResponseWriter, r *http.Request, skip bool) error {
-	for _, id := range s.sdapi.stop(skip) {
+	body, err := s.readDoor(w, r)
+	if err != nil {
+		return err
+	}
+	user := ""
+	if f, err := parseFields(body, true); err == nil { // none is needed, and clients send what they like
+		user = f.text("user")
+	}
+	for _, id := range s.sdapi.stop(sdapiCaller(r, user), skip) {
 		if now, err := s.config.Queue.Job(r.Context(), id); skip && (err != nil || now.State != job.Running) {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 
 // sdapiRun is a request to txt2img that somebody waits for.
 type sdapiRun struct {
+	client  string // whose it is
 	task    string // "" for none
 	began   time.Time
 	count   int                 // images
@@ -28,10 +29,10 @@ type sdapiRuns struct {
 // maxEndedTasks is how many tasks are remembered to have ended.
 const maxEndedTasks = 64
 
-func (s *sdapiRuns) begin(task string, count int) *sdapiRun {
+func (s *sdapiRuns) begin(client, task string, count int) *sdapiRun {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	run := &sdapiRun{task: task, began: time.Now(), count: count}
+	run := &sdapiRun{client: client, task: task, began: time.Now(), count: count}
 	s.running = append(s.running, run)
 	return run
 }
@@ -70,11 +71,14 @@ func (s *sdapiRuns) wasStopped(run *sdapiRun) bool {
 	return run.stopped
 }
 
-// stop marks every run and gives the jobs that they wait for. An interruption counts more than a skip.
-func (s *sdapiRuns) stop(skip bool) (ids []string) {
+// stop marks every run of a client and gives the jobs that they wait for. An interruption counts more than a skip.
+func (s *sdapiRuns) stop(client string, skip bool) (ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, run := range s.running {
+		if run.client != client {
+			continue
+		}
 		run.skipped = skip && (run.skipped || !run.stopped)
 		run.stopped = true
 		ids = append(ids, run.ids()...)

@@ -228,6 +228,49 @@ func TestSdapiInterrupt(t *testing.T) {
 	}
 }
 
+// Nobody interrupts what another one waits for; the ones without a name are one.
+func TestSdapiInterruptIsOnesOwn(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	asked := map[string]<-chan answer{}
+	for i, ask := range []struct {
+		name, body string
+		headers    []string
+	}{
+		{"anna", `{"prompt":"x"}`, basic("anna", testToken)}, {"ben", `{"prompt":"x"}`, basic("ben", testToken)}, {"Latin-1", `{"prompt":"x"}`, basic("J\xfcrgen", testToken)},
+		{"carl, in the body", `{"prompt":"x","user":"carl"}`, nil}, {"nobody", `{"prompt":"x"}`, nil},
+	} {
+		asked[ask.name] = a.asking("POST", txt2imgPath, ask.body, ask.headers...)
+		a.inFlight(i + 1)
+	}
+	for _, step := range []struct {
+		name, path, body string
+		headers          []string
+		ends             string
+		left             int
+	}{
+		{"a stranger", "/sdapi/v1/interrupt", "", basic("eve", testToken), "", 5},
+		{"a stranger's skip", "/sdapi/v1/skip", "", basic("eve", testToken), "", 5},
+		{"anna", "/sdapi/v1/interrupt", "", basic("anna", testToken), "anna", 4},
+		{"Latin-1", "/sdapi/v1/interrupt", "", basic("J\xfcrgen", testToken), "Latin-1", 3},
+		{"nobody, and no JSON", "/sdapi/v1/interrupt", "now!", nil, "nobody", 2},
+		{"carl", "/sdapi/v1/interrupt", `{"user":"carl"}`, nil, "carl, in the body", 1},
+		{"ben", "/sdapi/v1/interrupt", "{}", basic("ben", testToken), "ben", 0},
+	} {
+		if r := a.ask("POST", step.path, step.body, step.headers...); r.status != 200 {
+			t.Errorf("%s: %d %s", step.name, r.status, r.body)
+		}
+		if n := len(a.queue.Active()); n != step.left {
+			t.Fatalf("%s: %d jobs are left, want %d", step.name, n, step.left)
+		}
+		if step.ends != "" {
+			if r := <-asked[step.ends]; r.status != 200 || !strings.Contains(string(r.body), `"images":[]`) {
+				t.Errorf("%s: %d %.200s", step.name, r.status, r.body)
+			}
+		}
+	}
+}
+
 // What failed by itself is an error, though something was skipped.
 func TestSdapiSkipHidesNoFailure(t *testing.T) {
 	t.Parallel()
@@ -267,16 +310,16 @@ func TestSdapiSkip(t *testing.T) {
 func TestSdapiInterruptBeforeTheJobs(t *testing.T) {
 	t.Parallel()
 	var runs sdapiRuns
-	run := runs.begin("task", 2)
-	if ids := runs.stop(true); len(ids) != 0 || run.stopped != true || !run.skipped {
+	run := runs.begin("sdapi", "task", 2)
+	if ids := runs.stop("sdapi", true); len(ids) != 0 || run.stopped != true || !run.skipped {
 		t.Errorf("%v, %+v", ids, run)
 	}
-	runs.stop(false)
+	runs.stop("sdapi", false)
 	if stop := runs.submitted(run, []job.Job{{ID: "b"}, {ID: "a"}}); !stop || run.skipped {
 		t.Errorf("%+v", run)
 	}
-	runs.stop(true) // which takes nothing back
-	if ids := runs.stop(true); run.skipped || len(ids) != 2 || ids[0] != "a" {
+	runs.stop("sdapi", true) // which takes nothing back
+	if ids := runs.stop("sdapi", true); run.skipped || len(ids) != 2 || ids[0] != "a" {
 		t.Errorf("%v, %+v", ids, run)
 	}
 	runs.finished(run, "a")
@@ -288,7 +331,7 @@ func TestSdapiInterruptBeforeTheJobs(t *testing.T) {
 		t.Errorf("%+v", runs.running)
 	}
 	for i := range 3 * maxEndedTasks {
-		runs.end(runs.begin(fmt.Sprint(i), 1))
+		runs.end(runs.begin("sdapi", fmt.Sprint(i), 1))
 	}
 	if len(runs.ended) != maxEndedTasks || runs.hasEnded("task") || !runs.hasEnded(fmt.Sprint(3*maxEndedTasks-1)) {
 		t.Errorf("%d are remembered", len(runs.ended))
