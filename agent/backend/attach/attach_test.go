@@ -240,7 +240,7 @@ func TestServerIsLeftAloneWhileItWorks(t *testing.T) {
 		if n := f.count() - asked; n != 0 || s.Problem() != nil {
 			t.Errorf("asked %d times while it worked; problem %v", n, s.Problem())
 		}
-		s.End(nil, false)
+		s.End(nil)
 		after(probeEvery)
 		if s.Problem() == nil {
 			t.Error("its silence was not noticed afterwards")
@@ -258,19 +258,19 @@ func TestBreaker(t *testing.T) {
 		for range 2 {
 			s.Begin()
 			after(10 * time.Minute) // as hangs take
-			s.End(died, false)
+			s.End(died)
 		}
 		s.Begin()
-		s.End(errors.New("the job was cancelled"), true) // by its caller: nobody's failure
+		s.End(errors.New("the job was cancelled")) // by its caller: nobody's failure
 		s.Begin()
-		s.End(fmt.Errorf("somebody interrupted it, %w: %w", ErrNotItsFault, backend.ErrUnavailable), false)
+		s.End(fmt.Errorf("somebody interrupted it, %w: %w", ErrNotItsFault, backend.ErrUnavailable))
 		s.Begin()
-		s.End(errors.New("unknown sampler"), false) // the request's
+		s.End(errors.New("unknown sampler")) // the request's
 		if err := s.Problem(); err != nil {
 			t.Errorf("after two failures: %v", err)
 		}
 		s.Begin()
-		s.End(died, false)
+		s.End(died)
 		got := s.Status()
 		if got.State != wire.GeneratorResting || got.Failures != 3 || got.RetryAt == nil || !strings.Contains(got.Problem, "it died") {
 			t.Errorf("after three: %+v", got)
@@ -280,7 +280,7 @@ func TestBreaker(t *testing.T) {
 			t.Errorf("after its rest: %v", err)
 		}
 		s.Begin()
-		s.End(nil, false)
+		s.End(nil)
 		if got := s.Status(); got.Failures != 0 || got.State != wire.GeneratorReady {
 			t.Errorf("after a success: %+v", got)
 		}
@@ -353,7 +353,7 @@ func TestProbeThatFailsDuringACall(t *testing.T) {
 		if err := s.Problem(); err != nil || s.Facts().Title != "A1111" {
 			t.Errorf("%v, %+v", err, s.Facts())
 		}
-		s.End(nil, false)
+		s.End(nil)
 	})
 }
 
@@ -414,7 +414,7 @@ func TestServerThatDiesDuringACall(t *testing.T) {
 		f.says(Facts{}, errors.New("connection refused"))
 		for range 3 {
 			s.Begin()
-			s.End(fmt.Errorf("dial: %w: %w", syscall.ECONNREFUSED, backend.ErrUnavailable), false)
+			s.End(fmt.Errorf("dial: %w: %w", syscall.ECONNREFUSED, backend.ErrUnavailable))
 		}
 		if got := s.Status(); got.State != wire.GeneratorUnreachable || got.Failures != 0 {
 			t.Errorf("when it has died: %+v", got)
@@ -438,7 +438,7 @@ func TestBreakerForgetsWhoHasGone(t *testing.T) {
 		run(t, s)
 		for range 3 {
 			s.Begin()
-			s.End(fmt.Errorf("it hangs: %w", backend.ErrUnavailable), false)
+			s.End(fmt.Errorf("it hangs: %w", backend.ErrUnavailable))
 		}
 		f.says(Facts{}, errors.New("connection refused"))
 		after(probeEvery)

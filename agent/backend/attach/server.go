@@ -326,7 +326,7 @@ func (s *Server) Begin() {
 
 // End takes what the call returned. An error that wraps backend.ErrUnavailable counts as a failure of the server, also as the cause of
 // a call that was given up because it hung, unless it wraps ErrNotItsFault too.
-func (s *Server) End(err error, _ bool) {
+func (s *Server) End(err error) {
 	s.mu.Lock()
 	s.working--
 	switch {

@@ -314,7 +314,7 @@ func (g *Generator) work(ctx context.Context, e entry, req backend.Request, do f
 	}()
 	g.attached.Begin()
 	err = errPanicked
-	defer func() { g.attached.End(err, ctx.Err() != nil) }()
+	defer func() { g.attached.End(err) }()
 	left, failed := do(ctx)
 	switch err = failed; {
 	case err == nil:
@@ -340,7 +340,7 @@ func (g *Generator) handOn(left *queued, free bool) {
 	g.attached.Begin()
 	g.background(func() {
 		defer g.release()
-		defer g.attached.End(errGone, true) // neither a success nor a failure
+		defer g.attached.End(errGone) // neither a success nor a failure
 		free = free && (left == nil || g.server.begun(ctx, left))
 		if left != nil {
 			if err := g.server.leave(ctx, left); err != nil {

@@ -51,7 +51,7 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 		if settled {
 			g.release()
 		}
-		g.End(err, ctx.Err() != nil)
+		g.End(err)
 	}()
 	image.PNG, settled, err = g.generate(ctx, p, model, req, report)
 	return image, err
@@ -171,7 +171,7 @@ func (g *Generator) handOn(wait bool, s *sent) {
 		defer g.settling.Done()
 		defer g.release()
 		g.settle(wait, s)
-		g.End(errGivenUp, true)
+		g.End(errGivenUp)
 	}()
 }
 

@@ -84,7 +84,7 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 		if settled {
 			g.release()
 		}
-		g.Server.End(err, ctx.Err() != nil)
+		g.Server.End(err)
 	}()
 	image.PNG, settled, err = g.generate(ctx, model, req, report)
 	return image, err

@@ -81,7 +81,7 @@ func (g *Generator) loadBySettings(ctx context.Context, p program, model backend
 	if ctx.Err() != nil && err != nil {
 		err = context.Cause(ctx)
 	}
-	g.Server.End(err, ctx.Err() != nil)
+	g.Server.End(err)
 	return err
 }
 
@@ -106,7 +106,7 @@ func (g *Generator) Unload(ctx context.Context, dev gpu.Device) error {
 	if ctx.Err() != nil && err != nil && !errors.Is(err, attach.ErrNotItsFault) {
 		err = context.Cause(ctx)
 	}
-	g.Server.End(err, true)
+	g.Server.End(err)
 	return err
 }
 

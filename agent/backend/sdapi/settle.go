@@ -14,7 +14,7 @@ func (g *Generator) handOn(c *call, why error) {
 	go func() {
 		defer g.release()
 		g.settle(c, why)
-		g.Server.End(errGivenUp, true)
+		g.Server.End(errGivenUp)
 	}()
 }
 
