@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"testing"
 
 	"muster/agent/backend"
@@ -51,5 +52,23 @@ func TestGivingUpTheDeviceSparesSomebodyElses(t *testing.T) {
 				t.Errorf("somebody's prompt ended with %s; its model is in memory: %v", got, holds(b.Generator, card()))
 			}
 		})
+	}
+}
+
+// Only what the server took from its queue counts as begun: what can't be told does not.
+func TestWhatHasBegun(t *testing.T) {
+	t.Parallel()
+	for queue, want := range map[string]bool{
+		`{"queue_running":[[1,"other"]],"queue_pending":[[2,"ours"]]}`: false,
+		`{"queue_running":[[2,"ours"]],"queue_pending":[]}`:            true,
+		`{"queue_running":[],"queue_pending":[]}`:                      true, // it has ended
+		`nonsense`: false,
+	} {
+		g := serveProbe(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, queue) })
+		sent := make(chan struct{})
+		close(sent)
+		if got := g.server.begun(t.Context(), &queued{id: "ours", sent: sent}); got != want {
+			t.Errorf("%s: %v; want %v", queue, got, want)
+		}
 	}
 }
