@@ -24,9 +24,10 @@ const (
 	Foreign                  // another program does, alone or beside ours: programs may share a port (SO_REUSEPORT)
 )
 
-// OwnerOf looks up who listens on the loopback port, by the sockets' inodes (proc(5)). pgid is a child's process group.
+// OwnerOf looks up who listens on the port of 127.0.0.1, by the sockets' inodes (proc(5)). pgid is a child's process group. Sockets of
+// IPv6 are not looked at: one that listens on 127.0.0.1 itself comes before them, and the kernel takes milliseconds to list them.
 func OwnerOf(port, pgid int) (PortOwner, error) {
-	listening, err := listeners(port)
+	listening, err := listenersOf("/proc/net/tcp", port)
 	if err != nil || len(listening) == 0 {
 		return Nobody, err
 	}
@@ -44,28 +45,26 @@ func OwnerOf(port, pgid int) (PortOwner, error) {
 	return Foreign, nil
 }
 
-// Listener gives the process that listens on the loopback port; 0 when nobody does, when it is another user's whose sockets may not be
-// looked at, and when several do that have nothing to do with each other, for it can't be told who answers. hint is looked at first; 0
-// for none. Of the processes of a server that forks the oldest is given.
+// Listener gives the process that listens on the loopback port; 0 when nobody does, or when it is another user's whose sockets may
+// not be looked at. hint is looked at first; 0 for none. Of several processes, as those of a server that forks, the oldest is given.
 func Listener(port, hint int) (pid int, err error) {
 	listening, err := listeners(port)
 	if err != nil || len(listening) == 0 {
 		return 0, err
 	}
-	if hint > 0 && subset(listening, socketsOf(hint)) {
+	holds := func(pid int) bool {
+		held := socketsOf(pid)
+		return slices.ContainsFunc(listening, func(inode uint64) bool { return held[inode] })
+	}
+	if hint > 0 && holds(hint) {
 		return hint, nil
 	}
-	for _, other := range processes() {
-		held := socketsOf(other)
-		switch {
-		case !slices.ContainsFunc(listening, func(inode uint64) bool { return held[inode] }):
-		case pid == 0:
-			pid = other
-		case !Descends(other, pid):
-			return 0, nil
+	for _, pid := range processes() {
+		if holds(pid) {
+			return pid, nil
 		}
 	}
-	return pid, nil
+	return 0, nil
 }
 
 // maxAncestors bounds the walk of Descends; trees of processes are not deeper.

@@ -1,10 +1,8 @@
 package process
 
 import (
-	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -131,31 +129,5 @@ func TestDescends(t *testing.T) {
 		if got := Descends(tt.pid, tt.from); got != tt.want {
 			t.Errorf("%s: %t", tt.name, got)
 		}
-	}
-}
-
-// Two programs that share a port, as on IPv4 and on IPv6, can't be told apart by it.
-func TestListenerOfTwoPrograms(t *testing.T) {
-	t.Parallel()
-	if _, err := exec.LookPath("python3"); err != nil {
-		t.Skip("no python3, which is the other program")
-	}
-	port := ownPort(t, "tcp4", "127.0.0.1:0")
-	script := fmt.Sprintf("import socket,time\ns=socket.socket(socket.AF_INET6)\ns.setsockopt(socket.IPPROTO_IPV6,socket.IPV6_V6ONLY,1)\ns.bind(('::1',%d))\ns.listen()\nprint('up',flush=True)\ntime.sleep(1000)", port)
-	other := start(t, "exec setsid python3 -c \"$0\"", func(c *Command) {
-		c.Args = append(c.Args, script)
-		c.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
-	})
-	select {
-	case <-other.said:
-	case <-other.Done():
-		t.Skip("no IPv6 here")
-	}
-	// The test's own child descends from it, as a worker of a server does.
-	if pid, err := Listener(port, 0); err != nil || pid != os.Getpid() {
-		t.Errorf("with a child: process %d, %v", pid, err)
-	}
-	if pid, err := Listener(port, other.PID()); err != nil || pid != os.Getpid() {
-		t.Errorf("with the child as hint: process %d, %v", pid, err)
 	}
 }
