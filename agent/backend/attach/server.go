@@ -13,7 +13,6 @@ import (
 	"muster/agent/backend"
 	"muster/agent/process"
 	"muster/shared/gpu"
-	"muster/shared/wire"
 )
 
 // Facts are what a server says of itself.
@@ -192,114 +191,6 @@ func (s *Server) restrict(facts Facts) Facts {
 	return facts
 }
 
-// renew finds the device again when something else is known of the machine since. It needs mu.
-func (s *Server) renew() {
-	now := s.machine.latest()
-	switch {
-	case now == s.judged:
-	case s.reached:
-		s.settle()
-	case now.inventory != nil:
-		// Nobody else may have the device that a person gave it, whenever it comes.
-		s.judged = now
-		if wanted, err := s.config.wants(); err == nil && wanted != nil {
-			if dev, err := said(*now.inventory, *wanted); err == nil {
-				s.device, s.placed = dev, true
-			}
-		}
-	}
-}
-
-var errDevicesUnknown = errors.New("the devices of this machine are not known yet")
-
-// settle finds the device again. It needs mu.
-func (s *Server) settle() {
-	s.judged = s.machine.latest()
-	inventory := s.judged.inventory
-	if inventory == nil {
-		s.unsure = errDevicesUnknown
-		return
-	}
-	wanted, err := s.config.wants()
-	if err != nil {
-		s.unsure = err
-		return
-	}
-	holders, _ := s.machine.holders(s.pid)
-	dev, err := place(*inventory, evidence{wanted: wanted, holders: holders, facts: s.facts})
-	if err != nil && s.placed && wanted == nil && len(holders) == 0 && !s.facts.CPU {
-		// The same process was seen on its device before, and nothing says otherwise: an idle server may hold no memory.
-		at := slices.IndexFunc(candidates(*inventory, s.facts), func(d gpu.Device) bool { return d.ID == s.device.ID })
-		if at >= 0 {
-			dev, err = candidates(*inventory, s.facts)[at], nil
-		}
-	}
-	s.unsure = err
-	if err == nil {
-		s.device, s.placed = dev, true
-	}
-}
-
-// label is its device, for the log.
-func (s *Server) label() string {
-	if !s.placed {
-		return "not known"
-	}
-	return s.device.Index.Label()
-}
-
-// Device is the device that it works on; false while that was never known.
-func (s *Server) Device() (gpu.Device, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.renew()
-	return s.device, s.placed
-}
-
-// Problem is why it takes no work now and what would help; nil when it does.
-func (s *Server) Problem() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.renew()
-	return s.problem(time.Now())
-}
-
-// problem needs mu.
-func (s *Server) problem(now time.Time) error {
-	rest := s.breaker.Open(now)
-	switch {
-	case s.fault != nil && errors.Is(s.fault, ErrUnusable):
-		return fmt.Errorf("%s: %w", s.name(), s.fault)
-	case !s.asked:
-		return fmt.Errorf("%s: %w", s.name(), s.fault)
-	case s.fault != nil && !s.reached:
-		return fmt.Errorf("%s is not there: %w; start it, or leave it out of muster's settings", s.name(), s.fault)
-	case s.fault != nil:
-		return fmt.Errorf("%s does not answer any more: %w; it is used again as soon as it does", s.name(), s.fault)
-	case s.unsure != nil:
-		return fmt.Errorf("%s: %w", s.name(), s.unsure)
-	case rest > 0: // by the clock: a text that counts seconds would be news every second
-		return fmt.Errorf("%s is given a rest after failures, the next try is at %s: %s", s.name(), now.Add(rest).Local().Format("15:04:05"), s.failed)
-	case len(s.facts.Models) == 0:
-		return fmt.Errorf("%s has no model that can be used", s.name())
-	}
-	return nil
-}
-
-func (s *Server) name() string {
-	if s.facts.Title != "" {
-		return s.facts.Title + " at " + s.config.Address()
-	}
-	return s.config.Kind + " at " + s.config.Address()
-}
-
-// Name is what people call it: "ComfyUI 0.3.62 at 127.0.0.1:8188".
-func (s *Server) Name() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.name()
-}
-
 // Models gives what it can make images with, as it said last.
 func (s *Server) Models() []backend.Model { return slices.Clone(s.Facts().Models) }
 
@@ -352,52 +243,4 @@ func (s *Server) Owns(pid int) bool {
 	own := s.pid
 	s.mu.Unlock()
 	return own != 0 && process.Descends(pid, own)
-}
-
-// Status is the server as people see it.
-func (s *Server) Status() wire.Generator {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.renew()
-	now := time.Now()
-	g := wire.Generator{
-		ID: s.config.ID(), Kind: s.config.Kind, Title: s.facts.Title, Address: s.config.Address(), Attached: true, State: s.state(now),
-		Models: len(s.facts.Models), Loaded: s.facts.Loaded, Failures: s.rising, Problem: words(s.problem(now)),
-	}
-	if g.Title == "" {
-		g.Title = s.config.Kind
-	}
-	if s.placed {
-		g.Device = new(s.device.Index)
-	}
-	if rest := s.breaker.Open(now); rest > 0 {
-		g.RetryAt = new(now.Add(rest).UTC().Truncate(time.Second))
-	}
-	return g
-}
-
-// state needs mu.
-func (s *Server) state(now time.Time) wire.GeneratorState {
-	switch {
-	case s.fault != nil && errors.Is(s.fault, ErrUnusable):
-		return wire.GeneratorUnusable
-	case !s.asked, s.fault == nil && errors.Is(s.unsure, errDevicesUnknown):
-		return wire.GeneratorStarting
-	case s.fault != nil:
-		return wire.GeneratorUnreachable
-	case s.unsure != nil:
-		return wire.GeneratorUnplaced
-	case s.breaker.Open(now) > 0:
-		return wire.GeneratorResting
-	case len(s.facts.Models) == 0:
-		return wire.GeneratorUnusable
-	}
-	return wire.GeneratorReady
-}
-
-func words(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
