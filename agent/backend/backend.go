@@ -9,6 +9,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/sampler"
 )
 
 // What the scheduler branches on. Every other error is final for the job, and its text is shown to a person.
@@ -85,6 +86,10 @@ type Model struct {
 	// VRAMBytes estimates the device memory it needs for an image of one megapixel; 0 when it needs none, or when the generator
 	// makes room by itself.
 	VRAMBytes uint64
+	// Grid says that the sides of its images are whole multiples of so many pixels; 0 and 1 are any.
+	Grid int
+	// Samplers are those that it can be told to use; nil when they are not known before it is tried. Nobody changes them.
+	Samplers *sampler.List
 }
 
 // CPU gives the pseudo device that stands for the processor in calls of Generate.

@@ -13,6 +13,7 @@ import (
 	"muster/agent/backend"
 	"muster/agent/process"
 	"muster/shared/gpu"
+	"muster/shared/sampler"
 )
 
 // Facts are what a server says of itself.
@@ -20,6 +21,9 @@ type Facts struct {
 	Title  string // for people: "ComfyUI 0.3.62"
 	Models []backend.Model
 	Loaded string // model in its memory, by Model.Name; "" when none or not known
+	// What all models have in common, as in backend.Model; zero where each has its own.
+	Grid     int
+	Samplers *sampler.List
 	// What it says of its device, to tell which one it is; zero where it says nothing.
 	DeviceName  string
 	MemoryBytes uint64 // all of the device's
@@ -173,12 +177,22 @@ func (s *Server) look(ctx context.Context) bool {
 	return err == nil
 }
 
-// restrict leaves the models that were configured. One that the server does not name is kept: some name none.
+// restrict leaves the models that were configured, and completes them. One that the server does not name is kept: some name none.
 func (s *Server) restrict(facts Facts) Facts {
-	if len(s.config.Models) == 0 {
+	if len(s.config.Models) > 0 {
+		facts.Models = s.configured(facts)
+	}
+	if facts.Grid == 0 && facts.Samplers == nil {
 		return facts
 	}
-	var kept []backend.Model
+	facts.Models = slices.Clone(facts.Models)
+	for i := range facts.Models {
+		facts.Models[i].Grid, facts.Models[i].Samplers = facts.Grid, facts.Samplers
+	}
+	return facts
+}
+
+func (s *Server) configured(facts Facts) (kept []backend.Model) {
 	for _, name := range s.config.Models {
 		at := slices.IndexFunc(facts.Models, func(m backend.Model) bool { return m.Name == name || m.Path == name })
 		if at >= 0 {
@@ -187,8 +201,7 @@ func (s *Server) restrict(facts Facts) Facts {
 			kept = append(kept, backend.Model{Name: name, Title: name, Path: name})
 		}
 	}
-	facts.Models = kept
-	return facts
+	return kept
 }
 
 // Models gives what it can make images with, as it said last.

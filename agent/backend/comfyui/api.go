@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"muster/agent/backend/exchange"
+	"muster/shared/sampler"
 )
 
 // Bounds of answers in bytes.
@@ -157,11 +158,21 @@ func (a api) catalogue(ctx context.Context) (catalogue, error) {
 		}
 	}
 	var err error
-	if c.samplers, err = a.options(ctx, "KSampler", "sampler_name"); err != nil {
-		return catalogue{}, err
-	}
-	c.schedules, err = a.options(ctx, "KSampler", "scheduler")
+	c.samplers, err = a.samplers(ctx)
 	return c, err
+}
+
+// samplers asks what the node that makes steps can be told; nil when there is none.
+func (a api) samplers(ctx context.Context) (*sampler.List, error) {
+	names, err := a.options(ctx, "KSampler", "sampler_name")
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	schedules, err := a.options(ctx, "KSampler", "scheduler")
+	if err != nil {
+		return nil, err
+	}
+	return &sampler.List{Samplers: sampler.Named(names...), Schedules: sampler.Named(schedules...)}, nil
 }
 
 // options asks for the values that an input of a class of nodes takes; none when there is no such class.

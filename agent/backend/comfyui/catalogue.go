@@ -9,6 +9,7 @@ import (
 	"muster/agent/backend"
 	"muster/shared/job"
 	"muster/shared/model"
+	"muster/shared/sampler"
 )
 
 // Folders of ComfyUI's models.
@@ -27,8 +28,8 @@ const (
 
 // catalogue is what a ComfyUI has: files by folder, as it names them, and what its sampler knows. Nobody changes it once it is made.
 type catalogue struct {
-	files               map[string][]string
-	samplers, schedules []string
+	files    map[string][]string
+	samplers *sampler.List // nil when it does not tell
 }
 
 // entry is a model that can be asked for.
@@ -40,7 +41,38 @@ type entry struct {
 	distilled    bool
 }
 
-func (e entry) model() backend.Model { return backend.Model{Name: e.name, Title: e.title} }
+// model is the entry as others see it; c is the catalogue that it stands in.
+func (e entry) model(c catalogue) backend.Model {
+	return backend.Model{Name: e.name, Title: e.title, Grid: e.grid(), Samplers: e.choice(c)}
+}
+
+// anyGrid is what every family of models can make whole multiples of.
+const anyGrid = 16
+
+// grid is what both sides of an image are whole multiples of; 0 of a workflow that can't be told a size.
+func (e entry) grid() int {
+	switch {
+	case e.template != nil:
+		return e.template.multiple
+	case e.workflow.has(SlotWidth) || e.workflow.has(SlotHeight):
+		return anyGrid
+	}
+	return 0
+}
+
+// side is what becomes of a width or height: the next whole multiple.
+func (e entry) side(pixels int) int {
+	grid := max(1, e.grid())
+	return (pixels + grid - 1) / grid * grid
+}
+
+// choice gives the samplers that it can be told to use: none of a workflow without a place for one.
+func (e entry) choice(c catalogue) *sampler.List {
+	if e.workflow != nil && !e.workflow.has(SlotSampler) {
+		return &sampler.List{}
+	}
+	return c.samplers
+}
 
 // usableFile says whether a name that a server lists may be taken: it goes back into a prompt and is shown to people.
 func usableFile(file string) bool {

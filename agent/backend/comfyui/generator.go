@@ -7,7 +7,7 @@
 // A prompt is cancelled by its id, never by interrupting whatever runs: that may be somebody else's.
 //
 // Sizes: both sides are rounded up to whole multiples of what the family can make (8 pixels, of SD3, FLUX and later 16). The rounded size
-// is requested and the image is kept as it was made; an image of any other size is an error. An imported workflow decides itself.
+// is requested and the image is kept as it was made; an image of any other size is an error. An imported workflow decides itself; one that can be told a size is asked for whole multiples of 16, which every family makes.
 //
 // Images stay in the output folder of a ComfyUI that somebody else runs, below muster/: it has no way to delete them.
 //
@@ -140,7 +140,7 @@ func (g *Generator) probe(ctx context.Context) (attach.Facts, error) {
 	g.catalogue.Store(&c)
 	facts := attach.Facts{Title: s.title(), CPU: s.onCPU(), Loaded: g.attached.Facts().Loaded}
 	for _, e := range g.options.entries(c) {
-		facts.Models = append(facts.Models, e.model())
+		facts.Models = append(facts.Models, e.model(c))
 	}
 	if len(s.Devices) == 1 && !facts.CPU { // of several it is not told which one is used
 		facts.DeviceName, facts.MemoryBytes = exchange.Clean(s.Devices[0].Name), uint64(max(0, s.Devices[0].VRAMTotal))

@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"muster/agent/backend"
+	"muster/agent/backend/exchange"
 	"muster/shared/job"
 )
 
@@ -44,13 +46,13 @@ func newOrder(e entry, c catalogue, req backend.Request, try int) (order, error)
 	if err := check(req); err != nil {
 		return order{}, err
 	}
-	sampler, scheduler, err := samplerOf(req.Sampler, c.samplers, c.schedules)
+	sampler, scheduler, err := e.sampler(c, req.Sampler)
 	if err != nil {
 		return order{}, err
 	}
 	values := map[Slot]any{
 		SlotPrompt: req.Prompt, SlotNegative: req.NegativePrompt, SlotSeed: req.Seed, SlotSteps: req.Steps, SlotCFG: req.Guidance,
-		SlotWidth: req.Width, SlotHeight: req.Height,
+		SlotWidth: e.side(req.Width), SlotHeight: e.side(req.Height),
 	}
 	if sampler != "" {
 		values[SlotSampler] = sampler
@@ -74,9 +76,26 @@ func newOrder(e entry, c catalogue, req backend.Request, try int) (order, error)
 	return o, o.name(w, try)
 }
 
+// sampler translates a name that people use into ComfyUI's; "" leaves the workflow's own sampler or schedule. ComfyUI itself refuses
+// what it does not know, where it does not tell before what it does.
+func (e entry) sampler(c catalogue, wanted string) (sampler, schedule string, err error) {
+	switch choice := e.choice(c); {
+	case wanted == "" || choice == nil:
+		return wanted, "", nil
+	case len(choice.Samplers) == 0:
+		return "", "", fmt.Errorf("the workflow %s has no place for a sampler (muster:sampler): ask for none", e.name)
+	default:
+		sampler, schedule, ok := choice.Find(wanted)
+		if !ok {
+			return "", "", fmt.Errorf("sampler %q is not known to ComfyUI: choose one of %s, or none", shorten(wanted), exchange.Clean(strings.Join(choice.Titles(), ", ")))
+		}
+		return sampler, schedule, nil
+	}
+}
+
 // fit adds what a template needs to the values, and gives the size that is made.
 func (e entry) fit(c catalogue, req backend.Request, values map[Slot]any) (width, height int, err error) {
-	width, height = e.template.side(req.Width), e.template.side(req.Height)
+	width, height = e.side(req.Width), e.side(req.Height)
 	values[SlotModel], values[SlotWidth], values[SlotHeight] = e.file, width, height
 	if e.distilled {
 		values[SlotCFG] = 1.0

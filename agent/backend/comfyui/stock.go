@@ -78,10 +78,11 @@ func (f *Fleet) restock(change func(*stock)) {
 	before := f.stock.Load()
 	next := *before
 	change(&next)
-	next.entries = f.entries(f.known(next.catalogue), next.extra)
+	all := f.known(next.catalogue)
+	next.entries = f.entries(all, next.extra)
 	next.models = nil
 	for _, e := range next.entries {
-		next.models = append(next.models, e.model())
+		next.models = append(next.models, e.model(all))
 	}
 	if next.problem != nil && (before.problem == nil || before.problem.Error() != next.problem.Error()) {
 		f.cfg.Log.Warn("models of ComfyUI", "problem", next.problem)
@@ -95,7 +96,7 @@ func (f *Fleet) known(folders catalogue) catalogue {
 	if told == nil {
 		return folders
 	}
-	all := catalogue{files: map[string][]string{}, samplers: told.samplers, schedules: told.schedules}
+	all := catalogue{files: map[string][]string{}, samplers: told.samplers}
 	for _, folder := range []string{folderCheckpoints, folderDiffusion, folderEncoders, folderVAE} {
 		all.files[folder] = slices.Compact(slices.Sorted(slices.Values(slices.Concat(folders.files[folder], told.files[folder]))))
 	}
@@ -104,7 +105,7 @@ func (f *Fleet) known(folders catalogue) catalogue {
 
 // entries are the models of a catalogue, without muster's own folders of other files within its models folder, which are extra.
 func (f *Fleet) entries(c catalogue, extra []extraFolder) []entry {
-	own := catalogue{files: map[string][]string{}, samplers: c.samplers, schedules: c.schedules}
+	own := catalogue{files: map[string][]string{}, samplers: c.samplers}
 	maps.Copy(own.files, c.files)
 	own.files[folderCheckpoints] = slices.DeleteFunc(slices.Clone(c.files[folderCheckpoints]), func(file string) bool {
 		dir, _, nested := strings.Cut(filepath.ToSlash(file), "/")

@@ -78,9 +78,6 @@ func (t *template) allowed(g Graph) error {
 	return nil
 }
 
-// side is what becomes of a width or height: the next whole multiple that the family can make.
-func (t *template) side(pixels int) int { return (pixels + t.multiple - 1) / t.multiple * t.multiple }
-
 // templateOf gives the template for a model file in a folder of ComfyUI's; nil when there is none.
 func templateOf(folder string, family model.Family) *template {
 	if folder == folderCheckpoints {

@@ -17,6 +17,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
+	"muster/shared/sampler"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -32,7 +33,7 @@ func serveProbe(t *testing.T, answer http.HandlerFunc) *Generator {
 // stocked is the catalogue of a server that has everything.
 func stocked() catalogue {
 	c := catalogue{files: map[string][]string{folderCheckpoints: {"v1-5-pruned.safetensors", "sdxl/sd_xl_base_1.0.safetensors", "sdxl/mine.safetensors"}},
-		samplers: []string{"euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "res_multistep", "uni_pc"}, schedules: []string{"normal", "karras", "simple", "sgm_uniform", "beta"}}
+		samplers: &sampler.List{Samplers: sampler.Named("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "res_multistep", "uni_pc"), Schedules: sampler.Named("normal", "karras", "simple", "sgm_uniform", "beta")}}
 	for _, file := range everything {
 		folder, name, _ := strings.Cut(file, "/")
 		c.files[folder] = append(c.files[folder], name)
@@ -369,25 +370,33 @@ func TestFamilyByName(t *testing.T) {
 	}
 }
 
+// A request's sampler goes where the workflow has a place for it, and nowhere else.
 func TestSamplers(t *testing.T) {
 	t.Parallel()
-	samplers := strings.Fields("euler euler_ancestral heun dpm_2 dpm_2_ancestral lms dpmpp_2s_ancestral dpmpp_sde dpmpp_2m dpmpp_2m_sde dpmpp_3m_sde lcm ddim uni_pc res_multistep")
-	schedulers := strings.Fields("normal karras exponential sgm_uniform simple ddim_uniform beta")
-	for name, want := range map[string]string{
-		"": " ", "Euler": "euler ", "Euler a": "euler_ancestral ", "euler_a": "euler_ancestral ", "k_euler": "", "DPM++ 2M": "dpmpp_2m ", "DPM++ 2M Karras": "dpmpp_2m karras",
-		"dpm++2m": "dpmpp_2m ", "DPM++ 2S a Karras": "dpmpp_2s_ancestral karras", "DPM++ SDE Exponential": "dpmpp_sde exponential", "DPM++ 3M SDE": "dpmpp_3m_sde ", "DPM2 a": "dpm_2_ancestral ",
-		"UniPC": "uni_pc ", "DDIM": "ddim ", "LMS Karras": "lms karras", "Euler SGM Uniform": "euler sgm_uniform", "res_multistep": "res_multistep ", "heun beta": "heun beta", "PLMS": "",
-		"Karras": "", "nonsense": "",
+	whole, err := ParseWorkflow([]byte(twoTexts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fixed := &Workflow{slots: map[Slot][]place{}}
+	for name, tt := range map[string]struct {
+		e                      entry
+		c                      catalogue
+		wanted                 string
+		sampler, schedule, err string
+	}{
+		"none":              {entry{workflow: whole}, stocked(), "", "", "", ""},
+		"known":             {entry{workflow: whole}, stocked(), "DPM++ 2M Karras", "dpmpp_2m", "karras", ""},
+		"unknown":           {entry{workflow: whole}, stocked(), "Restart", "", "", "choose one of Euler, Euler a, DPM++ 2M"},
+		"server tells none": {entry{workflow: whole}, catalogue{}, "euler", "euler", "", ""},
+		"workflow's own":    {entry{name: "mine", workflow: fixed}, stocked(), "Euler", "", "", "the workflow mine has no place for a sampler"},
+		"workflow, none":    {entry{name: "mine", workflow: fixed}, stocked(), "", "", "", ""},
 	} {
-		sampler, scheduler, err := samplerOf(name, samplers, schedulers)
-		if want == "" {
-			if err == nil || !strings.Contains(err.Error(), "euler, euler_ancestral") {
-				t.Errorf("%q: got %s %s, %v; want an error that names the samplers", name, sampler, scheduler, err)
-			}
-			continue
+		sampler, schedule, err := tt.e.sampler(tt.c, tt.wanted)
+		if sampler != tt.sampler || schedule != tt.schedule || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %q %q, %v", name, sampler, schedule, err)
 		}
-		if got := sampler + " " + scheduler; err != nil || got != want {
-			t.Errorf("%q: got %q, %v; want %q", name, got, err, want)
+		if knows := tt.e.model(tt.c).Samplers.Knows(tt.wanted); knows != (tt.err == "") {
+			t.Errorf("%s: the model is told to know it: %v", name, knows)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
+	"muster/shared/sampler"
 )
 
 // maxList bounds a list of models in bytes.
@@ -66,7 +67,7 @@ func (g *Generator) ask(ctx context.Context) (attach.Facts, error) {
 			return attach.Facts{}, err
 		}
 	}
-	facts := attach.Facts{Title: g.title(p)}
+	facts := attach.Facts{Title: g.title(p), Grid: p.grid, Samplers: &sampler.List{}} // the API has no word for one
 	var err error
 	switch p.dialect {
 	case extra:

@@ -66,7 +66,8 @@ func (g *Generator) explain(err error, sent ...string) error {
 	case answer.TellsOfMemory(words):
 		return g.outOfMemory(words)
 	case strings.Contains(lower, "sampler not found"):
-		return fmt.Errorf("%s does not know the sampler: choose one of %s, or none", name, g.samplers.list())
+		g.Server.Look() // it has changed
+		return fmt.Errorf("%s does not know the sampler: choose another, or none", name)
 	case strings.Contains(lower, "model") && strings.Contains(lower, "not found"):
 		g.Server.Look()
 		return fmt.Errorf("%s: %s", name, words)

@@ -96,20 +96,6 @@ func FuzzModels(f *testing.F) {
 	})
 }
 
-func FuzzSampler(f *testing.F) {
-	f.Add("DPM++ 2M Karras", "DPM++ 2M")
-	f.Add("k_euler_ancestral", "Euler a")
-	f.Fuzz(func(t *testing.T, wanted, known string) {
-		s := samplers{known: []sampler{{Name: known}}, schedulers: []scheduler{{"karras", "Karras"}, {"", ""}}}
-		if name, _, ok := s.find(wanted); ok && name != known {
-			t.Errorf("%q gives %q", wanted, name)
-		}
-		if _, _, ok := s.find(known); !ok {
-			t.Errorf("%q is not found under its own name", known)
-		}
-	})
-}
-
 func TestPace(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"muster/agent/backend"
@@ -136,7 +137,7 @@ func (g *Generator) prepare(ctx context.Context, model backend.Model, req backen
 	if err := p.check(req); err != nil {
 		return nil, err
 	}
-	name, schedule, err := g.sampler(ctx, p, req.Sampler)
+	name, schedule, err := p.sampler(model, req.Sampler)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +180,7 @@ func (g *Generator) forget() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.learned != g.recognised {
-		g.learned, g.perTask, g.samplers, g.markless = g.recognised, unknown, samplers{}, false
+		g.learned, g.perTask, g.markless = g.recognised, unknown, false
 	}
 }
 
@@ -194,6 +195,22 @@ func (p program) check(req backend.Request) error {
 		return fmt.Errorf("seed %d: must be 0 or more", req.Seed)
 	}
 	return nil
+}
+
+// sampler translates the name that a job asks for, and the schedule behind it. Most programs take their default for one that they do not
+// know, without a word, so it is refused here.
+func (p program) sampler(model backend.Model, wanted string) (name, schedule string, err error) {
+	switch {
+	case wanted == "":
+		return "", "", nil
+	case model.Samplers == nil || len(model.Samplers.Samplers) == 0:
+		return "", "", fmt.Errorf("%s does not tell which samplers it has: ask for none", p.name)
+	}
+	name, schedule, ok := model.Samplers.Find(wanted)
+	if !ok {
+		return "", "", fmt.Errorf("sampler %q is not known to %s: choose one of %s, or none", wanted, p.name, exchange.Clean(strings.Join(model.Samplers.Titles(), ", ")))
+	}
+	return name, schedule, nil
 }
 
 // send begins the exchange in a goroutine of its own.

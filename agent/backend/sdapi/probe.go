@@ -14,6 +14,7 @@ import (
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
+	"muster/shared/sampler"
 )
 
 // maxList bounds a list of models, samplers or settings in bytes.
@@ -61,7 +62,7 @@ func (g *Generator) ask(ctx context.Context) (attach.Facts, error) {
 	if len(list) == 0 && !p.web {
 		return attach.Facts{}, fmt.Errorf("%s holds no image model: start it with one (koboldcpp: --sdmodel FILE): %w", p.name, attach.ErrUnusable)
 	}
-	facts := attach.Facts{Title: g.title(p), Models: models(list)}
+	facts := attach.Facts{Title: g.title(p), Models: models(list), Grid: p.grid, Samplers: g.choice()}
 	if p.web {
 		facts.MemoryBytes = g.memory(ctx)
 	}
@@ -112,12 +113,55 @@ func (g *Generator) recognise(ctx context.Context) (program, error) {
 		var any progressAnswer
 		p.progress = g.get(ctx, "/sdapi/v1/progress?skip_current_image=true", &any) == nil
 	}
+	known, err := g.learnSamplers(ctx, p)
+	if err != nil {
+		return program{}, err
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.program, g.doubted = p, false
+	g.program, g.samplers, g.doubted = p, known, false
 	g.recognised++
 	return p, nil
 }
+
+// choice gives the samplers of the program.
+func (g *Generator) choice() *sampler.List {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.samplers
+}
+
+// learnSamplers asks for the samplers, and for the schedules that may stand behind them. A program that does not tell has none.
+func (g *Generator) learnSamplers(ctx context.Context, p program) (*sampler.List, error) {
+	var known []struct {
+		Name    string
+		Aliases []string
+	}
+	list := &sampler.List{}
+	if err := g.get(ctx, "/sdapi/v1/samplers", &known); status(err) != 0 || errors.Is(err, exchange.ErrBroken) {
+		return list, nil
+	} else if err != nil {
+		return nil, err
+	}
+	for _, one := range known[:min(len(known), maxSamplers)] {
+		if one.Name != "" {
+			list.Samplers = append(list.Samplers, sampler.Name{Own: one.Name, Aliases: one.Aliases})
+		}
+	}
+	var schedules []struct{ Name, Label string }
+	if p.web {
+		_ = g.get(ctx, "/sdapi/v1/schedulers", &schedules) // before 1.9 there were none apart from samplers
+	}
+	for _, one := range schedules[:min(len(schedules), maxSamplers)] {
+		if one.Label != "" {
+			list.Schedules = append(list.Schedules, sampler.Name{Own: one.Label, Aliases: []string{one.Name}})
+		}
+	}
+	return list, nil
+}
+
+// maxSamplers bounds how many names of samplers are used.
+const maxSamplers = 1000
 
 // told keeps the version that a program tells: koboldcpp's, or the day of SD.Next's. It is "" when none is told.
 func (g *Generator) told(text []byte) {

@@ -23,6 +23,7 @@ import (
 	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
 	"muster/shared/gpu"
+	"muster/shared/sampler"
 )
 
 // limits bound waiting. Tests have others.
@@ -63,7 +64,6 @@ type Generator struct {
 	life atomic.Pointer[context.Context] // of Run; nil before
 
 	// Whoever has the turn.
-	samplers samplers
 	perTask  knowledge // whether the program tells of single calls
 	markless bool      // settings for one image do not show, as in an SD.Next with --freeze
 	learned  int       // recognised when these were learned
@@ -71,6 +71,8 @@ type Generator struct {
 	mu      sync.Mutex
 	program program // as far as it is known
 	version string  // of it; "" when not known
+	// samplers are those of the program; one that does not tell can't be asked for any.
+	samplers *sampler.List
 	// recognised counts how often it was found out which program answers: it, or its next start, may have learned something.
 	recognised int
 	doubted    bool   // it has not answered since: another one may come back in its place

@@ -31,7 +31,8 @@ type capabilities struct {
 	Model struct {
 		Path string `json:"path"`
 	} `json:"model"`
-	Samplers []string `json:"samplers"`
+	Samplers  []string `json:"samplers"`
+	Schedules []string `json:"schedulers"`
 }
 
 func (a *api) capabilities(ctx context.Context) (c capabilities, err error) {
@@ -58,6 +59,7 @@ type order struct {
 
 type sampleParams struct {
 	Method   string   `json:"sample_method,omitempty"`
+	Schedule string   `json:"scheduler,omitempty"`
 	Steps    int      `json:"sample_steps"`
 	Guidance guidance `json:"guidance"`
 }
@@ -66,13 +68,17 @@ type guidance struct {
 	TextCFG float64 `json:"txt_cfg"`
 }
 
-// side is what sd-server makes of a width or height.
-func side(pixels int) int { return (pixels + 63) / 64 * 64 }
+// grid is what sd-server rounds both sides of an image up to: whole multiples of so many pixels.
+const grid = 64
 
-func newOrder(req backend.Request, sampler string) order {
+// side is what sd-server makes of a width or height.
+func side(pixels int) int { return (pixels + grid - 1) / grid * grid }
+
+// newOrder makes the body; sampler and schedule are sd-server's own names, "" for its defaults.
+func newOrder(req backend.Request, sampler, schedule string) order {
 	return order{
 		Prompt: req.Prompt, NegativePrompt: req.NegativePrompt, Width: side(req.Width), Height: side(req.Height), Seed: req.Seed,
-		BatchCount: 1, SampleParams: sampleParams{sampler, req.Steps, guidance{req.Guidance}}, OutputFormat: "png",
+		BatchCount: 1, SampleParams: sampleParams{sampler, schedule, req.Steps, guidance{req.Guidance}}, OutputFormat: "png",
 	}
 }
 

@@ -184,7 +184,9 @@ func (f *Fleet) pin(dev gpu.Device) (pin, error) {
 // Models gives what the children can be started with now.
 func (f *Fleet) Models() []backend.Model {
 	now := slices.Clone(f.cfg.Models())
+	samplers := f.program.Load().build.samplers
 	for i := range now {
+		now[i].Grid, now[i].Samplers = grid, samplers
 		if path, err := filepath.Abs(now[i].Path); err == nil { // children work in folders of their own
 			now[i].Path = path
 		}

@@ -74,7 +74,7 @@ func (s *slot) generate(ctx context.Context, p pin, model backend.Model, req bac
 	if err != nil {
 		return nil, !s.leaveLoading(context.Cause(ctx)), err
 	}
-	sampler, err := server.sampler(req.Sampler)
+	sampler, schedule, err := server.sampler(req.Sampler)
 	if err != nil {
 		return nil, true, err
 	}
@@ -82,7 +82,7 @@ func (s *slot) generate(ctx context.Context, p pin, model backend.Model, req bac
 		return nil, true, err
 	}
 	server.out.begin()
-	sent, err := s.send(server, newOrder(req, sampler))
+	sent, err := s.send(server, newOrder(req, sampler, schedule))
 	if err != nil {
 		return nil, true, err
 	}

@@ -9,9 +9,11 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"muster/agent/backend/exchange"
 	"muster/agent/process"
+	"muster/shared/sampler"
 )
 
 // build is what an sd-server program says of itself.
@@ -20,6 +22,8 @@ type build struct {
 	number  int    // 827; 0 when it does not say
 	flags   map[string]bool
 	devices []listedDevice // nil when it has no --list-devices (before 747)
+	// samplers are those that its help lists; nil when it lists none.
+	samplers *sampler.List
 }
 
 // listedDevice is a line of --list-devices.
@@ -92,7 +96,7 @@ func probe(ctx context.Context, cfg Config) (build, error) {
 	if err != nil {
 		return build{}, err
 	}
-	b := build{flags: parseFlags(help)}
+	b := build{flags: parseFlags(help), samplers: parseSamplers(help)}
 	b.version, b.number = parseVersion(version + "\n" + help)
 	if !b.flags["--list-devices"] {
 		return b, nil
@@ -173,6 +177,27 @@ func parseFlags(help string) map[string]bool {
 		flags[m[1]] = true
 	}
 	return flags
+}
+
+var (
+	samplersPattern  = regexp.MustCompile(`(?m)^\s+--sampling-method\s[^\[]*\[([^\]]*)\]`)
+	schedulesPattern = regexp.MustCompile(`(?m)^\s+--scheduler\s[^\[]*\[([^\]]*)\]`)
+)
+
+// parseSamplers finds the choices "one of [euler, euler_a, …]" that a help text gives for samplers and schedules; nil when it gives none.
+func parseSamplers(help string) *sampler.List {
+	choices := func(pattern *regexp.Regexp) []sampler.Name {
+		m := pattern.FindStringSubmatch(help)
+		if m == nil {
+			return nil
+		}
+		return sampler.Named(strings.FieldsFunc(m[1], func(r rune) bool { return r == ',' || unicode.IsSpace(r) })...)
+	}
+	list := &sampler.List{Samplers: choices(samplersPattern), Schedules: choices(schedulesPattern)}
+	if len(list.Samplers) == 0 {
+		return nil
+	}
+	return list
 }
 
 var devicePattern = regexp.MustCompile(`^([A-Za-z][A-Za-z_]*?)(\d*)$`)

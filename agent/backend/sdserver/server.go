@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/exchange"
 	"muster/agent/process"
 	"muster/shared/gpu"
+	"muster/shared/sampler"
 )
 
 // server is one running sd-server. Whoever has its slot's turn owns it.
@@ -29,7 +31,7 @@ type server struct {
 	ready    bool
 	loadTook time.Duration // from start to ready
 	stepped  bool          // it has finished a job: its kernels are compiled
-	samplers []string
+	samplers *sampler.List // as it says itself; nil when it does not
 }
 
 // errPort says that the port went to somebody else: another one will do.
@@ -155,7 +157,9 @@ func (s *server) check(ctx context.Context) error {
 	if filepath.Clean(c.Model.Path) != s.model.Path && !sameFile(c.Model.Path, s.model.Path) {
 		return errPort
 	}
-	s.samplers = c.Samplers
+	if len(c.Samplers) > 0 {
+		s.samplers = &sampler.List{Samplers: sampler.Named(c.Samplers...), Schedules: sampler.Named(c.Schedules...)}
+	}
 	return nil
 }
 
@@ -178,17 +182,15 @@ func (s *server) alive() error {
 	return nil
 }
 
-// sampler translates a name that people use ("Euler a", "DPM++ 2S a") into sd-server's ("euler_a", "dpm++2s_a"); it would ignore one
-// that it does not know.
-func (s *server) sampler(name string) (string, error) {
-	if name == "" || len(s.samplers) == 0 {
-		return name, nil
+// sampler translates a name that people use ("Euler a", "DPM++ 2S a Karras") into sd-server's ("euler_a"; "dpm++2s_a" and "karras"); it
+// would ignore one that it does not know.
+func (s *server) sampler(name string) (own, schedule string, err error) {
+	if name == "" || s.samplers == nil {
+		return name, "", nil
 	}
-	plain := strings.NewReplacer(" ", "", "_", "")
-	for _, known := range s.samplers {
-		if strings.EqualFold(plain.Replace(known), plain.Replace(name)) {
-			return known, nil
-		}
+	own, schedule, ok := s.samplers.Find(name)
+	if !ok {
+		return "", "", fmt.Errorf("sampler %q is not known to sd-server: choose one of %s, or none", name, exchange.Clean(strings.Join(s.samplers.Titles(), ", ")))
 	}
-	return "", fmt.Errorf("sampler %q is not known to sd-server: choose one of %s, or none", name, strings.Join(s.samplers, ", "))
+	return own, schedule, nil
 }
