@@ -35,7 +35,7 @@ type Core struct {
 	bound      map[string]string          // by job: slot that round robin dealt it to
 	failing    map[string]bool            // jobs that are being failed
 	returns    map[string]bool            // jobs without an attempt that are being given back
-	missing    map[string]time.Time       // by model: since when no slot has it
+	missing    map[string]time.Time       // by Kind.wants: since when no slot has it
 	wishes     []*wish                    // models that people want loaded
 	told       map[string]*telling        // by job: what was explained
 	toldBefore map[string]*telling        // the one before that

@@ -19,8 +19,8 @@ type input struct {
 
 // demand is what equal images have in common.
 type demand struct {
-	model         string
-	pixels, steps int
+	model, sampler string
+	pixels, steps  int
 }
 
 // How often every queued image is planned, not only those that could start soon: what people are told when they are far behind.
@@ -48,7 +48,7 @@ func (c *Core) input(active []job.Job, now time.Time, orders *Orders) input {
 		if j.State != job.Queued || c.attempts[j.ID] != nil || c.failing[j.ID] {
 			continue
 		}
-		d := demand{j.Model, j.Width * j.Height, j.Steps}
+		d := demand{j.Model, j.Sampler, j.Width * j.Height, j.Steps}
 		if kind < 0 || d != last {
 			at, known := kinds[d]
 			if !known {
@@ -60,7 +60,7 @@ func (c *Core) input(active []job.Job, now time.Time, orders *Orders) input {
 		}
 		if c.hopeless(in.Kinds[kind], now) {
 			c.failing[j.ID] = true
-			orders.Refuse = append(orders.Refuse, Refusal{*j, fmt.Sprintf("no device here has a generator for model %q: choose another model", j.Model)})
+			orders.Refuse = append(orders.Refuse, Refusal{*j, fmt.Sprintf("no device here has a generator for %s: choose another", in.Kinds[kind].wants())})
 			continue
 		}
 		in.Pending = append(in.Pending, Pending{
@@ -159,10 +159,10 @@ func (c *Core) stations(now time.Time) []Station {
 }
 
 func (c *Core) kind(d demand) Kind {
-	kind := Kind{Model: d.model, Costs: make([]Cost, len(c.slots))}
+	kind := Kind{Model: d.model, Sampler: d.sampler, Costs: make([]Cost, len(c.slots))}
 	for i, st := range c.slots {
 		model, ok := st.model(d.model)
-		if !ok {
+		if !ok || !model.Samplers.Knows(d.sampler) {
 			continue
 		}
 		at := pace{st.key, d.model, d.pixels}
@@ -183,12 +183,12 @@ func (c *Core) kind(d demand) Kind {
 func (c *Core) hopeless(kind Kind, now time.Time) bool {
 	served := slices.ContainsFunc(kind.Costs, func(c Cost) bool { return c.Serves })
 	if served || c.inventory == nil || c.away() != nil {
-		delete(c.missing, kind.Model)
+		delete(c.missing, kind.wants())
 		return false
 	}
-	since, known := c.missing[kind.Model]
+	since, known := c.missing[kind.wants()]
 	if !known {
-		c.missing[kind.Model] = now
+		c.missing[kind.wants()] = now
 		return false
 	}
 	return now.Sub(since) >= missingAfter
@@ -207,9 +207,9 @@ func (c *Core) away() *wire.Generator {
 }
 
 func (c *Core) forgetMissing(kinds []Kind) {
-	for model := range c.missing {
-		if !slices.ContainsFunc(kinds, func(k Kind) bool { return k.Model == model }) {
-			delete(c.missing, model)
+	for wants := range c.missing {
+		if !slices.ContainsFunc(kinds, func(k Kind) bool { return k.wants() == wants }) {
+			delete(c.missing, wants)
 		}
 	}
 }

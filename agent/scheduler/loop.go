@@ -27,7 +27,8 @@ func (l *loop) busy() int { return len(l.cancels) + l.chores }
 
 // step shows the Core the world and carries out its orders. It gives the time after which to do so again.
 func (l *loop) step(ctx context.Context) time.Duration {
-	orders := l.core.Plan(l.s.view())
+	view := l.s.view()
+	orders := l.core.Plan(view)
 	for _, end := range orders.Ends {
 		if cancel := l.cancels[end.Attempt]; cancel != nil {
 			cancel(end.Cause)
@@ -63,7 +64,7 @@ func (l *loop) step(ctx context.Context) time.Duration {
 	if len(orders.Outlooks) > 0 {
 		l.s.config.Queue.Explain(orders.Outlooks)
 	}
-	l.s.publish(orders.Capacity)
+	l.s.publish(orders.Capacity, view.Slots)
 	return orders.Next
 }
 
@@ -114,10 +115,10 @@ func (s *Scheduler) view() View {
 }
 
 // publish tells what can generate, when that has changed.
-func (s *Scheduler) publish(capacity wire.Capacity) {
+func (s *Scheduler) publish(capacity wire.Capacity, slots []Slot) {
 	s.mu.Lock()
 	same := reflect.DeepEqual(capacity, s.capacity)
-	s.capacity = capacity
+	s.capacity, s.slots = capacity, slots
 	s.mu.Unlock()
 	if !same && s.config.Publish != nil {
 		s.config.Publish(capacity)

@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"fmt"
+
 	"muster/shared/gpu"
 )
 
@@ -41,13 +43,22 @@ type Station struct {
 
 // Kind is what equal images ask for.
 type Kind struct {
-	Model string
-	Costs []Cost // by position in Input.Stations
+	Model   string
+	Sampler string // "" for each generator's own default
+	Costs   []Cost // by position in Input.Stations
+}
+
+// wants names what a generator must have, for people.
+func (k Kind) wants() string {
+	if k.Sampler != "" {
+		return fmt.Sprintf("model %q with the sampler %q", k.Model, k.Sampler)
+	}
+	return fmt.Sprintf("model %q", k.Model)
 }
 
 // Cost is what one image of a kind takes on one station.
 type Cost struct {
-	Serves bool    // the station has the model
+	Serves bool    // the station has the model, and knows the sampler
 	Work   float64 // with the station to itself
 	Load   float64 // of the model, when it is not loaded
 	Guess  bool    // nothing was measured yet: not worth telling

@@ -82,6 +82,7 @@ type Scheduler struct {
 
 	mu       sync.Mutex
 	capacity wire.Capacity
+	slots    []Slot // that it stands for
 }
 
 // New gives a Scheduler; nothing happens before Run.

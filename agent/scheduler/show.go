@@ -139,9 +139,12 @@ func (c *Core) capacity(now time.Time) wire.Capacity {
 		}
 		for _, m := range st.Models {
 			slot.Models = append(slot.Models, m.Name)
-			if !slices.ContainsFunc(out.Models, func(known wire.Model) bool { return known.Name == m.Name }) {
-				out.Models = append(out.Models, wire.Model{Name: m.Name, Title: m.Title, Bytes: m.Bytes})
+			at := slices.IndexFunc(out.Models, func(known wire.Model) bool { return known.Name == m.Name })
+			if at < 0 {
+				at = len(out.Models)
+				out.Models = append(out.Models, wire.Model{Name: m.Name, Title: m.Title, Bytes: m.Bytes, Grid: 1})
 			}
+			out.Models[at].Grid = common(out.Models[at].Grid, max(1, m.Grid))
 		}
 		out.Slots = append(out.Slots, slot)
 	}

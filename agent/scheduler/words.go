@@ -44,7 +44,7 @@ func (p *planner) later(j, station, other int) Wait {
 
 // stranded explains an image that no station can take.
 func (p *planner) stranded(j int) Wait {
-	job, model := &p.Pending[j], p.Kinds[p.Pending[j].Kind].Model
+	job, kind := &p.Pending[j], &p.Kinds[p.Pending[j].Kind]
 	var why []string
 	for s := range p.Stations {
 		st := &p.Stations[s]
@@ -54,7 +54,7 @@ func (p *planner) stranded(j int) Wait {
 		case st.Blocked != "":
 			why = append(why, st.Name+" "+st.Blocked)
 		case !p.fits(job.Kind, s):
-			why = append(why, fmt.Sprintf("%s has room for %s, %s needs about %s", st.Name, gib(*st.Room), model, gib(p.cost(j, s).Needs)))
+			why = append(why, fmt.Sprintf("%s has room for %s, %s needs about %s", st.Name, gib(*st.Room), kind.Model, gib(p.cost(j, s).Needs)))
 		}
 	}
 	w := Wait{Job: j, Cause: stranded}
@@ -64,9 +64,9 @@ func (p *planner) stranded(j int) Wait {
 	case len(why) > 0:
 		w.Detail = strings.Join(why, "; ")
 	case job.Pin != "":
-		w.Detail = p.pinned(job.Pin, model)
+		w.Detail = p.pinned(job.Pin, kind.wants())
 	default:
-		w.Detail = fmt.Sprintf("no device has a generator for model %q now", model)
+		w.Detail = fmt.Sprintf("no device has a generator for %s now", kind.wants())
 		if p.Away != "" {
 			w.Detail += "; " + p.Away
 		}
@@ -75,10 +75,10 @@ func (p *planner) stranded(j int) Wait {
 }
 
 // pinned says why the device that was asked for can't take an image.
-func (p *planner) pinned(key, model string) string {
+func (p *planner) pinned(key, wants string) string {
 	for _, st := range p.Stations {
 		if st.Key == key {
-			return fmt.Sprintf("%s, which was asked for, has no generator for model %q now", st.Name, model)
+			return fmt.Sprintf("%s, which was asked for, has no generator for %s now", st.Name, wants)
 		}
 	}
 	return fmt.Sprintf("the device that was asked for (%s) is not here now", key)

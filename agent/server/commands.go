@@ -10,6 +10,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/sampler"
 	"muster/shared/wire"
 )
 
@@ -33,6 +34,9 @@ func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Sp
 	}
 	capacity := s.capacity(ctx)
 	made, unfit := fit(asked, capacity, s.config.Inventory())
+	if unfit == nil {
+		made, unfit = s.offered(made)
+	}
 	if why := s.barred(asked.Model); unfit != nil && why != "" {
 		unfit = invalid("model", "%q %s", cut(asked.Model), why)
 	}
@@ -96,6 +100,33 @@ func fit(spec job.Spec, capacity wire.Capacity, inventory *gpu.Inventory) (job.S
 	}
 	return spec, nil
 }
+
+// offer says what can be asked of a model, as Config.Offer does.
+func (s *Server) offer(model string, device *gpu.Ref) (grid int, samplers *sampler.List) {
+	if s.config.Offer == nil {
+		return 1, nil
+	}
+	return s.config.Offer(model, device)
+}
+
+// offered rounds a size up to one that every generator of the model makes, so that all images of a set have it wherever they are made,
+// and refuses a sampler that none of them knows. A device that was asked for is the only one that counts for the sampler.
+func (s *Server) offered(spec job.Spec) (job.Spec, error) {
+	grid, _ := s.offer(spec.Model, nil)
+	spec.Width, spec.Height = roundUp(spec.Width, grid), roundUp(spec.Height, grid)
+	_, samplers := s.offer(spec.Model, spec.DeviceID)
+	switch {
+	case samplers.Knows(spec.Sampler):
+		return spec, nil
+	case len(samplers.Samplers) == 0:
+		return spec, invalid("sampler", "the generator of %s can't be told which sampler to use: leave it out", spec.Model)
+	default:
+		return spec, invalid("sampler", "%q is not known to the generator of %s; it has %s", cut(spec.Sampler), spec.Model, strings.Join(samplers.Titles(), ", "))
+	}
+}
+
+// roundUp gives the next whole multiple of a grid. The largest side is one of every grid that there is, and no side passes it.
+func roundUp(side, grid int) int { return min((side+grid-1)/grid*grid, job.MaxSide) }
 
 // defaultModel gives the agent's default, or the first model of the device that was asked for when it has not that one.
 func defaultModel(capacity wire.Capacity, device *gpu.Ref) string {

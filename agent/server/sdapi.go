@@ -28,6 +28,10 @@ func (s *Server) sdapiTxt2img(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	_, samplers := s.offer(model, ask.device)
+	if err := ask.choose(samplers); err != nil {
+		return err
+	}
 	spec, err := ask.spec(model)
 	if err != nil {
 		return err

@@ -1,17 +1,20 @@
 package server
 
 import (
+	"fmt"
+	"net/http"
 	"strings"
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/sampler"
 )
 
 // sdapiAsk is a request to POST /sdapi/v1/txt2img.
 type sdapiAsk struct {
 	prompt, negative, user string
 	model                  string // by any of its names; "" for the one that is chosen in the options
-	sampler                string
+	sampler, schedule      string // by names of any program; "" for the generator's own
 	width, height, steps   int
 	guidance               float64
 	seed                   int64 // -1 for one that is drawn
@@ -64,8 +67,8 @@ func parseSdapi(body []byte) (sdapiAsk, error) {
 	if len(a.task) > maxTaskID {
 		f.fail("force_task_id", "is %d bytes long; at most %d are allowed", len(a.task), maxTaskID)
 	}
-	a.sampler, a.ignored = sdapiSampler(f)
-	a.ignored = append(a.ignored, sdapiIgnored(f, overrides)...)
+	a.sampler, a.schedule = sdapiSampler(f)
+	a.ignored = sdapiIgnored(f, overrides)
 	if f.err == nil {
 		f.err = overrides.err
 	}
@@ -75,7 +78,7 @@ func parseSdapi(body []byte) (sdapiAsk, error) {
 // spec makes a command of it; model is the agent's name of the model that is asked for.
 func (a sdapiAsk) spec(model string) (job.Spec, error) {
 	spec := job.Spec{
-		Prompt: a.prompt, NegativePrompt: a.negative, Model: model, Sampler: a.sampler, Width: a.width, Height: a.height, Steps: a.steps,
+		Prompt: a.prompt, NegativePrompt: a.negative, Model: model, Sampler: a.wanted(), Width: a.width, Height: a.height, Steps: a.steps,
 		Guidance: &a.guidance, Count: a.batchSize * a.batches, DeviceID: a.device,
 	}
 	if a.seed >= 0 {
@@ -87,8 +90,39 @@ func (a sdapiAsk) spec(model string) (job.Spec, error) {
 // sdapiScheduleEndings are ends of older samplers' names, which name a schedule of noise.
 var sdapiScheduleEndings = []string{" Karras", " Exponential", " SGM Uniform", " Polyexponential"}
 
-// sdapiSampler gives the sampler's name; a schedule beside it is left to the generator.
-func sdapiSampler(f *fields) (name string, ignored []string) {
+// choose settles the sampler by what the generators of the model know; nil samplers are not known. Programs always send one, so that of a
+// generator that can't be told is left out, and so is a schedule that is not there; a sampler that is not there is an error, as it is
+// in stable-diffusion-webui.
+func (a *sdapiAsk) choose(samplers *sampler.List) error {
+	switch {
+	case a.sampler == "" || samplers == nil:
+		a.ignore("scheduler", &a.schedule)
+	case len(samplers.Samplers) == 0:
+		a.ignore("sampler_name", &a.sampler)
+		a.ignore("scheduler", &a.schedule)
+	case samplers.Knows(a.wanted()):
+	case samplers.Knows(a.sampler):
+		a.ignore("scheduler", &a.schedule)
+	default:
+		return &refusal{status: http.StatusNotFound, code: "sampler_not_found", field: sdapiNames["sampler"],
+			message: fmt.Sprintf("Sampler not found: %q; there are %s", cut(a.sampler), strings.Join(samplers.Titles(), ", "))}
+	}
+	return nil
+}
+
+// wanted is the sampler with its schedule, as a command names them.
+func (a *sdapiAsk) wanted() string { return strings.TrimSpace(a.sampler + " " + a.schedule) }
+
+// ignore notes that what was asked for is not here, and forgets it.
+func (a *sdapiAsk) ignore(name string, asked *string) {
+	if *asked != "" {
+		a.ignored = append(a.ignored, name)
+		*asked = ""
+	}
+}
+
+// sdapiSampler gives the sampler's name, and the schedule of noise that was asked for beside or behind it; both "" for none.
+func sdapiSampler(f *fields) (name, schedule string) {
 	name = strings.TrimSpace(f.text("sampler_name"))
 	if value := f.raw("sampler_index"); name == "" && value != nil && value[0] == '"' { // it was a number once
 		name = strings.TrimSpace(f.text("sampler_index"))
@@ -99,13 +133,13 @@ func sdapiSampler(f *fields) (name string, ignored []string) {
 	}
 	for _, schedule := range sdapiScheduleEndings {
 		if short, ok := strings.CutSuffix(name, schedule); ok && short != "" {
-			return short, []string{"scheduler"}
+			return short, strings.TrimSpace(schedule)
 		}
 	}
-	if schedule := f.text("scheduler"); schedule != "" && !strings.EqualFold(schedule, "automatic") {
-		return name, []string{"scheduler"}
+	if schedule = strings.TrimSpace(f.text("scheduler")); strings.EqualFold(schedule, "automatic") {
+		schedule = ""
 	}
-	return name, nil
+	return name, schedule
 }
 
 // sdapiIgnored lists what is asked for and is not here.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ type sdapiParameters struct {
 
 func (a sdapiAsk) parameters() sdapiParameters {
 	p := sdapiParameters{
-		Prompt: a.prompt, NegativePrompt: a.negative, Styles: []string{}, Seed: a.seed, Subseed: -1, SamplerName: a.sampler, Scheduler: sdapiScheduler,
+		Prompt: a.prompt, NegativePrompt: a.negative, Styles: []string{}, Seed: a.seed, Subseed: -1, SamplerName: a.sampler, Scheduler: cmp.Or(a.schedule, sdapiScheduler),
 		BatchSize: a.batchSize, Batches: a.batches, Steps: a.steps, CFGScale: a.guidance, Width: a.width, Height: a.height,
 		OverrideSettings: map[string]any{}, SendImages: a.sendImages, SaveImages: a.saveImages,
 	}
@@ -63,6 +64,7 @@ type sdapiInfo struct {
 	Width                 int            `json:"width"`
 	Height                int            `json:"height"`
 	SamplerName           string         `json:"sampler_name"`
+	Scheduler             string         `json:"scheduler"`
 	CFGScale              float64        `json:"cfg_scale"`
 	Steps                 int            `json:"steps"`
 	BatchSize             int            `json:"batch_size"`
@@ -91,12 +93,13 @@ type sdapiMuster struct {
 	Images  []made       `json:"images"`
 	Ignored []string     `json:"ignored,omitempty"` // fields of the request that changed nothing here
 	Errors  []openAILost `json:"errors,omitempty"`  // images that could not be made
+	Notes   []string     `json:"notes,omitempty"`   // what is not as it was asked for, for people
 }
 
 func (s *Server) sdapiInfo(ask sdapiAsk, jobs []job.Job, pictures []imageFile, lost []unmade) sdapiInfo {
 	first := jobs[0]
 	info := sdapiInfo{
-		Prompt: ask.prompt, NegativePrompt: ask.negative, Seed: first.Seed, Width: ask.width, Height: ask.height, SamplerName: ask.sampler,
+		Prompt: ask.prompt, NegativePrompt: ask.negative, Seed: first.Seed, Width: ask.width, Height: ask.height, SamplerName: ask.sampler, Scheduler: cmp.Or(ask.schedule, sdapiScheduler),
 		CFGScale: ask.guidance, Steps: ask.steps, BatchSize: ask.batchSize, ModelName: first.Model, SeedResizeFromW: -1, SeedResizeFromH: -1,
 		ExtraGenerationParams: map[string]any{}, Styles: []string{}, JobTimestamp: sdapiTime(first.Created), ClipSkip: 1,
 		Version: "muster " + s.config.Build, AllPrompts: []string{}, AllNegativePrompts: []string{}, AllSeeds: []int64{},
@@ -104,6 +107,9 @@ func (s *Server) sdapiInfo(ask sdapiAsk, jobs []job.Job, pictures []imageFile, l
 	}
 	if len(pictures) > 0 {
 		info.Width, info.Height = pictures[0].sides()
+		if info.Width != ask.width || info.Height != ask.height {
+			info.Muster.Notes = append(info.Muster.Notes, resized(ask.width, ask.height, info.Width, info.Height))
+		}
 		info.Seed = pictures[0].job.Seed
 	}
 	for _, p := range pictures {
@@ -117,6 +123,11 @@ func (s *Server) sdapiInfo(ask sdapiAsk, jobs []job.Job, pictures []imageFile, l
 	return info
 }
 
+// resized says that an image is not of the size that was asked for.
+func resized(askedWidth, askedHeight, width, height int) string {
+	return fmt.Sprintf("%dx%d was asked for, and the images are %dx%d: the model is made in steps of so many pixels, or its workflow decides", askedWidth, askedHeight, width, height)
+}
+
 // infotext is an image's description, in the form that programs read parameters back from.
 func infotext(j job.Job, info sdapiInfo) string {
 	var text strings.Builder
@@ -127,6 +138,9 @@ func infotext(j job.Job, info sdapiInfo) string {
 	fmt.Fprintf(&text, "Steps: %d, ", info.Steps)
 	if info.SamplerName != "" {
 		fmt.Fprintf(&text, "Sampler: %s, ", info.SamplerName)
+	}
+	if info.Scheduler != sdapiScheduler {
+		fmt.Fprintf(&text, "Schedule type: %s, ", info.Scheduler)
 	}
 	fmt.Fprintf(&text, "CFG scale: %g, Seed: %d, Size: %dx%d, Model: %s, Version: %s",
 		info.CFGScale, j.Seed, info.Width, info.Height, info.ModelName, info.Version)

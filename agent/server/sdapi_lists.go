@@ -30,7 +30,7 @@ func (s *Server) sdapiRoutes() []route {
 		post("/sdapi/v1/interrupt", s.sdapiInterrupt), post("/sdapi/v1/skip", s.sdapiSkip),
 		get("/sdapi/v1/options", s.sdapiGetOptions), post("/sdapi/v1/options", s.sdapiPutOptions),
 		get("/sdapi/v1/sd-models", s.sdapiModels), post("/sdapi/v1/refresh-checkpoints", constant(nil)),
-		get("/sdapi/v1/samplers", constant(sdapiSamplers())), get("/sdapi/v1/schedulers", constant(sdapiSchedulers())),
+		get("/sdapi/v1/samplers", s.sdapiSamplers), get("/sdapi/v1/schedulers", s.sdapiSchedulers),
 		get("/sdapi/v1/memory", s.sdapiMemory), get("/sdapi/v1/cmd-flags", constant(object{"api": true, "nowebui": true})),
 		get("/sdapi/v1/scripts", constant(object{"txt2img": empty{}, "img2img": empty{}})), get("/sdapi/v1/script-info", constant(empty{})),
 		get("/sdapi/v1/embeddings", constant(object{"loaded": struct{}{}, "skipped": struct{}{}})),
@@ -52,33 +52,6 @@ func (s *Server) sdapiRoutes() []route {
 
 // gradioStatus is asked by a plug-in for Krita, to see whether anybody is there.
 const gradioStatus = "/queue/status"
-
-type sdapiSamplerEntry struct {
-	Name    string            `json:"name"`
-	Aliases []string          `json:"aliases"`
-	Options map[string]string `json:"options"`
-}
-
-// sdapiSamplers lists the samplers that every kind of generator has, by the names that people know. A request may name another:
-// the generator knows whether it has that.
-func sdapiSamplers() (samplers []sdapiSamplerEntry) {
-	for _, name := range []string{"Euler a", "Euler", "DPM++ 2M", "DPM++ 2S a", "DPM++ 2M SDE", "DPM2", "Heun", "LMS", "LCM"} {
-		samplers = append(samplers, sdapiSamplerEntry{name, []string{}, map[string]string{}})
-	}
-	return samplers
-}
-
-type sdapiSchedulerEntry struct {
-	Name           string   `json:"name"`
-	Label          string   `json:"label"`
-	Aliases        []string `json:"aliases"`
-	DefaultRho     float64  `json:"default_rho"`
-	NeedInnerModel bool     `json:"need_inner_model"`
-}
-
-func sdapiSchedulers() []sdapiSchedulerEntry {
-	return []sdapiSchedulerEntry{{Name: "automatic", Label: sdapiScheduler, DefaultRho: -1}}
-}
 
 // sdapiUse is memory in bytes.
 type sdapiUse struct {

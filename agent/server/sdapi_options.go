@@ -10,7 +10,7 @@ import (
 // sdapiSetting is where the model that clients of this door have chosen is kept.
 const sdapiSetting = "sdapi model"
 
-// sdapiScheduler is the only schedule of noise that there is to choose: each generator's own.
+// sdapiScheduler stands for each generator's own schedule of noise.
 const sdapiScheduler = "Automatic"
 
 // sdapiChosen gives the model for requests that name none: the one that was chosen while it is there, else the agent's default.

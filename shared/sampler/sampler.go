@@ -124,9 +124,17 @@ func (l *List) With(other *List) *List {
 
 func union(a, b []Name) []Name {
 	all := slices.Clone(a)
+	at := map[string]int{}
+	for i, n := range a {
+		at[meaning(n.Own)] = i
+	}
 	for _, n := range b {
-		if !slices.ContainsFunc(all, func(known Name) bool { return Same(known.Own, n.Own) }) {
+		i, known := at[meaning(n.Own)]
+		if !known {
+			at[meaning(n.Own)] = len(all)
 			all = append(all, n)
+		} else if all[i].Own != n.Own || len(n.Aliases) > 0 {
+			all[i].Aliases = slices.Compact(slices.Sorted(slices.Values(slices.Concat(all[i].Aliases, n.Aliases, []string{n.Own}))))
 		}
 	}
 	return all

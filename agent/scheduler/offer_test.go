@@ -1,0 +1,83 @@
+package scheduler
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"muster/agent/backend"
+	"muster/shared/gpu"
+	"muster/shared/job"
+	"muster/shared/sampler"
+)
+
+func TestOffer(t *testing.T) {
+	t.Parallel()
+	one := &sampler.List{Samplers: sampler.Named("euler", "euler_a")}
+	two := &sampler.List{Samplers: sampler.Named("Euler", "DDIM")}
+	s := New(Config{})
+	slot := func(device gpu.Ref, fallback bool, models ...backend.Model) Slot {
+		return Slot{Device: gpu.Device{Index: device}, Models: models, Fallback: fallback}
+	}
+	s.slots = []Slot{
+		slot(0, false, backend.Model{Name: "a", Grid: 8, Samplers: one}, backend.Model{Name: "b", Grid: 48, Samplers: one}),
+		slot(1, false, backend.Model{Name: "a", Grid: 64, Samplers: two}, backend.Model{Name: "b", Grid: 64}),
+		slot(2, false, backend.Model{Name: "a", Samplers: one}, backend.Model{Name: "c", Samplers: &sampler.List{}}),
+		slot(gpu.CPU, true, backend.Model{Name: "d", Grid: 1000}),
+	}
+	for _, tt := range []struct {
+		model    string
+		device   *gpu.Ref
+		grid     int
+		samplers string // "?" is not known
+	}{
+		{"a", nil, 64, "Euler,Euler a,DDIM"}, {"a", new(gpu.Ref(0)), 8, "Euler,Euler a"}, {"a", new(gpu.Ref(1)), 64, "Euler,DDIM"}, {"a", new(gpu.Ref(2)), 1, "Euler,Euler a"},
+		{"b", nil, 192, "?"}, {"b", new(gpu.Ref(1)), 64, "?"}, {"c", nil, 1, ""}, {"c", new(gpu.Ref(0)), 1, "?"}, {"d", nil, 1, "?"}, {"e", nil, 1, "?"},
+	} {
+		grid, samplers := s.Offer(tt.model, tt.device)
+		got := "?"
+		if samplers != nil {
+			got = strings.Join(samplers.Titles(), ",")
+		}
+		if grid != tt.grid || got != tt.samplers {
+			t.Errorf("%s on %v: %d %s, want %d %s", tt.model, tt.device, grid, got, tt.grid, tt.samplers)
+		}
+	}
+}
+
+// An image goes where its sampler is known, and where it is not known what there is; never elsewhere, and fails when that is nowhere.
+func TestSamplerChoosesTheDevice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, Predicted)
+		known := []*sampler.List{
+			{Samplers: sampler.Named("euler")}, {Samplers: sampler.Named("dpmpp_2m"), Schedules: sampler.Named("karras")}, {},
+		}
+		slots := r.config.Slots
+		r.config.Slots = func(inventory gpu.Inventory) []Slot {
+			all := slots(inventory)
+			for i := range all {
+				all[i].Models = []backend.Model{{Name: "sdxl", Samplers: known[i]}}
+			}
+			return all
+		}
+		r.run()
+		here := r.jobs.add(2, func(j *job.Job) { j.Sampler = "DPM++ 2M Karras" })
+		nowhere := r.jobs.add(1, func(j *job.Job) { j.Sampler = "Restart" })
+		pass(time.Second)
+		if j := r.expect(here[0], job.Running); *j.DeviceID != 1 {
+			t.Errorf("on %s", *j.DeviceID)
+		}
+		r.expect(here[1], job.Queued)
+		const want = `no device has a generator for model "sdxl" with the sampler "Restart" now`
+		if j := r.expect(nowhere[0], job.Queued); !strings.Contains(j.Reason, want) {
+			t.Errorf("reason is %q", j.Reason)
+		}
+		pass(missingAfter + time.Second)
+		if j := r.expect(nowhere[0], job.Failed); !strings.Contains(j.Error, "Restart") {
+			t.Errorf("error is %q", j.Error)
+		}
+		r.end()
+	})
+}

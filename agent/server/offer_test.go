@@ -1,0 +1,141 @@
+package server
+
+import (
+	"strings"
+	"testing"
+
+	"muster/shared/gpu"
+	"muster/shared/job"
+	"muster/shared/sampler"
+)
+
+// offers has sd15 of a generator that tells its samplers on device 0, and sketch of one that does not on both.
+func offers(c *Config) {
+	c.Offer = func(model string, device *gpu.Ref) (int, *sampler.List) {
+		switch {
+		case model != "sd15":
+			return 1, nil
+		case device != nil && *device == 1:
+			return 1, &sampler.List{}
+		}
+		return 64, &sampler.List{Samplers: sampler.Named("euler_a", "dpm++2m"), Schedules: sampler.Named("karras")}
+	}
+}
+
+func TestSizeIsRoundedAndSaid(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, offers)
+	a.generate(func(job.Job) string { return "" })
+	for body, want := range map[string]struct {
+		width, height int
+		note          string
+	}{
+		`{"prompt":"x","model":"sd15","width":500,"height":300}`:   {512, 320, "500x300 becomes 512x320"},
+		`{"prompt":"x","model":"sd15","width":512,"height":4096}`:  {512, 4096, ""},
+		`{"prompt":"x","model":"sd15","width":4090,"height":64}`:   {4096, 64, "4090x64 becomes 4096x64"},
+		`{"prompt":"x","model":"sketch","width":500,"height":300}`: {500, 300, ""},
+	} {
+		var got struct {
+			Jobs  []job.Job
+			Notes []string
+		}
+		r := a.ask("POST", "/api/v1/jobs", body)
+		r.into(t, &got)
+		if r.status != 202 || got.Jobs[0].Width != want.width || got.Jobs[0].Height != want.height || !strings.Contains(strings.Join(got.Notes, ""), want.note) || (want.note == "") != (len(got.Notes) == 0) {
+			t.Errorf("%s: %d %dx%d %q", body, r.status, got.Jobs[0].Width, got.Jobs[0].Height, got.Notes)
+		}
+	}
+	_, info := a.txt2img(`{"prompt":"x","width":500,"height":300,"override_settings":{"sd_model_checkpoint":"sd15"}}`)
+	if len(info.Muster.Notes) != 1 || info.Width != 8 || !strings.HasPrefix(info.Muster.Notes[0], "500x300 was asked for, and the images are 8x8") {
+		t.Errorf("%dx%d %q", info.Width, info.Height, info.Muster.Notes)
+	}
+	if j, err := a.queue.Job(t.Context(), info.Muster.Images[0].JobID); err != nil || j.Width != 512 || j.Height != 320 {
+		t.Errorf("%dx%d %v", j.Width, j.Height, err)
+	}
+}
+
+// The same key with the same command is the same set, although what was taken is not what was asked for.
+func TestRoundedSizeKeepsItsKey(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, offers)
+	body := `{"prompt":"x","model":"sd15","width":500,"height":300,"sampler":"Euler a"}`
+	first, second := a.ask("POST", "/api/v1/jobs", body, "Idempotency-Key", "k"), a.ask("POST", "/api/v1/jobs", body, "Idempotency-Key", "k")
+	if first.status != 202 || second.status != 200 {
+		t.Errorf("%d %d: %s", first.status, second.status, second.body)
+	}
+}
+
+func TestSamplerIsCheckedBefore(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, offers)
+	for body, want := range map[string]string{
+		`{"prompt":"x","model":"sd15","sampler":"Euler a"}`:                                        "",
+		`{"prompt":"x","model":"sd15","sampler":"k_euler_ancestral"}`:                              "",
+		`{"prompt":"x","model":"sd15","sampler":"DPM++ 2M Karras"}`:                                "",
+		`{"prompt":"x","model":"sd15","sampler":"Restart"}`:                                        `"Restart" is not known to the generator of sd15; it has Euler a, DPM++ 2M`,
+		`{"prompt":"x","model":"sketch","sampler":"Restart"}`:                                      "",
+		`{"prompt":"x","model":"sd15","device_id":0,"sampler":"Euler a"}`:                          "",
+		`{"prompt":"x","model":"sd15","device_id":0,"sampler":"` + strings.Repeat("a", 201) + `"}`: "at most 200 bytes",
+	} {
+		r := a.ask("POST", "/api/v1/jobs", body)
+		if want == "" && r.status != 202 || want != "" && (r.status != 400 || !strings.Contains(string(r.body), strings.ReplaceAll(want, `"`, `\"`)) || !strings.Contains(string(r.body), `"field":"sampler"`)) {
+			t.Errorf("%s: %d %s", body, r.status, r.body)
+		}
+	}
+}
+
+func TestSamplersAtTheSdapiDoor(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, offers)
+	a.generate(func(job.Job) string { return "" })
+	for fields, want := range map[string]struct{ sampler, schedule, job, ignored string }{
+		`"sampler_name":"Euler a"`:                                               {"Euler a", "Automatic", "Euler a", ""},
+		`"sampler_name":"DPM++ 2M Karras"`:                                       {"DPM++ 2M", "Karras", "DPM++ 2M Karras", ""},
+		`"sampler_name":"DPM++ 2M","scheduler":"karras"`:                         {"DPM++ 2M", "karras", "DPM++ 2M karras", ""},
+		`"sampler_name":"DPM++ 2M","scheduler":"Align Your Steps"`:               {"DPM++ 2M", "Automatic", "DPM++ 2M", "scheduler"},
+		`"sampler_name":"DPM++ 2M","scheduler":"Automatic","restore_faces":true`: {"DPM++ 2M", "Automatic", "DPM++ 2M", "restore_faces"},
+	} {
+		got, info := a.txt2img(`{"prompt":"x","override_settings":{"sd_model_checkpoint":"sd15"},` + fields + `}`)
+		j, err := a.queue.Job(t.Context(), info.Muster.Images[0].JobID)
+		if err != nil || j.Sampler != want.job || got.Parameters.SamplerName != want.sampler || got.Parameters.Scheduler != want.schedule || info.SamplerName != want.sampler ||
+			info.Scheduler != want.schedule || strings.Join(info.Muster.Ignored, ",") != want.ignored {
+			t.Errorf("%s: %q %q %q %v %v", fields, j.Sampler, info.SamplerName, info.Scheduler, info.Muster.Ignored, err)
+		}
+		if typed := strings.Contains(info.Infotexts[0], "Schedule type: "+want.schedule); typed != (want.schedule != "Automatic") {
+			t.Errorf("%s: %s", fields, info.Infotexts[0])
+		}
+	}
+	r := a.ask("POST", "/sdapi/v1/txt2img", `{"prompt":"x","sampler_name":"Restart","override_settings":{"sd_model_checkpoint":"sd15"}}`)
+	if r.status != 404 || !strings.Contains(string(r.body), "Sampler not found") || !strings.Contains(string(r.body), "Euler a, DPM++ 2M") {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if jobs := a.queue.Active(); len(jobs) != 0 {
+		t.Errorf("%d jobs were made of a request that was refused", len(jobs))
+	}
+	var samplers []sdapiSamplerEntry
+	a.ask("GET", "/sdapi/v1/samplers", "").into(t, &samplers)
+	if len(samplers) != 2 || samplers[0].Name != "Euler a" || samplers[0].Aliases[0] != "euler_a" {
+		t.Errorf("%+v", samplers)
+	}
+	var schedules []sdapiSchedulerEntry
+	a.ask("GET", "/sdapi/v1/schedulers", "").into(t, &schedules)
+	if len(schedules) != 2 || schedules[0].Label != "Automatic" || schedules[1].Label != "Karras" || schedules[1].Name != "karras" {
+		t.Errorf("%+v", schedules)
+	}
+}
+
+// Programs send a sampler with every request: a generator that can't be told one must not make them fail.
+func TestSamplerOfAGeneratorThatHasNone(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, func(c *Config) {
+		c.Offer = func(string, *gpu.Ref) (int, *sampler.List) { return 1, &sampler.List{} }
+	})
+	a.generate(func(job.Job) string { return "" })
+	_, info := a.txt2img(`{"prompt":"x","sampler_name":"Euler a","scheduler":"Karras"}`)
+	if strings.Join(info.Muster.Ignored, ",") != "sampler_name,scheduler" || info.SamplerName != "" {
+		t.Errorf("%v %q", info.Muster.Ignored, info.SamplerName)
+	}
+	if r := a.ask("POST", "/api/v1/jobs", `{"prompt":"x","sampler":"Euler a"}`); r.status != 400 || !strings.Contains(string(r.body), "leave it out") {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
