@@ -116,6 +116,7 @@ func FuzzParseDevices(f *testing.F) {
 			}
 		}
 		parseFlags(text)
+		parseSamplers(text)
 		parseVersion(text)
 	})
 }
@@ -137,6 +138,12 @@ func TestCapturedHelp(t *testing.T) {
 	}
 	if version, number := parseVersion(string(help)); version != "master-827-97d2990+" || number != 827 {
 		t.Errorf("version %q, %d", version, number)
+	}
+	if list := parseSamplers(string(help)); list == nil || len(list.Samplers) != 21 || list.Samplers[20].Own != "lms" || len(list.Schedules) != 16 || list.Schedules[15].Own != "beta" {
+		t.Errorf("samplers %+v", list)
+	}
+	if list := parseSamplers("  --scheduler  one of [karras]\n"); list != nil {
+		t.Errorf("samplers %+v of a help without any", list)
 	}
 	if version, number := parseVersion("no version at all"); version != "" || number != 0 {
 		t.Errorf("version %q, %d", version, number)

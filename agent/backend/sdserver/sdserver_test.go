@@ -92,7 +92,8 @@ func TestConformance(t *testing.T) {
 	settings.Devices = settings.Devices[:3]
 	backendtest.Exercise(t, func(t *testing.T) backend.Backend {
 		return newBench(t, setup{settings: settings, models: map[string]backendtest.Scenario{"model": {StepMilliseconds: 10}}}).Backend()
-	}, backendtest.Subject{Devices: backendtest.Devices(settings, gpu.AMD), Model: "model", Resident: resident(t)})
+	}, backendtest.Subject{Devices: backendtest.Devices(settings, gpu.AMD), Model: "model", Resident: resident(t),
+		Models: func(b backend.Backend) []backend.Model { return b.(*generator).fleet.Models() }})
 }
 
 // resident says whether a child lives on the device, by the journal of its program.

@@ -13,13 +13,14 @@ import (
 
 // order is the body of txt2img after the program's own defaults and bounds.
 type order struct {
-	Prompt, Negative, Sampler, Task string
-	Seed                            int64
-	Width, Height, Steps            int
-	Guidance                        float64
-	Override                        map[string]any
-	Keep                            bool // the overridden settings stay
-	body                            map[string]any
+	Prompt, Negative, Task string
+	Sampler, Schedule      string // Schedule is the label of one of schedulers; "" for the sampler's own
+	Seed                   int64
+	Width, Height, Steps   int
+	Guidance               float64
+	Override               map[string]any
+	Keep                   bool // the overridden settings stay
+	body                   map[string]any
 }
 
 // fault finds the first planned one of a job before a step; job and step 0 match every plan.
@@ -45,6 +46,7 @@ func (s *Server) read(w http.ResponseWriter, body []byte) (order, bool) {
 		Prompt   *string        `json:"prompt"`
 		Negative string         `json:"negative_prompt"`
 		Sampler  string         `json:"sampler_name"`
+		Schedule string         `json:"scheduler"`
 		Task     string         `json:"force_task_id"`
 		Seed     *int64         `json:"seed"`
 		Width    *int           `json:"width"`
@@ -61,6 +63,9 @@ func (s *Server) read(w http.ResponseWriter, body []byte) (order, bool) {
 			s.fail(w, http.StatusInternalServerError, "bad_input", "server_error", "[json.exception.type_error.302] type must be number, but is string")
 		}
 		return o, false
+	}
+	if slices.ContainsFunc(schedules, func(k scheduler) bool { return text.Schedule == k.Label && k.Name != "automatic" }) {
+		o.Schedule = text.Schedule // any other is its own, without a word
 	}
 	o.Negative, o.Sampler, o.Task, o.Override, o.Keep = text.Negative, text.Sampler, text.Task, text.Override, text.Restore != nil && !*text.Restore
 	take(&o.Prompt, text.Prompt)

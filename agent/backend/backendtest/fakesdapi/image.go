@@ -69,7 +69,7 @@ func (s *Server) outOfMemory(w http.ResponseWriter) {
 
 func (s *Server) file(j *Job, o order, do backendtest.Action) []byte {
 	file := backendtest.SpoilPNG(backendtest.Paint(backendtest.Picture{
-		Prompt: o.Prompt, Negative: o.Negative, Sampler: o.Sampler, Model: j.Model, Seed: o.Seed,
+		Prompt: o.Prompt, Negative: o.Negative, Sampler: o.Sampler + o.Schedule, Model: j.Model, Seed: o.Seed,
 		Width: o.Width, Height: o.Height, Steps: j.Made, Guidance: o.Guidance, Grain: s.cfg.Grain,
 	}), do)
 	switch s.cfg.SamplesFormat {

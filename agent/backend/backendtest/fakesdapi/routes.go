@@ -47,7 +47,7 @@ func (s *Server) pythonRoute(w http.ResponseWriter, r *http.Request, route strin
 		if s.cfg.Flavour == A1111Old {
 			return false
 		}
-		answer(w, http.StatusOK, []any{map[string]any{"name": "automatic", "label": "Automatic"}, map[string]any{"name": "karras", "label": "Karras"}})
+		answer(w, http.StatusOK, schedules)
 	case "GET /sdapi/v1/sd-modules":
 		if s.cfg.Flavour != Forge {
 			return false
@@ -138,6 +138,14 @@ func (s *Server) models() []any {
 	}
 	return list
 }
+
+// scheduler is one that the web UIs know.
+type scheduler struct {
+	Name  string `json:"name"`
+	Label string `json:"label"`
+}
+
+var schedules = []scheduler{{"automatic", "Automatic"}, {"sgm_uniform", "SGM Uniform"}, {"karras", "Karras"}}
 
 // sampler is one that the program knows.
 type sampler struct {

@@ -57,6 +57,8 @@ var flags = []flag{
 	{"-n", "--negative-prompt", "<string>", "the negative prompt (default: \"\")", 2},
 	{"-H", "--height", "<int>", "image height, in pixel space (default: 512)", 2},
 	{"-W", "--width", "<int>", "image width, in pixel space (default: 512)", 2},
+	{"", "--sampling-method", "", "sampling method, one of [" + strings.Join(samplers, ", ") + "], default: euler for Flux/SD3/Wan, euler_a otherwise", 2},
+	{"", "--scheduler", "", "denoiser sigma scheduler, one of [" + strings.Join(slices.DeleteFunc(slices.Clone(schedulers), func(name string) bool { return name == "normal" }), ", ") + "], alias: normal=discrete, default: model-specific", 2},
 	{"", "--steps", "<int>", "number of sample steps (default: 20)", 2},
 	{"", "--cfg-scale", "<float>", "unconditional guidance scale: (default: 7.0)", 2},
 	{"", "--vae-tiling", "", "process vae in tiles to reduce memory usage", 2},
@@ -65,7 +67,7 @@ var flags = []flag{
 }
 
 // valued are the flags whose help shows no type although they take a value.
-var valued = []string{"--seed", "--type"}
+var valued = []string{"--seed", "--type", "--sampling-method", "--scheduler"}
 
 // parse reads the arguments; done says that the program ends with the code given.
 func (p *program) parse(args []string) (o options, code int, done bool) {
@@ -159,8 +161,29 @@ func (p *program) help() string {
 			if f.short != "" {
 				name = f.short + ", " + f.long
 			}
-			fmt.Fprintf(&text, "  %-40s %s\n", strings.TrimSpace(name+" "+f.kind), f.text)
+			fmt.Fprintf(&text, "  %-40s %s\n", strings.TrimSpace(name+" "+f.kind), wrap(f.text))
 		}
 	}
 	return text.String()
+}
+
+// wrap breaks a text of the second column as the real program does.
+func wrap(text string) string {
+	const width, indent = 77, 43
+	var out strings.Builder
+	at := 0
+	for i, word := range strings.Fields(text) {
+		switch {
+		case i == 0:
+		case at+1+len(word) > width:
+			out.WriteString("\n" + strings.Repeat(" ", indent))
+			at = 0
+		default:
+			out.WriteByte(' ')
+			at++
+		}
+		out.WriteString(word)
+		at += len(word)
+	}
+	return out.String()
 }

@@ -15,11 +15,12 @@ import (
 
 // request is an order after the server's own defaults and bounds.
 type request struct {
-	prompt, negative, sampler, format string
-	seed                              int64
-	width, height, steps, batch       int
-	guidance                          float64
-	metadata                          bool
+	prompt, negative, format    string
+	sampler, schedule           string // "" for the model's own
+	seed                        int64
+	width, height, steps, batch int
+	guidance                    float64
+	metadata                    bool
 }
 
 // bar is one progress line as sd-server draws it: 50 places, a head unless it loads, "erase to the end of the line", a newline
@@ -157,7 +158,7 @@ func (s *server) stepFault(job, step int) string {
 // draw gives a PNG that depends on everything the real image would depend on.
 func (s *server) draw(r request, seed int64) []byte {
 	file := backendtest.Paint(backendtest.Picture{
-		Prompt: r.prompt, Negative: r.negative, Sampler: r.sampler, Model: filepath.Base(s.options.model), Seed: seed,
+		Prompt: r.prompt, Negative: r.negative, Sampler: r.sampler + r.schedule, Model: filepath.Base(s.options.model), Seed: seed,
 		Width: r.width, Height: r.height, Steps: r.steps, Guidance: r.guidance, Grain: s.scenario.Grain,
 	})
 	if !r.metadata {

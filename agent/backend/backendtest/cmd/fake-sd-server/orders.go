@@ -104,6 +104,14 @@ func (r *request) bound() {
 	}
 }
 
+// known is a name of the program's own; it takes its default for any other, without a word.
+func known(name string, own []string) string {
+	if !slices.Contains(own, name) {
+		return ""
+	}
+	return name
+}
+
 // native reads the body of img_gen; a text is its 400.
 func (s *server) native(object map[string]any) (request, string) {
 	r := s.newRequest()
@@ -121,7 +129,8 @@ func (s *server) native(object map[string]any) (request, string) {
 	r.seed = integer(object, "seed", s.options.seed)
 	r.batch = int(integer(object, "batch_count", 1))
 	r.steps = int(integer(sample, "sample_steps", int64(s.options.steps)))
-	r.sampler = text(sample, "sample_method", "")
+	r.sampler = known(text(sample, "sample_method", ""), samplers)
+	r.schedule = known(text(sample, "scheduler", ""), schedulers)
 	r.guidance = number(child(sample, "guidance"), "txt_cfg", s.options.guidance)
 	r.metadata = object["embed_image_metadata"] != false && r.metadata
 	r.bound()
