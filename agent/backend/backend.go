@@ -9,6 +9,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/sampler"
 )
 
@@ -81,8 +82,10 @@ type Image struct {
 type Model struct {
 	Name  string // unique on this machine; what a job asks for
 	Title string // for people
-	Path  string // of its file; "" when it has none. It is never shown.
-	Bytes int64  // of its file; 0 when it has none, or when that is not known
+	// Family is its architecture, as far as that is known.
+	Family model.Family
+	Path   string // of its file; "" when it has none. It is never shown.
+	Bytes  int64  // of its file; 0 when it has none, or when that is not known
 	// VRAMBytes estimates the device memory it needs for an image of one megapixel; 0 when it needs none, or when the generator
 	// makes room by itself.
 	VRAMBytes uint64
@@ -90,6 +93,18 @@ type Model struct {
 	Grid int
 	// Samplers are those that it can be told to use; nil when they are not known before it is tried. Nobody changes them.
 	Samplers *sampler.List
+}
+
+// Guidance gives what a guidance that was asked for is for this model: the classifier-free scale, and the number of its own that a
+// distilled model has beside it, 0 for none.
+func (m Model) Guidance(asked float64) (scale, own float64) {
+	switch {
+	case m.Family.OwnGuidance():
+		return 1, asked
+	case model.Unguided(m.Family, m.Name):
+		return 1, 0
+	}
+	return asked, 0
 }
 
 // CPU gives the pseudo device that stands for the processor in calls of Generate.

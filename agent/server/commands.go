@@ -10,6 +10,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/sampler"
 	"muster/shared/wire"
 )
@@ -35,7 +36,7 @@ func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Sp
 	capacity := s.capacity(ctx)
 	made, unfit := fit(asked, capacity, s.config.Inventory())
 	if unfit == nil {
-		made, unfit = s.offered(made)
+		made, unfit = s.offered(s.suited(spec, made))
 	}
 	if why := s.barred(asked.Model); unfit != nil && why != "" {
 		unfit = invalid("model", "%q %s", cut(asked.Model), why)
@@ -99,6 +100,24 @@ func fit(spec job.Spec, capacity wire.Capacity, inventory *gpu.Inventory) (job.S
 		return spec, invalid(field, "%s has no generator for the model %q; it has %s", *spec.DeviceID, spec.Model, strings.Join(slot.Models, ", "))
 	}
 	return spec, nil
+}
+
+// suited fills in what the command left open as it suits the model that was chosen.
+func (s *Server) suited(asked, made job.Spec) job.Spec {
+	suits := model.SuitsOf(s.familyOf(made.Model), made.Model)
+	if asked.Width == 0 {
+		made.Width = suits.Side
+	}
+	if asked.Height == 0 {
+		made.Height = suits.Side
+	}
+	if asked.Steps == 0 {
+		made.Steps = suits.Steps
+	}
+	if asked.Guidance == nil {
+		made.Guidance = &suits.Guidance
+	}
+	return made
 }
 
 // offer says what can be asked of a model, as Config.Offer does.

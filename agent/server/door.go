@@ -130,17 +130,16 @@ func modelFor(name string, capacity wire.Capacity, device *gpu.Ref) string {
 	return defaultModel(capacity, device)
 }
 
-// familyOf gives the kind of a model of the library; Unknown for those that only a generator has.
+// familyOf gives the kind of a model: by its file where the library has it, else by its name.
 func (s *Server) familyOf(name string) model.Family {
-	if s.config.Library == nil {
-		return model.Unknown
-	}
-	for _, m := range s.config.Library.Library().Models {
-		if m.Name == name {
-			return m.Family
+	if s.config.Library != nil {
+		for _, m := range s.config.Library.Library().Models {
+			if m.Name == name && m.Family != model.Unknown {
+				return m.Family
+			}
 		}
 	}
-	return model.Unknown
+	return model.FamilyOfName(name)
 }
 
 // wait is how a door waits for its set.

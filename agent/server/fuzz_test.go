@@ -155,7 +155,7 @@ func FuzzOpenAIBody(f *testing.F) {
 			refusedWell(t, err)
 			return
 		}
-		if err := spec.Validate(); err != nil || spec.Count < 1 || spec.Count > job.MaxCount || ask.encoding.quality < 1 || ask.encoding.quality > 100 || ask.quality == "" {
+		if err := spec.WithDefaults().Validate(); err != nil || spec.Count < 1 || spec.Count > job.MaxCount || ask.encoding.quality < 1 || ask.encoding.quality > 100 || ask.quality == "" {
 			t.Errorf("%v: %+v of %s", err, spec, body)
 		}
 	})

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -44,16 +45,16 @@ func (s *Server) postJobs(w http.ResponseWriter, r *http.Request) error {
 		SetID string    `json:"set_id"`
 		Jobs  []job.Job `json:"jobs"`
 		Notes []string  `json:"notes,omitempty"` // what is not as it was asked for, for people
-	}{jobs[0].SetID, jobs, notes(spec.WithDefaults(), jobs[0])})
+	}{jobs[0].SetID, jobs, notes(spec, jobs[0])})
 	return nil
 }
 
 // notes say what of a command was changed when it was taken.
 func notes(asked job.Spec, made job.Job) []string {
-	if asked.Width == made.Width && asked.Height == made.Height {
+	if (asked.Width == 0 || asked.Width == made.Width) && (asked.Height == 0 || asked.Height == made.Height) {
 		return nil
 	}
-	return []string{fmt.Sprintf("%dx%d becomes %dx%d: that is what the model %s is made in", asked.Width, asked.Height, made.Width, made.Height, made.Model)}
+	return []string{fmt.Sprintf("%dx%d becomes %dx%d: that is what the model %s is made in", cmp.Or(asked.Width, made.Width), cmp.Or(asked.Height, made.Height), made.Width, made.Height, made.Model)}
 }
 
 // listJobs answers GET /api/v1/jobs?state=&set_id=&limit=&after=&order=. With set_id alone it says when the set is expected too.

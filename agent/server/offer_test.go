@@ -7,6 +7,7 @@ import (
 	"muster/shared/gpu"
 	"muster/shared/job"
 	"muster/shared/sampler"
+	"muster/shared/wire"
 )
 
 // offers has sd15 of a generator that tells its samplers on device 0, and sketch of one that does not on both.
@@ -137,5 +138,36 @@ func TestSamplerOfAGeneratorThatHasNone(t *testing.T) {
 	}
 	if r := a.ask("POST", "/api/v1/jobs", `{"prompt":"x","sampler":"Euler a"}`); r.status != 400 || !strings.Contains(string(r.body), "leave it out") {
 		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
+// What a command leaves open is what suits the model, by its file or its name; what it says stays.
+func TestWhatIsLeftOpenSuitsTheModel(t *testing.T) {
+	t.Parallel()
+	a, _, _ := withLibrary(t, map[string][]byte{"mine.safetensors": tinyModel(2048)})
+	a.set(func() {
+		for _, name := range []string{"mine", "flux1-dev-fp8", "z_image_turbo"} {
+			a.capacity.Models = append(a.capacity.Models, wire.Model{Name: name})
+			a.capacity.Slots[0].Models = append(a.capacity.Slots[0].Models, name)
+		}
+		a.capacity.DefaultModel = "mine"
+	})
+	type made struct {
+		width, height, steps int
+		guidance             float64
+	}
+	for body, want := range map[string]made{
+		`{"prompt":"x"}`:                                                 {1024, 1024, 20, 7},
+		`{"prompt":"x","model":"sketch"}`:                                {512, 512, 20, 7},
+		`{"prompt":"x","model":"flux1-dev-fp8"}`:                         {1024, 1024, 20, 3.5},
+		`{"prompt":"x","model":"flux1-dev-fp8","guidance":7,"steps":20}`: {1024, 1024, 20, 7},
+		`{"prompt":"x","model":"z_image_turbo","width":768}`:             {768, 1024, 8, 1},
+		`{"prompt":"x","guidance":0}`:                                    {1024, 1024, 20, 0},
+	} {
+		var got struct{ Jobs []job.Job }
+		a.ask("POST", "/api/v1/jobs", body).into(t, &got)
+		if j := got.Jobs[0]; (made{j.Width, j.Height, j.Steps, j.Guidance}) != want {
+			t.Errorf("%s: %dx%d, %d steps, guidance %g", body, j.Width, j.Height, j.Steps, j.Guidance)
+		}
 	}
 }

@@ -13,22 +13,19 @@ import (
 	"muster/shared/wire"
 )
 
-// openAISide is that of the square made when no size is asked for, as of OpenAI's. Models that were trained on smaller images make
-// nonsense of it.
+// openAISide is that of the square made when no size is asked for, as of OpenAI's, where it is not known what suits the model.
 const openAISide = 1024
-
-var openAISmaller = map[model.Family]int{model.SD1: 512, model.SD2: 768}
 
 var openAISize = regexp.MustCompile(`^([0-9]{1,10})x([0-9]{1,10})$`)
 
-// openAIQuality is what stands for a quality: a number of steps, and its name in answers, which are of the newer names only.
+// openAIQuality is what stands for a quality: a number of steps, 0 for what suits the model, and its name in answers, which are of the newer names only.
 type openAIQuality struct {
 	name, answer string
 	steps        int
 }
 
 var openAIQualities = []openAIQuality{
-	{"auto", "medium", job.DefaultSteps}, {"low", "low", 12}, {"medium", "medium", job.DefaultSteps}, {"standard", "medium", job.DefaultSteps},
+	{"auto", "medium", 0}, {"low", "low", 12}, {"medium", "medium", job.DefaultSteps}, {"standard", "medium", job.DefaultSteps},
 	{"high", "high", 30}, {"hd", "high", 30}, {"xhigh", "xhigh", 40}, {"max", "max", 50},
 }
 
@@ -158,18 +155,14 @@ func (a openAIAsk) spec(capacity wire.Capacity, family func(name string) model.F
 	if err != nil {
 		return job.Spec{}, err
 	}
-	if a.width == 0 {
-		side, smaller := openAISmaller[family(modelFor(name, capacity, a.device))]
-		if !smaller {
-			side = openAISide
-		}
-		a.width, a.height = side, side
+	if a.width == 0 && family(modelFor(name, capacity, a.device)) == model.Unknown {
+		a.width, a.height = openAISide, openAISide
 	}
 	spec := job.Spec{
 		Prompt: a.prompt, NegativePrompt: a.negative, Model: name, Width: a.width, Height: a.height, Steps: a.steps, Guidance: a.guidance,
 		Seed: a.seed, Count: a.count, DeviceID: a.device,
-	}.WithDefaults()
-	return spec, renamed(spec.Validate(), openAINames)
+	}
+	return spec, renamed(spec.WithDefaults().Validate(), openAINames)
 }
 
 // openAIModel gives the model that a name stands for; "" for the agent's default. The names of OpenAI's own models, one of which

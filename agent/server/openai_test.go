@@ -96,20 +96,20 @@ func TestOpenAIDefaults(t *testing.T) {
 		steps, count  int
 		model, client string
 	}{
-		`{"prompt":"x"}`: {false, 1024, 1024, 20, 1, "sd15", "openai"},
-		`{"prompt":"x","model":null,"n":null,"size":null,"quality":null,"user":null}`: {false, 1024, 1024, 20, 1, "sd15", "openai"},
-		`{"prompt":"x","model":"dall-e-2"}`:                                           {true, 1024, 1024, 20, 1, "sd15", "openai"},
-		`{"prompt":"x","model":"dall-e-3","quality":"hd","style":"vivid"}`:            {true, 1024, 1024, 30, 1, "sd15", "openai"},
-		`{"prompt":"x","model":"dall-e-3","response_format":"b64_json"}`:              {false, 1024, 1024, 20, 1, "sd15", "openai"},
-		`{"prompt":"x","model":"gpt-image-1","size":"auto","quality":"auto","n":2}`:   {false, 1024, 1024, 20, 2, "sd15", "openai"},
-		`{"prompt":"x","model":"gpt-image-1.5","moderation":"low","quality":"low"}`:   {false, 1024, 1024, 12, 1, "sd15", "openai"},
-		`{"prompt":"x","model":"chatgpt-image-latest","background":"transparent"}`:    {false, 1024, 1024, 20, 1, "sd15", "openai"},
+		`{"prompt":"x"}`: {false, 512, 512, 20, 1, "sd15", "openai"},
+		`{"prompt":"x","model":null,"n":null,"size":null,"quality":null,"user":null}`: {false, 512, 512, 20, 1, "sd15", "openai"},
+		`{"prompt":"x","model":"dall-e-2"}`:                                           {true, 512, 512, 20, 1, "sd15", "openai"},
+		`{"prompt":"x","model":"dall-e-3","quality":"hd","style":"vivid"}`:            {true, 512, 512, 30, 1, "sd15", "openai"},
+		`{"prompt":"x","model":"dall-e-3","response_format":"b64_json"}`:              {false, 512, 512, 20, 1, "sd15", "openai"},
+		`{"prompt":"x","model":"gpt-image-1","size":"auto","quality":"auto","n":2}`:   {false, 512, 512, 20, 2, "sd15", "openai"},
+		`{"prompt":"x","model":"gpt-image-1.5","moderation":"low","quality":"low"}`:   {false, 512, 512, 12, 1, "sd15", "openai"},
+		`{"prompt":"x","model":"chatgpt-image-latest","background":"transparent"}`:    {false, 512, 512, 20, 1, "sd15", "openai"},
 		`{"prompt":"x","model":"sketch","response_format":"url"}`:                     {true, 1024, 1024, 20, 1, "sketch", "openai"},
-		`{"prompt":"x","step":9,"seed":-1}`:                                           {false, 1024, 1024, 9, 1, "sd15", "openai"},
+		`{"prompt":"x","step":9,"seed":-1}`:                                           {false, 512, 512, 9, 1, "sd15", "openai"},
 		`{"prompt":"x","num_inference_steps":11,"cfg_scale":1,"size":"64x4096"}`:      {false, 64, 4096, 11, 1, "sd15", "openai"},
-		`{"prompt":"x","user":"u","safety_identifier":"s"}`:                           {false, 1024, 1024, 20, 1, "sd15", "openai s"},
-		`{"prompt":"x","Prompt":"y","N":9,"SIZE":"bad"}`:                              {false, 1024, 1024, 20, 1, "sd15", "openai"}, // names are exact
-		`{"n":3,"prompt":"no","prompt":"x","n":2}`:                                    {false, 1024, 1024, 20, 2, "sd15", "openai"}, // the last counts
+		`{"prompt":"x","user":"u","safety_identifier":"s"}`:                           {false, 512, 512, 20, 1, "sd15", "openai s"},
+		`{"prompt":"x","Prompt":"y","N":9,"SIZE":"bad"}`:                              {false, 512, 512, 20, 1, "sd15", "openai"}, // names are exact
+		`{"n":3,"prompt":"no","prompt":"x","n":2}`:                                    {false, 512, 512, 20, 2, "sd15", "openai"}, // the last counts
 	} {
 		r := a.ask("POST", imagesPath, body)
 		var got openAIResponse

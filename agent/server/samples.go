@@ -128,8 +128,8 @@ func (a sampleAsk) spec() (job.Spec, error) {
 	spec := job.Spec{
 		Prompt: look.prompt(appearance, personality), NegativePrompt: look.negative, Model: a.ImageModel,
 		Width: width, Height: height, Steps: steps, Count: count, DeviceID: a.DeviceID,
-	}.WithDefaults()
-	if err := spec.Validate(); err != nil {
+	}
+	if err := spec.WithDefaults().Validate(); err != nil {
 		return spec, sampleRefusal(err)
 	}
 	return spec, nil

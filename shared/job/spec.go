@@ -25,7 +25,8 @@ const (
 	MaxKeyBytes  = 200 // of an idempotency key or command id
 )
 
-// Values that WithDefaults fills in.
+// Values that WithDefaults fills in. An agent that knows what suits the model takes that in place of size, steps and guidance that a
+// command leaves open.
 const (
 	DefaultSide     = 512
 	DefaultSteps    = 20
@@ -41,9 +42,10 @@ type Spec struct {
 	Model   string `json:"model,omitempty"`
 	Sampler string `json:"sampler,omitempty"` // "" is the backend's own default
 	Width   int    `json:"width,omitempty"`   // pixels; 0 is DefaultSide
-	Height  int    `json:"height,omitempty"`  // pixels; 0 is DefaultSide
-	Steps   int    `json:"steps,omitempty"`   // 0 is DefaultSteps
-	// Guidance is the classifier-free guidance scale; nil is DefaultGuidance.
+	Height  int    `json:"height,omitempty"`  // pixels; 0 is the same
+	Steps   int    `json:"steps,omitempty"`   // 0 is what suits the model, else DefaultSteps
+	// Guidance is the guidance scale: classifier-free, or what a distilled model has in its place; nil is what suits the model, else
+	// DefaultGuidance.
 	Guidance *float64 `json:"guidance,omitempty"`
 	// Seed is the first image's; image i gets Seed + i. nil: the agent draws one at submission.
 	Seed  *int64 `json:"seed,omitempty"`

@@ -38,12 +38,12 @@ type entry struct {
 	folder, file string // of ComfyUI; "" for a workflow
 	template     *template
 	workflow     *Workflow // an imported one; nil for a template's
-	distilled    bool
+	family       model.Family
 }
 
 // model is the entry as others see it; c is the catalogue that it stands in.
 func (e entry) model(c catalogue) backend.Model {
-	return backend.Model{Name: e.name, Title: e.title, Grid: e.grid(), Samplers: e.choice(c)}
+	return backend.Model{Name: e.name, Title: e.title, Family: e.family, Grid: e.grid(), Samplers: e.choice(c)}
 }
 
 // anyGrid is what every family of models can make whole multiples of.
@@ -98,14 +98,14 @@ func (c catalogue) entries(family func(name string) model.Family, workflows map[
 				known = family(stem)
 			}
 			if known == model.Unknown {
-				known = familyOf(file)
+				known = model.FamilyOfName(file)
 			}
 			t := templateOf(folder, known)
 			if t == nil || folder == folderDiffusion && editing(file) {
 				continue
 			}
 			found = append(found, entry{name: stem, title: stem, folder: folder, file: file, template: t,
-				distilled: t.distilled && strings.Contains(strings.ToLower(file), "turbo")})
+				family: known})
 		}
 	}
 	found = distinguish(found)

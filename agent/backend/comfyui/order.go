@@ -12,6 +12,7 @@ import (
 	"muster/agent/backend"
 	"muster/agent/backend/exchange"
 	"muster/shared/job"
+	"muster/shared/model"
 )
 
 // order is a graph that makes one image.
@@ -97,7 +98,7 @@ func (e entry) sampler(c catalogue, wanted string) (sampler, schedule string, er
 func (e entry) fit(c catalogue, req backend.Request, values map[Slot]any) (width, height int, err error) {
 	width, height = e.side(req.Width), e.side(req.Height)
 	values[SlotModel], values[SlotWidth], values[SlotHeight] = e.file, width, height
-	if e.distilled {
+	if model.Unguided(e.family, e.file) {
 		values[SlotCFG] = 1.0
 	}
 	for _, need := range e.template.needs {

@@ -18,8 +18,6 @@ type template struct {
 	classes []string
 	// needs are the files that it takes beside the model's own.
 	needs []component
-	// distilled models of the family are made with a guidance of 1, whatever is asked for: they know no other.
-	distilled bool
 }
 
 //go:embed templates/*.json
@@ -49,7 +47,7 @@ var diffusers = sync.OnceValue(func() map[model.Family]*template {
 		model.QwenImage: readTemplate("qwen-image", template{multiple: 16, classes: append([]string{"CLIPLoader", "ModelSamplingAuraFlow"}, alone...),
 			needs: []component{qwen25, qwenVAE}}),
 		model.ZImage: readTemplate("z-image", template{multiple: 16, classes: append([]string{"CLIPLoader", "ModelSamplingAuraFlow"}, alone...),
-			needs: []component{qwen3, fluxVAE}, distilled: true}),
+			needs: []component{qwen3, fluxVAE}}),
 	}
 })
 

@@ -356,20 +356,6 @@ func TestNamesOfModels(t *testing.T) {
 	}
 }
 
-func TestFamilyByName(t *testing.T) {
-	t.Parallel()
-	for file, want := range map[string]string{
-		"v1-5-pruned-emaonly.safetensors": "sd1", "v2-1_768-ema.safetensors": "sd2", "sd_xl_base_1.0.safetensors": "sdxl", "ponyDiffusionV6XL.safetensors": "sdxl",
-		"SDXL/juggernaut.safetensors": "sdxl", "sd3.5_medium.safetensors": "sd3", "flux1-dev-fp8.safetensors": "flux", "FLUX/dev.sft": "flux", "chroma-unlocked-v47.safetensors": "chroma",
-		"Chroma1-HD-flash.safetensors": "chroma", "qwen_image_fp8_e4m3fn.safetensors": "qwen-image", "z_image_turbo_bf16.safetensors": "z-image", "flux2-dev.safetensors": "",
-		"wan2.1_t2v.safetensors": "", "dreamshaper_8.safetensors": "",
-	} {
-		if got := familyOf(file); string(got) != want {
-			t.Errorf("%s is taken for %q; want %q", file, got, want)
-		}
-	}
-}
-
 // A request's sampler goes where the workflow has a place for it, and nowhere else.
 func TestSamplers(t *testing.T) {
 	t.Parallel()

@@ -22,6 +22,7 @@ import (
 	"muster/agent/backend/backendtest"
 	"muster/agent/backend/backendtest/fakeopenai"
 	"muster/shared/job"
+	"muster/shared/model"
 )
 
 func (b *bench) body(t *testing.T) map[string]any {
@@ -92,6 +93,17 @@ func TestPromptsGiveNoOrders(t *testing.T) {
 			if made := b.fake.Jobs()[0].Made; made != want {
 				t.Errorf("%s: %q made it make %d steps", flavour, prompt, made)
 			}
+		}
+	}
+}
+
+// FLUX.1 has a guidance of its own, and wants none of the other.
+func TestGuidanceOfFlux(t *testing.T) {
+	t.Parallel()
+	req := backend.Request{Prompt: "x", Width: 64, Height: 64, Steps: 5, Guidance: 3.5}
+	for family, want := range map[model.Family]string{model.Flux: `"guidance":{"txt_cfg":1,"distilled_guidance":3.5}`, model.SDXL: `"guidance":{"txt_cfg":3.5}`} {
+		if o := sdserver.newOrder(req, backend.Model{Family: family}); !strings.Contains(o.Prompt, want) {
+			t.Errorf("%s: %s", family, o.Prompt)
 		}
 	}
 }

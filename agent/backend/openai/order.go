@@ -45,7 +45,7 @@ func (p program) newOrder(req backend.Request, model backend.Model) order {
 			o.Prompt += "|" + onePart(prompt.Plain(req.NegativePrompt))
 		}
 	case extra:
-		o.Prompt += " " + arguments(seed, req)
+		o.Prompt += " " + arguments(seed, model, req)
 	default:
 		o.Seed, o.Steps, o.Guidance, o.NegativePrompt = &seed, req.Steps, &req.Guidance, prompt.Plain(req.NegativePrompt)
 	}
@@ -57,19 +57,21 @@ func onePart(text string) string { return strings.ReplaceAll(text, "|", ",") }
 
 // arguments are sd-server's own fields, as it wants them within the prompt. The negative prompt can't end them: JSON is written
 // without the signs of a tag.
-func arguments(seed int64, req backend.Request) string {
+func arguments(seed int64, model backend.Model, req backend.Request) string {
 	type guidance struct {
-		Text float64 `json:"txt_cfg"`
+		Text      float64 `json:"txt_cfg"`
+		Distilled float64 `json:"distilled_guidance,omitempty"`
 	}
 	type sample struct {
 		Steps    int      `json:"sample_steps"`
 		Guidance guidance `json:"guidance"`
 	}
+	scale, own := model.Guidance(req.Guidance)
 	text, err := json.Marshal(struct {
 		Seed     int64  `json:"seed"`
 		Negative string `json:"negative_prompt"`
 		Sample   sample `json:"sample_params"`
-	}{seed, req.NegativePrompt, sample{req.Steps, guidance{req.Guidance}}})
+	}{seed, req.NegativePrompt, sample{req.Steps, guidance{scale, own}}})
 	if err != nil {
 		panic(err) // numbers that JSON lacks are refused before, see check
 	}

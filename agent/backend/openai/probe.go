@@ -13,6 +13,7 @@ import (
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
+	"muster/shared/model"
 	"muster/shared/sampler"
 )
 
@@ -155,7 +156,7 @@ func (g *Generator) heldModel(ctx context.Context, list modelList) ([]backend.Mo
 	if name == "" {
 		name = named(id)
 	}
-	return []backend.Model{{Name: name, Title: name, Path: id}}, nil
+	return []backend.Model{{Name: name, Title: name, Family: model.FamilyOfName(name), Path: id}}, nil
 }
 
 // imageModels gives those of LocalAI's that make images, where it tells.
@@ -206,7 +207,7 @@ func models(list []listed) []backend.Model {
 			continue
 		}
 		seen[name] = true
-		found = append(found, backend.Model{Name: name, Title: exchange.Clean(l.ID), Path: l.ID})
+		found = append(found, backend.Model{Name: name, Title: exchange.Clean(l.ID), Family: model.FamilyOfName(l.ID), Path: l.ID})
 	}
 	return found
 }

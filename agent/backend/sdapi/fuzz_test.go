@@ -11,6 +11,7 @@ import (
 	"muster/agent/backend/backendtest"
 	"muster/agent/imagefile"
 	"muster/shared/job"
+	"muster/shared/model"
 )
 
 func FuzzProgress(f *testing.F) {
@@ -94,6 +95,24 @@ func FuzzModels(f *testing.F) {
 			seen[m.Name] = true
 		}
 	})
+}
+
+// FLUX.1 has a guidance of its own: Forge has a field for it, and SD.Next one for whatever a model has.
+func TestGuidanceOfFlux(t *testing.T) {
+	t.Parallel()
+	flux := backend.Model{Family: model.Flux}
+	for _, tt := range []struct {
+		p          program
+		m          backend.Model
+		scale, own float64
+	}{
+		{forge, flux, 1, 3.5}, {sdnext, flux, 3.5, 0}, {koboldcpp, flux, 1, 0}, {sdserver, flux, 1, 0}, {forge, backend.Model{Family: model.SDXL}, 3.5, 0},
+		{sdnext, backend.Model{Family: model.ZImage, Name: "z_image_turbo"}, 1, 0},
+	} {
+		if scale, own := tt.p.guidance(tt.m, 3.5); scale != tt.scale || own != tt.own {
+			t.Errorf("%s, %s: %g %g, want %g %g", tt.p.name, tt.m.Family, scale, own, tt.scale, tt.own)
+		}
+	}
 }
 
 func TestPace(t *testing.T) {

@@ -24,6 +24,7 @@ type order struct {
 	Height         int            `json:"height"`
 	Steps          int            `json:"steps"`
 	Guidance       float64        `json:"cfg_scale"`
+	Distilled      float64        `json:"distilled_cfg_scale,omitempty"` // Forge's, of models that have one of their own
 	Sampler        string         `json:"sampler_name,omitempty"`
 	Scheduler      string         `json:"scheduler,omitempty"`
 	BatchSize      int            `json:"batch_size"`
@@ -145,9 +146,10 @@ func (g *Generator) prepare(ctx context.Context, model backend.Model, req backen
 		return nil, err
 	}
 	c := &call{program: p, req: req, model: model, begun: time.Now(), life: time.Now(), eye: eye{g: g, program: p, perTask: g.perTask, shown: -1}}
+	scale, own := p.guidance(model, req.Guidance)
 	c.order = order{
 		Prompt: prompt.Plain(req.Prompt), NegativePrompt: req.NegativePrompt, Seed: p.seed(req.Seed), Width: p.side(req.Width), Height: p.side(req.Height),
-		Steps: req.Steps, Guidance: req.Guidance, Sampler: name, Scheduler: schedule, BatchSize: 1, Iterations: 1, SendImages: true, Restore: true,
+		Steps: req.Steps, Guidance: scale, Distilled: own, Sampler: name, Scheduler: schedule, BatchSize: 1, Iterations: 1, SendImages: true, Restore: true,
 	}
 	if p.tasks {
 		c.order.Task = newTask()
@@ -211,6 +213,18 @@ func (p program) sampler(model backend.Model, wanted string) (name, schedule str
 		return "", "", fmt.Errorf("sampler %q is not known to %s: choose one of %s, or none", wanted, p.name, exchange.Clean(strings.Join(model.Samplers.Titles(), ", ")))
 	}
 	return name, schedule, nil
+}
+
+// guidance is the scale that is sent for what a job asks for, and the model's own where there is a field for it.
+func (p program) guidance(model backend.Model, asked float64) (scale, own float64) {
+	scale, own = model.Guidance(asked)
+	switch {
+	case p.pipelines && own != 0:
+		return asked, 0
+	case !p.distilled:
+		own = 0
+	}
+	return scale, own
 }
 
 // send begins the exchange in a goroutine of its own.

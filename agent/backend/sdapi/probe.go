@@ -14,6 +14,7 @@ import (
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
+	"muster/shared/model"
 	"muster/shared/sampler"
 )
 
@@ -257,7 +258,7 @@ func models(list []listed) []backend.Model {
 		if name == "" || l.Title == "" || slices.ContainsFunc(found, func(m backend.Model) bool { return m.Name == name }) {
 			continue
 		}
-		found = append(found, backend.Model{Name: name, Title: exchange.Clean(l.Title), Path: l.Title})
+		found = append(found, backend.Model{Name: name, Title: exchange.Clean(l.Title), Family: model.FamilyOfName(l.Title), Path: l.Title})
 	}
 	return found
 }

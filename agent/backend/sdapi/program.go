@@ -4,24 +4,26 @@ package sdapi
 type program struct {
 	name string // for people
 	// grid is what it makes of a width or height: a multiple of so many pixels.
-	grid     int
-	maxSteps int   // it clamps more without a word; 0 for none
-	maxSeed  int64 // larger ones become random; 0 for none
-	web      bool  // one of the web UIs: options, progress, interrupt, memory
-	switches bool  // its options load a model at once, and a setting for one image loads the former one again afterwards
-	lazy     bool  // it loads a model with the first image that needs it
-	tasks    bool  // it may tell of single calls
-	progress bool  // it tells how far whatever runs is
-	counts   bool  // its errors do not tell of memory, but its counter of failed allocations does
-	drops    bool  // it may give up what nobody waits for any more: the connection is closed to cancel
-	mark     bool  // options show the settings of the running image, the mark's among them (see mark)
+	grid      int
+	maxSteps  int   // it clamps more without a word; 0 for none
+	maxSeed   int64 // larger ones become random; 0 for none
+	web       bool  // one of the web UIs: options, progress, interrupt, memory
+	switches  bool  // its options load a model at once, and a setting for one image loads the former one again afterwards
+	lazy      bool  // it loads a model with the first image that needs it
+	tasks     bool  // it may tell of single calls
+	progress  bool  // it tells how far whatever runs is
+	counts    bool  // its errors do not tell of memory, but its counter of failed allocations does
+	drops     bool  // it may give up what nobody waits for any more: the connection is closed to cancel
+	distilled bool  // distilled_cfg_scale is the guidance that a model has of its own
+	pipelines bool  // cfg_scale is whatever guidance a model has
+	mark      bool  // options show the settings of the running image, the mark's among them (see mark)
 }
 
 // The programs. Their own names for sizes and steps are bounded before they are sent, because all of them clamp silently.
 var (
 	a1111     = program{name: "AUTOMATIC1111's web UI", grid: 8, web: true, tasks: true, progress: true}
-	forge     = program{name: "Forge", grid: 8, web: true, tasks: true, progress: true, lazy: true, counts: true}
-	sdnext    = program{name: "SD.Next", grid: 8, web: true, switches: true, progress: true, counts: true, mark: true}
+	forge     = program{name: "Forge", grid: 8, web: true, tasks: true, progress: true, lazy: true, counts: true, distilled: true}
+	sdnext    = program{name: "SD.Next", grid: 8, web: true, switches: true, progress: true, counts: true, mark: true, pipelines: true}
 	koboldcpp = program{name: "koboldcpp", grid: 64, maxSteps: 80, maxSeed: 1<<31 - 1, drops: true, progress: true}
 	sdserver  = program{name: "sd-server", grid: 64, maxSteps: 100, lazy: true}
 )

@@ -65,7 +65,8 @@ type sampleParams struct {
 }
 
 type guidance struct {
-	TextCFG float64 `json:"txt_cfg"`
+	TextCFG   float64 `json:"txt_cfg"`
+	Distilled float64 `json:"distilled_guidance,omitempty"` // of models that have one of their own
 }
 
 // grid is what sd-server rounds both sides of an image up to: whole multiples of so many pixels.
@@ -75,10 +76,11 @@ const grid = 64
 func side(pixels int) int { return (pixels + grid - 1) / grid * grid }
 
 // newOrder makes the body; sampler and schedule are sd-server's own names, "" for its defaults.
-func newOrder(req backend.Request, sampler, schedule string) order {
+func newOrder(model backend.Model, req backend.Request, sampler, schedule string) order {
+	scale, own := model.Guidance(req.Guidance)
 	return order{
 		Prompt: req.Prompt, NegativePrompt: req.NegativePrompt, Width: side(req.Width), Height: side(req.Height), Seed: req.Seed,
-		BatchCount: 1, SampleParams: sampleParams{sampler, schedule, req.Steps, guidance{req.Guidance}}, OutputFormat: "png",
+		BatchCount: 1, SampleParams: sampleParams{sampler, schedule, req.Steps, guidance{scale, own}}, OutputFormat: "png",
 	}
 }
 

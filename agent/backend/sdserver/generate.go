@@ -82,7 +82,7 @@ func (s *slot) generate(ctx context.Context, p pin, model backend.Model, req bac
 		return nil, true, err
 	}
 	server.out.begin()
-	sent, err := s.send(server, newOrder(req, sampler, schedule))
+	sent, err := s.send(server, newOrder(model, req, sampler, schedule))
 	if err != nil {
 		return nil, true, err
 	}

@@ -12,7 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"muster/agent/backend"
 	"muster/agent/fixture"
+	"muster/shared/model"
 )
 
 func TestParseBar(t *testing.T) {
@@ -147,6 +149,16 @@ func TestCapturedHelp(t *testing.T) {
 	}
 	if version, number := parseVersion("no version at all"); version != "" || number != 0 {
 		t.Errorf("version %q, %d", version, number)
+	}
+}
+
+// FLUX.1 has a guidance of its own, and wants none of the other.
+func TestGuidanceOfFlux(t *testing.T) {
+	t.Parallel()
+	for family, want := range map[model.Family]guidance{model.Flux: {1, 3.5}, model.SDXL: {3.5, 0}, model.Unknown: {3.5, 0}} {
+		if o := newOrder(backend.Model{Family: family}, backend.Request{Guidance: 3.5}, "", ""); o.SampleParams.Guidance != want {
+			t.Errorf("%s: %+v", family, o.SampleParams.Guidance)
+		}
 	}
 }
 

@@ -139,7 +139,7 @@ func (s *slot) warmUp(ctx context.Context) error {
 	}
 	req := backend.Request{Prompt: "warm-up", Width: 64, Height: 64, Steps: 1, Guidance: 1}
 	s.server.out.begin()
-	sent, err := s.send(s.server, newOrder(req, "", ""))
+	sent, err := s.send(s.server, newOrder(s.server.model, req, "", ""))
 	if err == nil {
 		_, err = s.follow(ctx, s.server, sent, req, nil)
 	}

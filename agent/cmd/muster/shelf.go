@@ -50,7 +50,7 @@ func (s *shelf) whole() []backend.Model {
 	var whole []backend.Model
 	for _, m := range s.list() {
 		if !m.Partial {
-			whole = append(whole, backend.Model{Name: m.Name, Title: m.Title, Path: m.Path, Bytes: m.Bytes, VRAMBytes: m.VRAMBytes})
+			whole = append(whole, backend.Model{Name: m.Name, Title: m.Title, Family: m.Family, Path: m.Path, Bytes: m.Bytes, VRAMBytes: m.VRAMBytes})
 		}
 	}
 	return whole
