@@ -26,9 +26,7 @@ const defaultCount = 4
 // choice is an option of a select: what is sent and what is read.
 type choice struct{ value, label string }
 
-// The qualities are numbers of steps, as everywhere in muster's API; standard is chosen at first.
-const standard = "30"
-
+// The qualities are numbers of steps, as everywhere in muster's API.
 var qualities = []choice{
 	{"20", "Draft, 20"}, {"30", "Standard, 30"}, {"50", "High, 50"}, {"80", "Premium, 80"},
 }
@@ -59,8 +57,8 @@ func (f *form) Render() app.UI {
 		renderAbility(able),
 		el("form", "form", at{"novalidate", "true"},
 			f.field("prompt", "Prompt", prompt),
-			el("div", "field-row", nil, f.field("count", "Images", count), f.field("size", "Size", f.choose("size", sizes))),
-			el("div", "field-row", nil, f.field("quality", "Quality, steps", f.choose("quality", qualities)), f.field("device", "Device", f.choose("device", f.devices()))),
+			el("div", "field-row", nil, f.field("count", "Images", count), f.field("size", "Size", f.choose("size", f.sizes()))),
+			el("div", "field-row", nil, f.field("quality", "Quality, steps", f.choose("quality", f.qualities())), f.field("device", "Device", f.choose("device", f.devices()))),
 			f.field("model", "Model", f.chooseModel()),
 			f.renderMore(),
 			el("div", "form-end", nil,
@@ -130,13 +128,13 @@ func sentence(id, label, message string) string {
 }
 
 func (f *form) choose(id string, choices []choice) app.UI {
-	return el("select", "", f.input(id, nil), options(id, choices)...)
+	return el("select", "", f.input(id, nil), options(choices)...)
 }
 
-func options(id string, choices []choice) []app.UI {
+func options(choices []choice) []app.UI {
 	out := make([]app.UI, len(choices))
 	for i, c := range choices {
-		out[i] = el("option", "", at{"value", c.value, "selected", flag(id == "quality" && c.value == standard)}, text(c.label))
+		out[i] = el("option", "", at{"value", c.value}, text(c.label))
 	}
 	return out
 }

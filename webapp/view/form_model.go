@@ -2,18 +2,20 @@ package view
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/maxence-charriere/go-app/v10/pkg/app"
 
+	"muster/shared/model"
 	"muster/shared/wire"
 	"muster/webapp/state"
 )
 
 // chooseModel lists the models that generators have, and those that would be there but for a decision or a fault.
 func (f *form) chooseModel() app.UI {
-	body := options("model", f.models())
+	body := options(f.models())
 	if off := f.off(); len(off) > 0 {
-		body = append(body, el("optgroup", "", at{"label", "Not to be had now", "disabled", "true"}, options("model", off)...))
+		body = append(body, el("optgroup", "", at{"label", "Not to be had now", "disabled", "true"}, options(off)...))
 	}
 	return el("select", "", f.input("model", nil), body...)
 }
@@ -40,6 +42,31 @@ func (f *form) models() []choice {
 		}
 	}
 	return out
+}
+
+// suits is what suits the model that is chosen, as the agent would take it: by its file, else by its name.
+func (f *form) suits() model.Suits {
+	name := f.Page.chosen["model"]
+	if c := f.Page.state.Capacity; (name == "" || name == automatic) && c != nil {
+		name = c.DefaultModel
+	}
+	family := model.FamilyOfName(name)
+	for _, m := range f.Page.state.Models() {
+		if m.Name == name && m.Family != model.Unknown {
+			family = m.Family
+		}
+	}
+	return model.SuitsOf(family, name)
+}
+
+// sizes and qualities are the choices, first what suits the model.
+func (f *form) sizes() []choice {
+	side := strconv.Itoa(f.suits().Side)
+	return append([]choice{{automatic, "Automatic, " + side + " × " + side}}, sizes...)
+}
+
+func (f *form) qualities() []choice {
+	return append([]choice{{automatic, "Automatic, " + strconv.Itoa(f.suits().Steps)}}, qualities...)
 }
 
 // modelLabel says what a model is, and whether it is at hand: "SDXL 1.0 · SDXL · 6.9 GB · loaded".

@@ -19,17 +19,19 @@ func entered(id string) string {
 	return input.Get("value").String()
 }
 
-// readSpec makes a Spec of the inputs' texts. Its error is a *job.FieldError.
+// readSpec makes a Spec of the inputs' texts; size and steps are 0 where they are left to the agent. Its error is a *job.FieldError.
 func readSpec(text func(id string) string) (job.Spec, error) {
 	spec := job.Spec{Prompt: strings.TrimSpace(text("prompt")), NegativePrompt: strings.TrimSpace(text("negative"))}
 	var err error
 	if spec.Count, err = strconv.Atoi(text("count")); err != nil || spec.Count < 1 {
 		return spec, &job.FieldError{Field: "count", Message: "must be a whole number from 1 to " + strconv.Itoa(job.MaxCount)}
 	}
-	if spec.Steps, err = strconv.Atoi(text("quality")); err != nil {
-		return spec, &job.FieldError{Field: "steps", Message: "must be chosen from the list"}
+	if quality := text("quality"); quality != automatic {
+		if spec.Steps, err = strconv.Atoi(quality); err != nil {
+			return spec, &job.FieldError{Field: "steps", Message: "must be chosen from the list"}
+		}
 	}
-	width, high, _ := strings.Cut(text("size"), "x")
+	width, high, _ := strings.Cut(text("size"), "x") // automatic is neither
 	spec.Width, _ = strconv.Atoi(width)
 	spec.Height, _ = strconv.Atoi(high)
 	if model := text("model"); model != automatic {
