@@ -61,12 +61,11 @@ func (f *form) suits() model.Suits {
 
 // sizes and qualities are the choices, first what suits the model.
 func (f *form) sizes() []choice {
-	side := strconv.Itoa(f.suits().Side)
-	return append([]choice{{automatic, "Automatic, " + side + " × " + side}}, sizes...)
+	return append([]choice{{automatic, "Auto, " + strconv.Itoa(f.suits().Side) + " px"}}, sizes...) // of a square: longer words are cut off
 }
 
 func (f *form) qualities() []choice {
-	return append([]choice{{automatic, "Automatic, " + strconv.Itoa(f.suits().Steps)}}, qualities...)
+	return append([]choice{{automatic, "Auto, " + strconv.Itoa(f.suits().Steps)}}, qualities...)
 }
 
 // modelLabel says what a model is, and whether it is at hand: "SDXL 1.0 · SDXL · 6.9 GB · loaded".
