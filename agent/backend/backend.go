@@ -86,6 +86,8 @@ type Model struct {
 	Family model.Family
 	Path   string // of its file; "" when it has none. It is never shown.
 	Bytes  int64  // of its file; 0 when it has none, or when that is not known
+	// Parts are further files that it can't be used without; nil for a whole model.
+	Parts []Part
 	// VRAMBytes estimates the device memory it needs for an image of one megapixel; 0 when it needs none, or when the generator
 	// makes room by itself.
 	VRAMBytes uint64
@@ -93,6 +95,13 @@ type Model struct {
 	Grid int
 	// Samplers are those that it can be told to use; nil when they are not known before it is tried. Nobody changes them.
 	Samplers *sampler.List
+}
+
+// Part is a file that completes a model.
+type Part struct {
+	Kind  model.Part
+	Path  string // never shown
+	Bytes int64
 }
 
 // Guidance gives what a guidance that was asked for is for this model: the classifier-free scale, and the number of its own that a

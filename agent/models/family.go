@@ -25,6 +25,10 @@ type traits struct {
 	textWidth    uint64 // what txt_in takes
 	imageWidth   uint64 // what img_in takes
 	captionWidth uint64 // what cap_embedder gives
+
+	// The marks of parts, see parts.go; 0 where there are none.
+	clipWidth, words, wordWidth, latentChannels, filmChannels uint64
+	scaled                                                    bool // weights of 8 bits with scales beside them
 }
 
 // see takes one tensor into account.
@@ -34,6 +38,7 @@ func (t *traits) see(one tensor) {
 		return // a copy for training, which generators leave on the disk
 	}
 	t.weights += one.bytes
+	t.seeEncoder(one)
 	if anyIn(one.name, ".lora_", ".lora.", "_lora.", "lora_unet_", "lora_te", ".hada_w", ".lokr_w", ".oft_", ".boft_") {
 		t.lora++
 		return
@@ -138,9 +143,12 @@ func (t *traits) seeDiffusion(name string, shape []uint64) {
 func (t *traits) judge() inspection {
 	family, diffusion := t.family()
 	if problem := t.noModel(diffusion); problem != "" {
+		if part := t.part(); part != model.NoPart {
+			return inspection{part: part, scaled: t.scaled}
+		}
 		return inspection{problem: problem}
 	}
-	return inspection{family: family, partial: !t.textEncoder || !t.vae, weights: t.weights}
+	return inspection{family: family, partial: !t.textEncoder || !t.vae, encoders: t.textEncoder, vae: t.vae, weights: t.weights}
 }
 
 // What the widths stand for: a text encoder's vectors.

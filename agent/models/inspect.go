@@ -13,7 +13,12 @@ import (
 // inspection is what a file's header says of it. The weights themselves are never read.
 type inspection struct {
 	family  model.Family
-	partial bool   // text encoders or the VAE are not inside
+	partial bool // text encoders or the VAE are not inside
+	// What is inside, besides a diffusion model; only of models.
+	encoders, vae bool
+	// part is what the file is a part of models as; NoPart for a model.
+	part    model.Part
+	scaled  bool   // weights of 8 bits with scales beside them; only of parts
 	weights uint64 // bytes of the tensors that a generator loads; 0 when not known
 	problem string // why it is no model that can be used, as "the file" would continue; "" when it may be one
 }

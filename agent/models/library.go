@@ -69,6 +69,8 @@ const DefaultMaxBytes = 200 << 30
 type Model struct {
 	model.Model
 	Path string // where a generator opens it; never shown
+	// Parts are the further files that complete it; nil for a whole model, and for one that not all of them are there for.
+	Parts []PartFile
 }
 
 // Library is the models of one folder. Make it with Open. Its methods may be called from any goroutine.
@@ -86,6 +88,7 @@ type Library struct {
 	mu       sync.Mutex
 	memory   memory
 	files    []seenFile      // of the last look, in order of their names
+	parts    []seenFile      // the same of the folders beside the models
 	usable   []Model         // nobody changes it after it was made
 	barred   map[string]bool // by name
 	free     *uint64
@@ -211,8 +214,10 @@ func (l *Library) Library() model.Library {
 	if out.Problem == "" {
 		out.Problem = l.problems.state
 	}
+	parts := slices.Concat(l.files, l.parts)
 	for i := range l.files {
-		out.Models = append(out.Models, l.files[i].model(&l.memory))
+		m, _ := l.files[i].modelWith(&l.memory, parts)
+		out.Models = append(out.Models, m)
 	}
 	for _, r := range l.memory.Installs {
 		out.Installs = append(out.Installs, r.view(l.web))
@@ -252,23 +257,29 @@ func (l *Library) publish() {
 // reckon makes the list of usable models anew, and tells of it when it is another.
 func (l *Library) reckon() {
 	l.mu.Lock()
-	var now []Model
-	barred := map[string]bool{}
-	for i := range l.files {
-		m := l.files[i].model(&l.memory)
-		if m.Disabled || m.Problem != "" {
-			barred[m.Name] = true
-		} else {
-			now = append(now, Model{Model: m, Path: l.files[i].Path})
-		}
-	}
-	changed := !slices.Equal(now, l.usable) || !maps.Equal(barred, l.barred)
+	now, barred := usableOf(l.files, l.parts, &l.memory)
+	changed := !reflect.DeepEqual(now, l.usable) || !maps.Equal(barred, l.barred)
 	l.usable, l.barred = now, barred
 	l.mu.Unlock()
 	if changed && l.config.Changed != nil {
 		l.config.Changed()
 	}
 	l.publish()
+}
+
+// usableOf sorts the files into the models that can be used, and the names that can't.
+func usableOf(files, beside []seenFile, m *memory) (usable []Model, barred map[string]bool) {
+	parts := slices.Concat(files, beside)
+	barred = map[string]bool{}
+	for i := range files {
+		one, with := files[i].modelWith(m, parts)
+		if one.Disabled || one.Problem != "" || files[i].part != model.NoPart {
+			barred[one.Name] = true
+		} else {
+			usable = append(usable, Model{Model: one, Path: files[i].Path, Parts: with})
+		}
+	}
+	return usable, barred
 }
 
 func wakeUp(sleeper chan struct{}) {

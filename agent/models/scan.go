@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -28,7 +29,7 @@ func (f File) same(other File) bool {
 func (f *seenFile) model(m *memory) model.Model {
 	out := model.Model{
 		Name: f.Name, Title: f.Name, Family: f.family, Format: formatOf(f.fileName()), Bytes: f.Bytes,
-		Disabled: m.Disabled[f.fileName()], Partial: f.partial,
+		Disabled: m.Disabled[f.fileName()], Partial: f.partial, Part: partOf(f),
 	}
 	if f.problem != "" {
 		out.Problem = "the file " + f.problem
@@ -42,9 +43,30 @@ func (f *seenFile) model(m *memory) model.Model {
 	return out
 }
 
+// modelWith is the same, with what completes it among the parts that are there.
+func (f *seenFile) modelWith(m *memory, parts []seenFile) (model.Model, []PartFile) {
+	out := f.model(m)
+	if !f.partial {
+		return out, nil
+	}
+	files, missing := complete(&f.inspection, parts)
+	out.Missing = missing
+	for _, file := range files {
+		out.With = append(out.With, stem(filepath.Base(file.Path)))
+		if file.Part.VAE() && out.VRAMBytes > 0 {
+			out.VRAMBytes += uint64(max(0, file.Bytes)) // text encoders can stay in the machine's memory
+		}
+	}
+	if len(missing) > 0 {
+		return out, nil
+	}
+	return out, files
+}
+
 // scanned is what one look at the folder found.
 type scanned struct {
 	files   []seenFile
+	parts   []seenFile // of the folders beside the models
 	free    *uint64
 	problem string
 }
@@ -56,7 +78,7 @@ func (l *Library) scan(ctx context.Context) {
 	defer l.looking.Unlock()
 	if l.scanning == nil {
 		l.mu.Lock()
-		known := l.files
+		known := slices.Concat(l.files, l.parts)
 		l.mu.Unlock()
 		done := make(chan scanned, 1)
 		go func() { done <- l.lookAt(known) }()
@@ -68,7 +90,7 @@ func (l *Library) scan(ctx context.Context) {
 	case found := <-l.scanning:
 		l.scanning = nil
 		l.mu.Lock()
-		l.files, l.free, l.problems.dir = found.files, found.free, found.problem
+		l.files, l.parts, l.free, l.problems.dir = found.files, found.parts, found.free, found.problem
 		l.mu.Unlock()
 	case <-patience.C:
 		l.mu.Lock()
@@ -87,18 +109,24 @@ func (l *Library) lookAt(known []seenFile) (found scanned) {
 		found.problem = err.Error()
 		return found
 	}
-	for _, file := range files {
-		at := slices.IndexFunc(known, func(k seenFile) bool { return k.same(file) })
-		if at >= 0 {
-			found.files = append(found.files, seenFile{file, known[at].inspection})
-			continue
-		}
-		found.files = append(found.files, seenFile{file, inspectFile(file)})
-	}
+	found.files, found.parts = inspectAll(files, known), inspectAll(listParts(l.config.Dir), known)
 	if free, _, err := l.config.Free(l.config.Dir); err == nil {
 		found.free = new(free / freeStep * freeStep)
 	}
 	return found
+}
+
+// inspectAll inspects what is not known yet as it is.
+func inspectAll(files []File, known []seenFile) (seen []seenFile) {
+	for _, file := range files {
+		at := slices.IndexFunc(known, func(k seenFile) bool { return k.same(file) })
+		if at >= 0 {
+			seen = append(seen, seenFile{file, known[at].inspection})
+			continue
+		}
+		seen = append(seen, seenFile{file, inspectFile(file)})
+	}
+	return seen
 }
 
 // freeStep is how exactly the free space is told, so that it does not change all the time.
@@ -141,13 +169,7 @@ func Look(dir string) ([]Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	var usable []Model
 	none := newMemory()
-	for _, file := range files {
-		seen := seenFile{file, inspectFile(file)}
-		if m := seen.model(&none); m.Problem == "" {
-			usable = append(usable, Model{Model: m, Path: file.Path})
-		}
-	}
+	usable, _ := usableOf(inspectAll(files, nil), inspectAll(listParts(dir), nil), &none)
 	return usable, nil
 }

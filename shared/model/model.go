@@ -59,8 +59,13 @@ type Model struct {
 	Disabled bool `json:"disabled,omitempty"`
 	// SHA256 of the file in hex, where it was installed by muster; "" when it was not.
 	SHA256 string `json:"sha256,omitempty"`
-	// Partial says that it is no whole checkpoint: a generator needs further files (text encoders, VAE) beside it.
-	Partial bool `json:"partial,omitempty"`
+	// Partial says that it is no whole checkpoint: a generator needs further files (text encoders, VAE) beside it. With names those
+	// that are there, Missing says in words which are not; both are empty where it is not known what it takes.
+	Partial bool     `json:"partial,omitempty"`
+	With    []string `json:"with,omitempty"`
+	Missing []string `json:"missing,omitempty"`
+	// Part says that it is no model, but a part of others.
+	Part Part `json:"part,omitempty"`
 	// Problem is why it can't be used, in words for people: "the file is cut short". "" when nothing is known against it.
 	Problem string `json:"problem,omitempty"`
 }

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"reflect"
 	"slices"
 
 	"muster/shared/gpu"
@@ -77,6 +78,8 @@ func (s State) takesWork(slot *wire.Slot) bool {
 	return phase == wire.PhaseActive || phase == ""
 }
 
+func sameModel(a, b model.Model) bool { return reflect.DeepEqual(a, b) }
+
 // SameLibrary says whether two libraries differ in no more than what is painted: how far downloads are, and the free space.
 func SameLibrary(a, b *model.Library) bool {
 	if a == nil || b == nil {
@@ -89,5 +92,5 @@ func SameLibrary(a, b *model.Library) bool {
 		}
 		return a == b
 	}
-	return a.Dir == b.Dir && a.Problem == b.Problem && slices.Equal(a.Models, b.Models) && slices.EqualFunc(a.Installs, b.Installs, same)
+	return a.Dir == b.Dir && a.Problem == b.Problem && slices.EqualFunc(a.Models, b.Models, sameModel) && slices.EqualFunc(a.Installs, b.Installs, same)
 }

@@ -66,6 +66,7 @@ func (s *slot) died() error {
 	case exit.Asked:
 		return err
 	case memory != "":
+		s.squeeze(server)
 		return s.failed(fmt.Errorf("sd-server on %s: %s (%s): %w", s.dev.Index.Label(), memory, exit, backend.ErrOutOfMemory))
 	}
 	return s.failed(fmt.Errorf("sd-server on %s ended: %s: %w", s.dev.Index.Label(), server.why(exit), backend.ErrUnavailable))
@@ -97,6 +98,7 @@ func (s *slot) jobFault(server *server, job status) error {
 		return fmt.Errorf("sd-server on %s: somebody else cancelled the job: %w", s.dev.Index.Label(), backend.ErrUnavailable)
 	// A compute call that fails inside a healthy process had no room for its buffers: captured with 4096x4096 in 10 GiB.
 	case seen.memory != "", seen.failed, tellsOfMemory(text):
+		s.squeeze(server)
 		return fmt.Errorf("sd-server on %s: %s: try a smaller size: %w", s.dev.Index.Label(), text, backend.ErrOutOfMemory)
 	}
 	return fmt.Errorf("sd-server could not make the image: %s", text)

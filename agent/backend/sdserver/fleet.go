@@ -186,10 +186,8 @@ func (f *Fleet) Models() []backend.Model {
 	now := slices.Clone(f.cfg.Models())
 	samplers := f.program.Load().build.samplers
 	for i := range now {
+		now[i] = absolute(now[i])
 		now[i].Grid, now[i].Samplers = grid, samplers
-		if path, err := filepath.Abs(now[i].Path); err == nil { // children work in folders of their own
-			now[i].Path = path
-		}
 		if now[i].VRAMBytes == 0 {
 			now[i].VRAMBytes = model.EstimateVRAM(model.Unknown, uint64(max(0, now[i].Bytes)))
 		}

@@ -27,6 +27,7 @@ type server struct {
 	out   *output
 	api   *api
 	lazy  bool // it loads the model with its first job, not before it listens
+	lean  bool // its text encoders were kept off the device because they had found no room there
 
 	ready    bool
 	loadTook time.Duration // from start to ready
@@ -40,8 +41,9 @@ var errPort = errors.New("the port is taken by another program")
 // errSlow says that a child did not become ready in time.
 var errSlow = errors.New("sd-server did not finish loading in time")
 
-// launch starts a child for the model on a free port. It does not wait until it is ready.
-func (f *Fleet) launch(dev gpu.Device, p pin, model backend.Model) (*server, error) {
+// launch starts a child for the model on a free port. It does not wait until it is ready. lean leaves the device's memory to what must be
+// there.
+func (f *Fleet) launch(dev gpu.Device, p pin, model backend.Model, lean bool) (*server, error) {
 	port, err := f.freePort()
 	if err != nil {
 		return nil, err
@@ -51,29 +53,29 @@ func (f *Fleet) launch(dev gpu.Device, p pin, model backend.Model) (*server, err
 	if err := os.MkdirAll(empty, 0o700); err != nil {
 		return nil, fmt.Errorf("working folder of sd-server: %w", err)
 	}
-	b := f.program.Load().build
-	s := &server{port: port, model: model, out: newOutput(), api: newAPI(port, f.limits.answer), lazy: !b.flags["--eager-load"]}
+	b, placed := f.program.Load().build, placement(model, dev, p.backend, lean)
+	s := &server{port: port, model: model, out: newOutput(), api: newAPI(port, f.limits.answer), lazy: !b.flags["--eager-load"], lean: lean}
 	s.child, err = f.start(process.Command{
-		Path: f.cfg.Program, Args: b.arguments(port, model.Path, f.threads(dev), p.backend, empty),
+		Path: f.cfg.Program, Args: b.arguments(port, model, f.threads(dev), placed, empty),
 		Env: append(environment(f.cfg, dir), p.env...), Dir: dir,
 		Stdout: s.out.stdout, Stderr: s.out.stderr, Grace: f.limits.grace,
 	})
 	if err != nil {
 		return nil, err
 	}
-	f.cfg.Log.Info("sd-server starts", "device", dev.Index.Label(), "backend", p.backend, "mask", strings.Join(p.env, " "),
+	f.cfg.Log.Info("sd-server starts", "device", dev.Index.Label(), "backend", placed, "mask", strings.Join(p.env, " "),
 		"model", model.Name, "pid", s.child.PID(), "port", port)
 	return s, nil
 }
 
 // arguments are those of a child: as many as this build knows. The empty folder keeps it from walking its working folder for
 // LoRAs with every job.
-func (b build) arguments(port int, model string, threads int, backend, empty string) []string {
-	args := []string{"--listen-ip", "127.0.0.1", "--listen-port", strconv.Itoa(port), "-m", model}
+func (b build) arguments(port int, model backend.Model, threads int, device, empty string) []string {
+	args := append([]string{"--listen-ip", "127.0.0.1", "--listen-port", strconv.Itoa(port)}, modelArguments(model)...)
 	if b.flags["--eager-load"] {
 		args = append(args, "--eager-load")
 	}
-	args = append(args, "--seed", "-1", "-t", strconv.Itoa(threads), "--backend", backend)
+	args = append(args, "--seed", "-1", "-t", strconv.Itoa(threads), "--backend", device)
 	for _, flag := range []string{"--lora-model-dir", "--hires-upscalers-dir"} {
 		if b.flags[flag] {
 			args = append(args, flag, empty)
@@ -107,7 +109,7 @@ func freePort() (int, error) {
 // await blocks until the child is ready for jobs. Its error is errPort, errSlow, or errDied when the child ended; when ctx
 // ended, the child is left loading for whoever comes next.
 func (s *server) await(ctx context.Context, l limits) error {
-	deadline := l.load + time.Duration(s.model.Bytes/loadBytes)*time.Second
+	deadline := l.load + time.Duration(loads(s.model)/loadBytes)*time.Second
 	pause := 20 * time.Millisecond
 	for !s.ready {
 		err := s.check(ctx)

@@ -22,8 +22,9 @@ type slot struct {
 	// Whoever has the turn.
 	server    *server // nil when there is none
 	backoff   process.Backoff
-	notBefore time.Time      // of the next start
-	stuck     *process.Child // one that was killed in vain; nil when there is none
+	notBefore time.Time       // of the next start
+	stuck     *process.Child  // one that was killed in vain; nil when there is none
+	lean      map[string]bool // models, by name, whose text encoders found no room on the device
 	// Measured on this device.
 	stepSeconds   float64 // of the newest step; 0 before the first
 	decodeSeconds float64 // between the last step and the finished image, per pixel; 0 before the first
@@ -37,7 +38,7 @@ type slot struct {
 }
 
 func newSlot(f *Fleet, dev gpu.Device) *slot {
-	return &slot{fleet: f, dev: dev, turn: make(chan struct{}, 1), backoff: f.limits.backoff, breaker: f.limits.breaker}
+	return &slot{fleet: f, dev: dev, turn: make(chan struct{}, 1), backoff: f.limits.backoff, breaker: f.limits.breaker, lean: map[string]bool{}}
 }
 
 func (s *slot) take(ctx context.Context) error {
@@ -99,7 +100,7 @@ func (s *slot) retire(model backend.Model) error {
 		err = s.died()
 		s.fleet.cfg.Log.Warn("sd-server ended", "device", s.dev.Index.Label(), "error", err)
 		return nil
-	case s.server.model.Path != model.Path:
+	case !sameFiles(s.server.model, model) || s.server.lean != s.lean[model.Name]:
 		err = s.stop("another model is wanted")
 	case s.server.ready && alive != nil:
 		err = s.stop(alive.Error())
@@ -120,7 +121,7 @@ func (s *slot) launch(ctx context.Context, p pin, model backend.Model) error {
 		return context.Cause(ctx)
 	case <-time.After(time.Until(s.notBefore)):
 	}
-	server, err := s.fleet.launch(s.dev, p, model)
+	server, err := s.fleet.launch(s.dev, p, model, s.lean[model.Name])
 	if errors.Is(err, errStopping) {
 		return err
 	}

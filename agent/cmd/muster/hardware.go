@@ -200,7 +200,7 @@ func newFleet(config *agent.Config, shelf *shelf, log *slog.Logger) (*sdserver.F
 	}
 	return sdserver.New(sdserver.Config{
 		Program: config.SDServer, Dir: filepath.Join(config.Data, "sd-server"), Threads: config.SDThreads,
-		Models: shelf.whole, BackendName: config.SDBackend, Env: passedOn(os.LookupEnv), Log: log,
+		Models: shelf.complete, BackendName: config.SDBackend, Env: passedOn(os.LookupEnv), Log: log,
 	})
 }
 

@@ -163,13 +163,13 @@ func TestShelf(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	shelf := &shelf{dir: dir}
-	if got := shelf.whole(); len(got) != 0 {
+	if got := shelf.complete(); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "tiny.safetensors"), backendtest.TinyModel(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := shelf.whole(); len(got) != 1 || got[0].Name != "tiny" || got[0].Path != filepath.Join(dir, "tiny.safetensors") || got[0].VRAMBytes < 1<<30 {
+	if got := shelf.complete(); len(got) != 1 || got[0].Name != "tiny" || got[0].Path != filepath.Join(dir, "tiny.safetensors") || got[0].VRAMBytes < 1<<30 {
 		t.Errorf("%+v", got)
 	}
 	now := []models.Model{{Model: model.Model{Name: "a"}, Path: "/a"}, {Model: model.Model{Name: "b", Partial: true}, Path: "/b"}}
@@ -177,11 +177,11 @@ func TestShelf(t *testing.T) {
 	if got := shelf.enabled([]backend.Model{{Name: "a"}, {Name: "b"}}); len(got) != 1 || got[0].Name != "a" {
 		t.Errorf("a disabled model is offered: %+v", got)
 	}
-	if got := shelf.whole(); len(got) != 1 || got[0].Name != "a" {
+	if got := shelf.complete(); len(got) != 1 || got[0].Name != "a" {
 		t.Errorf("%+v: want those that need no further file", got)
 	}
 	now = nil
-	if got := shelf.whole(); len(got) != 0 {
+	if got := shelf.complete(); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
 }

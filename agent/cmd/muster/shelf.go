@@ -45,15 +45,20 @@ func (s *shelf) list() []models.Model {
 	return found
 }
 
-// whole gives the models that need no further file: what a generator can be started with by one path.
-func (s *shelf) whole() []backend.Model {
-	var whole []backend.Model
+// complete gives the models that are whole, or whose further files are there: what a generator can be started with by their paths.
+func (s *shelf) complete() []backend.Model {
+	var complete []backend.Model
 	for _, m := range s.list() {
-		if !m.Partial {
-			whole = append(whole, backend.Model{Name: m.Name, Title: m.Title, Family: m.Family, Path: m.Path, Bytes: m.Bytes, VRAMBytes: m.VRAMBytes})
+		if m.Partial && len(m.Parts) == 0 {
+			continue
 		}
+		one := backend.Model{Name: m.Name, Title: m.Title, Family: m.Family, Path: m.Path, Bytes: m.Bytes, VRAMBytes: m.VRAMBytes}
+		for _, part := range m.Parts {
+			one.Parts = append(one.Parts, backend.Part{Kind: part.Part, Path: part.Path, Bytes: part.Bytes})
+		}
+		complete = append(complete, one)
 	}
-	return whole
+	return complete
 }
 
 // errNoModel is the problem of a device whose generator has no model.

@@ -11,6 +11,7 @@ import (
 // options are the arguments that change what the fake does.
 type options struct {
 	ip, model, backend, loras string
+	parts                     []string // files beside the model's own
 	port                      int
 	eager                     bool
 	seed                      int64
@@ -36,6 +37,10 @@ var flags = []flag{
 	{"", "--color", "", "colors the logging tags according to level", 0},
 	{"-h", "--help", "", "show this help message and exit", 0},
 	{"-m", "--model", "<string>", "path to full model", 1},
+	{"", "--clip_l", "<string>", "path to the clip-l text encoder", 1},
+	{"", "--clip_g", "<string>", "path to the clip-g text encoder", 1},
+	{"", "--t5xxl", "<string>", "path to the t5xxl text encoder", 1},
+	{"", "--llm", "<string>", "path to the llm text encoder. For example: (qwenvl2.5 for qwen-image, mistral-small3.2 for flux2, ...)", 1},
 	{"", "--diffusion-model", "<string>", "path to the standalone diffusion model", 1},
 	{"", "--vae", "<string>", "path to standalone vae model", 1},
 	{"", "--tae", "<string>", "alias of --taesd", 1},
@@ -121,6 +126,8 @@ func (o *options) set(name, value string) bool {
 		o.ip = value
 	case "--model", "--diffusion-model":
 		o.model = value
+	case "--clip_l", "--clip_g", "--t5xxl", "--llm", "--vae":
+		o.parts = append(o.parts, value)
 	case "--backend":
 		o.backend = value
 	case "--lora-model-dir":

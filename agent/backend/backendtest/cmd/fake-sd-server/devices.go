@@ -23,6 +23,11 @@ func (p *program) listing() string {
 // visible finds the device that --backend names; else the reason for which the program ends.
 func (p *program) visible(backend string) (id, reason string) {
 	shown := p.shown()
+	for one := range strings.SplitSeq(backend, ",") { // "te=cpu,rocm0": what stands alone is for all the other modules
+		if !strings.Contains(one, "=") {
+			backend = one
+		}
+	}
 	if backend == "" { // the first that is there: a box that is masked out runs on the CPU without a word
 		backend = shown[0].Name
 	}

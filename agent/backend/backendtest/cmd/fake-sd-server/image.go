@@ -158,7 +158,7 @@ func (s *server) stepFault(job, step int) string {
 // draw gives a PNG that depends on everything the real image would depend on.
 func (s *server) draw(r request, seed int64) []byte {
 	file := backendtest.Paint(backendtest.Picture{
-		Prompt: r.prompt, Negative: r.negative, Sampler: r.sampler + r.schedule, Model: filepath.Base(s.options.model), Seed: seed,
+		Prompt: r.prompt, Negative: r.negative, Sampler: r.sampler + r.schedule, Model: filepath.Base(s.options.model) + strings.Join(s.options.parts, " "), Seed: seed,
 		Width: r.width, Height: r.height, Steps: r.steps, Guidance: r.guidance, Grain: s.scenario.Grain,
 	})
 	if !r.metadata {

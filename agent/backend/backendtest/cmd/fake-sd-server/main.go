@@ -149,6 +149,11 @@ func (p *program) serve(o options) int {
 	if code, bad := p.checkModel(o.model); bad {
 		return code
 	}
+	for _, part := range o.parts {
+		if _, err := os.Stat(part); err != nil { // it goes on without
+			fmt.Fprintln(p.out, line("WARN", "stable-diffusion.cpp", 753, "loading part from '%s' failed", part))
+		}
+	}
 	p.info("stable-diffusion.cpp", 908, "Version: SD 1.x ")
 	if reason != "" {
 		return p.refuse(line("ERROR", "stable-diffusion.cpp", 630, "%s", reason), line("ERROR", "main.cpp", 92, "new_sd_ctx_t failed"))
