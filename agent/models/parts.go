@@ -113,7 +113,7 @@ func complete(i *inspection, there []seenFile) (files []PartFile, missing []stri
 			}
 		}
 		if best == nil {
-			missing = append(missing, fmt.Sprintf("%s, such as %s", p.Title(), p.Sample()))
+			missing = append(missing, fmt.Sprintf("%s (%s)", p.Title(), p.Sample()))
 			continue
 		}
 		files = append(files, PartFile{p, best.Path, best.Bytes})

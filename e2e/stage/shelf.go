@@ -77,7 +77,9 @@ func shelf() *model.Library {
 		of("z_image_turbo-Q8_0", "Z-Image Turbo, Q8_0", model.ZImage, "gguf", 6.7),
 		of("broken-download", "broken-download", model.Unknown, "safetensors", 1.2),
 	}
-	list[1].Partial = true
+	list[1].Partial, list[1].With, list[1].Missing = true, []string{"clip_l", "ae"}, []string{"a T5-XXL text encoder (t5xxl_fp16.safetensors)"}
+	list[0].Partial, list[0].With = true, []string{"t5xxl_fp8_e4m3fn", "ae"}
+	list = append(list, model.Model{Name: "ae", Title: "ae", Format: "safetensors", Bytes: 335_304_388, Part: model.FluxVAE})
 	list[4].Disabled = true
 	list[9].Problem = "the file is cut short: its header promises 6.9 GB; install it again"
 	list[9].VRAMBytes = 0

@@ -31,6 +31,7 @@ func (r *modelRow) Render() app.UI {
 			el("p", "entry-head", nil, append([]app.UI{el("strong", "", nil, text(modelName(m)))}, r.badges()...)...),
 			el("p", "entry-meta", at{"title", r.loadedTitle()}, text(r.about())),
 			el("p", "entry-meta", nil, text(fitWords(m.VRAMBytes, r.Page.inventoryDevices()))),
+			el("p", "entry-meta", nil, text(r.files())),
 			el("p", "entry-problem", nil, text(sentenceOf(m.Problem))),
 			el("p", "field-error", at{"role", "alert"}, text(now.refusal))),
 		r.renderEnd(now))
@@ -66,10 +67,27 @@ func (r *modelRow) badges() []app.UI {
 	if m.Disabled {
 		badge("off", "disabled", "Nothing is generated with it until somebody enables it.")
 	}
-	if m.Partial {
+	if m.Partial && len(m.With) == 0 || len(m.Missing) > 0 {
 		badge("partial", "needs more files", "It is no whole checkpoint: its generator needs text encoders or a VAE beside it.")
 	}
+	if m.Part != model.NoPart {
+		badge("family", "part of models", "It makes no images by itself: models are loaded with it.")
+	}
 	return out
+}
+
+// files says what the model is loaded with, or what is missing for that.
+func (r *modelRow) files() string {
+	m := &r.Model
+	switch {
+	case m.Part != model.NoPart:
+		return sentenceOf(m.Part.Title() + " for the models here that need it")
+	case len(m.Missing) > 0:
+		return sentenceOf("for sd-server it lacks " + enumerated(m.Missing) + ": put them beside it, or into the folders text_encoders and vae there")
+	case len(m.With) > 0:
+		return sentenceOf("loaded with " + enumerated(m.With))
+	}
+	return ""
 }
 
 // about says what the model is, and where it is loaded.
@@ -93,7 +111,7 @@ func (r *modelRow) about() string {
 	}
 	if !m.InLibrary {
 		source = "of " + r.generators()
-	} else if len(m.Slots) == 0 && !m.Disabled && m.Problem == "" {
+	} else if len(m.Slots) == 0 && !m.Disabled && m.Problem == "" && m.Part == model.NoPart {
 		loaded = "no generator has it"
 	}
 	return listed(loaded, size, need, source, name)
@@ -137,8 +155,10 @@ func (r *modelRow) renderEnd(now *deciding) app.UI {
 		if m.Disabled {
 			able = live.EnableModel
 		}
+		if m.Part == model.NoPart {
+			body = append(body, r.act(able, capital(string(able)), now, on("click", r.Page.modelAct)))
+		}
 		body = append(body,
-			r.act(able, capital(string(able)), now, on("click", r.Page.modelAct)),
 			r.act(live.RemoveModel, "Remove", now, on("click", r.Page.askRemoval)))
 	}
 	return el("div", "entry-acts", at{"role", "group", "aria-label", modelName(m)}, body...)

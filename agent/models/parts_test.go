@@ -1,0 +1,170 @@
+package models
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"muster/shared/gpu"
+	"muster/shared/model"
+)
+
+// sparse writes a safetensors file of tensors of their real shapes, which takes no room on the disk.
+func sparse(t *testing.T, path string, tensors ...tensor) {
+	t.Helper()
+	header := map[string]any{}
+	at := uint64(0)
+	for _, one := range tensors {
+		size := uint64(2)
+		for _, side := range one.shape {
+			size *= side
+		}
+		header[one.name] = map[string]any{"dtype": "F16", "shape": one.shape, "data_offsets": []uint64{at, at + size}}
+		at += size
+	}
+	text, err := json.Marshal(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := append(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text...)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, head, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, int64(len(head))+int64(at)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// partTensors are the marks of parts as they are published.
+var partTensors = map[string][]tensor{
+	"t5xxl_fp16":       {one("shared.weight", 32128, 4096), one("encoder.block.0.layer.0.SelfAttention.k.weight", 4)},
+	"t5xxl_gguf_like":  {one("token_embd.weight", 32128, 4096), one("enc.blk.0.attn_k.weight", 4)},
+	"umt5":             {one("shared.weight", 256384, 4096), one("encoder.block.0.layer.0.SelfAttention.k.weight", 4)},
+	"clip_l":           {one("text_model.embeddings.token_embedding.weight", 49408, 768)},
+	"clip_g":           {one("text_model.embeddings.token_embedding.weight", 49408, 1280)},
+	"clip_h":           {one("text_model.embeddings.token_embedding.weight", 49408, 1024)},
+	"qwen_2.5_vl_7b":   {one("model.embed_tokens.weight", 152064, 3584), one("model.layers.0.self_attn.q_proj.weight", 4), one("visual.blocks.0.attn.qkv.weight", 4)},
+	"Qwen3-4B":         {one("token_embd.weight", 151936, 2560), one("blk.0.attn_q.weight", 4)},
+	"Qwen3-8B":         {one("token_embd.weight", 151936, 4096), one("blk.0.attn_q.weight", 4)},
+	"ae":               {one("decoder.conv_in.weight", 512, 16, 3, 3), one("encoder.down.0.block.0.conv1.weight", 4)},
+	"sd3_vae":          {one("decoder.conv_in.weight", 512, 16, 3, 3), one("encoder.down.0.block.0.conv1.weight", 4)},
+	"sdxl_vae":         {one("decoder.conv_in.weight", 512, 4, 3, 3), one("encoder.down.0.block.0.conv1.weight", 4)},
+	"qwen_image_vae":   {one("decoder.conv1.weight", 384, 16, 3, 3, 3), one("decoder.upsamples.0.residual.0.gamma", 4)},
+	"wan_2.1_vae":      {one("decoder.conv1.weight", 384, 16, 3, 3, 3), one("decoder.upsamples.0.residual.0.gamma", 4)},
+	"t5xxl_fp8_scaled": {one("shared.weight", 32128, 4096), one("encoder.block.0.layer.0.SelfAttention.k.weight", 4), one("encoder.block.0.layer.0.SelfAttention.k.scale_weight", 1)},
+	"flux1-dev":        {one("double_blocks.0.img_attn.norm.key_norm.scale", 128), one("img_in.weight", 1, 64), one("txt_in.weight", 1, 4096)},
+	"sd3.5_large":      {one("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight", 4), one("first_stage_model.decoder.conv_in.weight", 512, 16, 3, 3)},
+	"sdxl_unet":        {one("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", 2, 2048)},
+	"realesrgan":       {one("model.0.weight", 4), one("model.1.sub.0.RDB1.conv1.0.weight", 4)},
+}
+
+func TestPartsAreKnownByTheirHeaders(t *testing.T) {
+	t.Parallel()
+	want := map[string]model.Part{
+		"t5xxl_fp16": model.T5, "t5xxl_gguf_like": model.T5, "t5xxl_fp8_scaled": model.T5, "clip_l": model.CLIPL, "clip_g": model.CLIPG, "qwen_2.5_vl_7b": model.Qwen25, "Qwen3-4B": model.Qwen3,
+		"ae": model.FluxVAE, "sd3_vae": model.SD3VAE, "qwen_image_vae": model.QwenVAE,
+	}
+	dir := t.TempDir()
+	for name, tensors := range partTensors {
+		sparse(t, filepath.Join(dir, name+".safetensors"), tensors...)
+	}
+	files, err := List(dir)
+	if err != nil || len(files) != len(partTensors) {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, f := range inspectAll(files, nil) {
+		if got := partOf(&f); got != want[f.Name] {
+			t.Errorf("%s is %q, want %q (%s)", f.Name, got, want[f.Name], f.problem)
+		}
+		if isPart := f.part != model.NoPart; isPart && f.problem != "" {
+			t.Errorf("%s has the problem %s", f.Name, f.problem)
+		}
+	}
+}
+
+// A model of several files can be used as soon as all are there, wherever they stand, and says until then what is missing.
+func TestModelIsCompletedByItsParts(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t, nil)
+	put := func(under ...string) {
+		name := under[len(under)-1]
+		sparse(t, filepath.Join(append([]string{s.dir}, under...)...)+".safetensors", partTensors[name]...)
+		s.scan(t.Context())
+	}
+	flux := func() (model.Model, *Model) {
+		t.Helper()
+		all := s.Library.Library().Models
+		at := slices.IndexFunc(all, func(m model.Model) bool { return m.Name == "flux1-dev" })
+		if at < 0 {
+			t.Fatalf("it is not listed: %v", all)
+		}
+		for _, m := range s.Usable() {
+			if m.Name == "flux1-dev" {
+				return all[at], &m
+			}
+		}
+		return all[at], nil
+	}
+	put("flux1-dev")
+	m, usable := flux()
+	if len(m.Missing) != 3 || !strings.Contains(m.Missing[0], "a T5-XXL text encoder (t5xxl_fp16.safetensors)") || len(usable.Parts) != 0 {
+		t.Fatalf("%+v", m)
+	}
+	before := m.VRAMBytes
+	put("text_encoders", "t5xxl_fp8_scaled")
+	put("Text_Encoders", "t5xxl_fp16") // the plain one is read by every generator
+	put("clip", "clip_l")
+	put("loras", "ae") // no folder of parts
+	if m, _ := flux(); len(m.Missing) != 1 || !strings.Contains(m.Missing[0], "the FLUX VAE") || strings.Join(m.With, " ") != "t5xxl_fp16 clip_l" {
+		t.Fatalf("missing %q with %q", m.Missing, m.With)
+	}
+	put("ae") // beside the models
+	m, usable = flux()
+	if len(m.Missing) != 0 || strings.Join(m.With, " ") != "t5xxl_fp16 clip_l ae" || len(usable.Parts) != 3 || usable.Parts[0].Part != model.T5 ||
+		filepath.Base(usable.Parts[0].Path) != "t5xxl_fp16.safetensors" || usable.Parts[0].Bytes < 200<<20 {
+		t.Errorf("missing %q with %q, %+v", m.Missing, m.With, usable.Parts)
+	}
+	if vae := uint64(usable.Parts[2].Bytes); m.VRAMBytes != before+vae || m.VRAMBytes > before+gpu.GiB {
+		t.Errorf("needs %d, before %d: the VAE counts, text encoders do not", m.VRAMBytes, before)
+	}
+	for _, other := range s.Usable() {
+		if other.Name == "ae" {
+			t.Error("a VAE is offered as a model")
+		}
+	}
+	if !s.Barred("ae") {
+		t.Error("a generator's own copy of a part would be offered as a model")
+	}
+	if err := os.Remove(filepath.Join(s.dir, "clip", "clip_l.safetensors")); err != nil {
+		t.Fatal(err)
+	}
+	s.scan(t.Context())
+	if m, usable := flux(); len(m.Missing) != 1 || usable.Parts != nil {
+		t.Errorf("without CLIP-L: missing %q, %+v", m.Missing, usable)
+	}
+}
+
+func TestOnlyWhatIsMissingIsNeeded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"sd3.5_large", "sdxl_unet", "clip_l", "clip_g", "t5xxl_fp16"} {
+		sparse(t, filepath.Join(dir, name+".safetensors"), partTensors[name]...)
+	}
+	usable, err := Look(dir)
+	if err != nil || len(usable) != 2 {
+		t.Fatalf("%+v, %v", usable, err)
+	}
+	if sd3 := usable[0]; len(sd3.Parts) != 3 || len(sd3.Missing) != 0 {
+		t.Errorf("its VAE is inside: %+v", sd3)
+	}
+	if unet := usable[1]; unet.Parts != nil || unet.Missing != nil || !unet.Partial {
+		t.Errorf("nothing is known to complete it: %+v", unet)
+	}
+}
