@@ -11,7 +11,7 @@ import (
 
 // shelves are pictures of models and generators, and of what can be done with them.
 func shelves() []scene {
-	const ready = connected + ` && document.querySelectorAll("[data-device]").length == 8 && document.querySelectorAll("[data-model].entry").length == 12`
+	const ready = connected + ` && document.querySelectorAll("[data-device]").length == 8 && document.querySelectorAll("[data-model].entry").length == 13`
 	full := scene{name: "shelf", staged: true, machine: stage.Shelf, ready: ready}
 	const look = `(() => { const d = document.querySelector("#adding"); d.open = true; return true })()`
 	adding, mistake, removing, refused, offline, empty := full, full, full, full, full, full
