@@ -27,7 +27,7 @@ func onShelf(t *testing.T, expected ...string) (*stage.Stage, *harness.Page) {
 	}
 	t.Cleanup(made.Close)
 	tab := open(t, made.URL, append(expected, "WebSocket")...)
-	until(t, tab, `document.querySelectorAll("[data-device]").length == 8 && document.querySelectorAll("[data-model].entry").length == 12 && document.querySelector("#connection").dataset.state == "connected"`)
+	until(t, tab, `document.querySelectorAll("[data-device]").length == 8 && document.querySelectorAll("[data-model].entry").length == 13 && document.querySelector("#connection").dataset.state == "connected"`)
 	return made, tab
 }
 
