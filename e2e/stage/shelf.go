@@ -38,7 +38,7 @@ func offered(c *wire.Capacity) {
 	c.DefaultModel, c.Models = "sd_xl_turbo_1.0", nil
 	var names []string
 	for _, m := range shelf().Models {
-		if !m.Disabled && m.Problem == "" {
+		if !m.Disabled && m.Problem == "" && len(m.Missing) == 0 && m.Part == model.NoPart {
 			c.Models = append(c.Models, wire.Model{Name: m.Name, Title: m.Title, Bytes: m.Bytes})
 			names = append(names, m.Name)
 		}

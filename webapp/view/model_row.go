@@ -83,7 +83,7 @@ func (r *modelRow) files() string {
 	case m.Part != model.NoPart:
 		return sentenceOf(m.Part.Title() + " for the models here that need it")
 	case len(m.Missing) > 0:
-		return sentenceOf("for sd-server it lacks " + enumerated(m.Missing) + ": put them beside it, or into the folders text_encoders and vae there")
+		return sentenceOf("for sd-server it lacks " + enumerated(m.Missing) + ": its place is beside the model, or in a folder text_encoders or vae there")
 	case len(m.With) > 0:
 		return sentenceOf("loaded with " + enumerated(m.With))
 	}

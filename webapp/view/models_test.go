@@ -69,7 +69,7 @@ func TestAModelSaysWhatItIsAndWhere(t *testing.T) {
 		{"what it lacks", with(func(m *model.Model) {
 			m.Partial, m.Missing = true, []string{"the FLUX VAE (ae.safetensors)", "the CLIP-L text encoder (clip_l.safetensors)"}
 		}),
-			[]string{"needs more files", "For sd-server it lacks the FLUX VAE (ae.safetensors) and the CLIP-L text encoder (clip_l.safetensors): put them beside it"}, nil, "well"},
+			[]string{"needs more files", "For sd-server it lacks the FLUX VAE (ae.safetensors) and the CLIP-L text encoder (clip_l.safetensors): its place is beside the model"}, nil, "well"},
 		{"of several files", with(func(m *model.Model) { m.Partial, m.With = true, []string{"t5xxl_fp16", "clip_l", "ae"} }), []string{"Loaded with t5xxl_fp16, clip_l and ae."}, []string{"needs more files"}, "well"},
 		{"a part", model.Model{Name: "ae", Part: model.FluxVAE, Bytes: gigabyte}, []string{"part of models", "The FLUX VAE for the models here that need it.", "Remove"}, []string{"no generator has it", "Disable", "Load"}, "well"},
 		{"of no generator", with(func(m *model.Model) { m.Name, m.Title = "lone", "" }), []string{"lone", "no generator has it"}, []string{"Load"}, "well"},
