@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
+	"image/png"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +21,7 @@ import (
 	"muster/e2e/ordeal"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -106,8 +110,84 @@ func TestEveryKindOfGeneratorMakesTheImagesOfItsCard(t *testing.T) {
 	if len(made) < 3 {
 		t.Errorf("a set of 16 was made by %v alone", made)
 	}
+	sameSizeWithSampler(t, agent)
 	if log := agent.Stderr(); strings.Contains(log, "lighthouse") {
 		t.Error("the log holds the prompt")
+	}
+}
+
+// sameSizeWithSampler asks for a size that only some of the generators make, and for a sampler that one of them can't be told: all images
+// have one size, and none is made by that one.
+func sameSizeWithSampler(t *testing.T, agent *harness.Agent) {
+	t.Helper()
+	made := map[string]bool{}
+	images, info := txt2img(t, agent.URL, agent.Token, `{"prompt":"a lighthouse","sampler_name":"Euler a","steps":20,"width":500,"height":300,"batch_size":16,"override_settings":{"sd_model_checkpoint":"sd15"}}`)
+	for i, image := range images {
+		raw, err := base64.StdEncoding.DecodeString(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var j job.Job
+		get(t, agent, "/api/v1/jobs/"+info["muster"].(map[string]any)["images"].([]any)[i].(map[string]any)["job_id"].(string), &j)
+		if config, err := png.DecodeConfig(bytes.NewReader(raw)); err != nil || config.Width != 512 || config.Height != 320 || j.Backend == "openai" {
+			t.Errorf("%s made %dx%d, %v", j.Backend, config.Width, config.Height, err)
+		}
+		made[j.Backend] = true
+	}
+	if notes := fmt.Sprint(info["muster"].(map[string]any)["notes"]); len(images) != 16 || !strings.Contains(notes, "500x300 was asked for, and the images are 512x320") {
+		t.Errorf("%d images, notes %s", len(images), notes)
+	}
+	if len(made) < 2 {
+		t.Errorf("a set of 16 was made by %v alone", made)
+	}
+	status, err := agent.Do(t.Context(), "POST", "/api/v1/jobs", job.Spec{Prompt: "a lighthouse", Model: "sd15", Sampler: "Restart", DeviceID: new(gpu.Ref(0))}, nil)
+	if status != http.StatusBadRequest || err == nil || !strings.Contains(err.Error(), `"field":"sampler"`) {
+		t.Errorf("an unknown sampler: %d, %v", status, err)
+	}
+}
+
+// A FLUX.1 of several files is one model for sd-server, once all of them are there.
+func TestModelOfSeveralFiles(t *testing.T) {
+	program := backendtest.BuildFakeSDServer(t, backendtest.MI25x8())
+	models := t.TempDir()
+	put := func(path, tensors string, bytes int64) {
+		path = filepath.Join(models, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		head := append([]byte{byte(len(tensors)), 0, 0, 0, 0, 0, 0, 0}, tensors...) // the header's length, below 256, comes first
+		if err := os.WriteFile(path, head, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, int64(len(head))+bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("flux1-dev.safetensors", `{"double_blocks.0.img_attn.norm.key_norm.scale":{"dtype":"F16","shape":[128],"data_offsets":[0,256]}}`, 256)
+	put("text_encoders/t5.safetensors", `{"shared.weight":{"dtype":"F16","shape":[32128,4096],"data_offsets":[0,263192576]}}`, 263192576)
+	put("vae/ae.safetensors", `{"decoder.conv_in.weight":{"dtype":"F16","shape":[512,16,3,3],"data_offsets":[0,147456]}}`, 147456)
+	agent := start(t, "--sysroot", fixture.Root(t, "amd-mi25x8"), "--sd-server", program, "--models", models)
+	shelved := func() model.Offer {
+		var offers model.Offers
+		get(t, agent, "/api/v1/models", &offers)
+		at := slices.IndexFunc(offers.Models, func(m model.Offer) bool { return m.Name == "flux1-dev" })
+		if at < 0 {
+			return model.Offer{}
+		}
+		return offers.Models[at]
+	}
+	eventually(t, "what is missing is told", func() bool { return len(shelved().Missing) == 1 && strings.Contains(shelved().Missing[0], "CLIP-L") })
+	put("text_encoders/clip.safetensors", `{"text_model.embeddings.token_embedding.weight":{"dtype":"F16","shape":[49408,768],"data_offsets":[0,75890688]}}`, 75890688)
+	eventually(t, "the model is offered", func() bool { return slices.Contains(shelved().Generators, "sdserver") })
+	jobs := settled(t, agent, ordered(t, agent, job.Spec{Prompt: "a lighthouse", Model: "flux1-dev"}))
+	if j := jobs[0]; j.State != job.Succeeded || j.Width != 1024 || j.Guidance != 3.5 {
+		t.Errorf("%s, %dx%d, guidance %g: %s", j.State, j.Width, j.Height, j.Guidance, j.Error)
+	}
+	args := strings.Join(backendtest.Serving(t, program)[0].Args, " ")
+	for _, want := range []string{"--diffusion-model " + models + "/flux1-dev.safetensors", "--t5xxl " + models + "/text_encoders/t5.safetensors", "--clip_l ", "--vae "} {
+		if !strings.Contains(args, want) {
+			t.Errorf("%s is not among %s", want, args)
+		}
 	}
 }
 
