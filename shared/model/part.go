@@ -49,9 +49,9 @@ func (p Part) Sample() string {
 	case CLIPG:
 		return "clip_g.safetensors"
 	case Qwen25:
-		return "Qwen2.5-VL-7B-Instruct-Q8_0.gguf"
+		return "qwen_2.5_vl_7b.safetensors"
 	case Qwen3:
-		return "Qwen3-4B-Instruct-2507-Q4_K_M.gguf"
+		return "qwen_3_4b.safetensors"
 	case FluxVAE:
 		return "ae.safetensors"
 	case SD3VAE:

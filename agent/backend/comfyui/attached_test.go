@@ -83,8 +83,8 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	t.Parallel()
 	b := newAttached(t, attachedSetup{files: []string{"diffusion_models/flux1-dev.safetensors", "diffusion_models/z_image.safetensors", "text_encoders/clip_l.safetensors"}})
 	for name, words := range map[string]string{
-		"flux1-dev": "a T5 text encoder is missing, such as t5xxl_fp8_e4m3fn_scaled.safetensors: put it into ComfyUI's models/text_encoders folder",
-		"z_image":   "the Qwen3-4B text encoder is missing, such as qwen_3_4b.safetensors",
+		"flux1-dev": "a T5-XXL text encoder is missing, such as t5xxl_fp16.safetensors: put it into ComfyUI's models/text_encoders folder",
+		"z_image":   "the Qwen3 4B text encoder is missing, such as qwen_3_4b.safetensors",
 	} {
 		_, err := b.make(t, request(name), nil)
 		checkFault(t, err, nil, words)

@@ -4,20 +4,21 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"muster/shared/model"
 )
 
 // component is a file that a template needs beside the model's own.
 type component struct {
 	slot   Slot
-	what   string // for people
+	part   model.Part
 	folder string // of ComfyUI's models folder
-	sample string // a file's usual name
 	// fits says how well a file's name, in lower case without folder, fits: 0 not at all.
 	fits func(name string) int
 }
 
 // t5 prefers the scaled 8-bit file: half the memory of fp16, and hardly another image.
-var t5 = component{SlotEncoder, "a T5 text encoder", folderEncoders, "t5xxl_fp8_e4m3fn_scaled.safetensors", func(name string) int {
+var t5 = component{SlotEncoder, model.T5, folderEncoders, func(name string) int {
 	switch {
 	case !strings.Contains(name, "t5xxl") && !strings.Contains(name, "t5-xxl") && !strings.Contains(name, "t5_xxl"), strings.Contains(name, "umt5"):
 		return 0
@@ -29,22 +30,22 @@ var t5 = component{SlotEncoder, "a T5 text encoder", folderEncoders, "t5xxl_fp8_
 	return 1
 }}
 
-var clipL = component{SlotEncoder2, "the CLIP-L text encoder", folderEncoders, "clip_l.safetensors", func(name string) int {
+var clipL = component{SlotEncoder2, model.CLIPL, folderEncoders, func(name string) int {
 	return containsAny(name, "clip_l", "clip-l")
 }}
 
-var qwen25 = component{SlotEncoder, "the Qwen2.5-VL text encoder", folderEncoders, "qwen_2.5_vl_7b_fp8_scaled.safetensors", func(name string) int {
+var qwen25 = component{SlotEncoder, model.Qwen25, folderEncoders, func(name string) int {
 	if !strings.Contains(name, "qwen") || strings.Contains(name, "mmproj") {
 		return 0
 	}
 	return containsAny(name, "2.5_vl", "2.5-vl", "2_5_vl", "25_vl")
 }}
 
-var qwen3 = component{SlotEncoder, "the Qwen3-4B text encoder", folderEncoders, "qwen_3_4b.safetensors", func(name string) int {
+var qwen3 = component{SlotEncoder, model.Qwen3, folderEncoders, func(name string) int {
 	return containsAny(name, "qwen_3_4b", "qwen3_4b", "qwen3-4b", "qwen-3-4b")
 }}
 
-var fluxVAE = component{SlotVAE, "the FLUX VAE", folderVAE, "ae.safetensors", func(name string) int {
+var fluxVAE = component{SlotVAE, model.FluxVAE, folderVAE, func(name string) int {
 	if strings.HasPrefix(name, "ae.") {
 		return 3
 	}
@@ -54,7 +55,7 @@ var fluxVAE = component{SlotVAE, "the FLUX VAE", folderVAE, "ae.safetensors", fu
 	return 2*both(name, "flux", "vae") + both(name, "flux", "ae.")
 }}
 
-var qwenVAE = component{SlotVAE, "the Qwen image VAE", folderVAE, "qwen_image_vae.safetensors", func(name string) int {
+var qwenVAE = component{SlotVAE, model.QwenVAE, folderVAE, func(name string) int {
 	return both(name, "qwen", "vae")
 }}
 
@@ -84,7 +85,7 @@ func (c component) choose(files []string) (string, error) {
 		}
 	}
 	if best == 0 {
-		return "", fmt.Errorf("%s is missing, such as %s: put it into ComfyUI's models/%s folder", c.what, c.sample, c.folder)
+		return "", fmt.Errorf("%s is missing, such as %s: put it into ComfyUI's models/%s folder", c.part.Title(), c.part.Sample(), c.folder)
 	}
 	return at, nil
 }

@@ -141,8 +141,14 @@ func TestTemplatesHaveTheirClassesAlone(t *testing.T) {
 	for family, one := range diffusers() {
 		for _, need := range one.needs {
 			if len(one.slots[need.slot]) != 1 {
-				t.Errorf("the template of %q has no place for %s", family, need.what)
+				t.Errorf("the template of %q has no place for %s", family, need.part.Title())
 			}
+			if !slices.Contains(family.Parts(), need.part) {
+				t.Errorf("%q is made without %s elsewhere", family, need.part.Title())
+			}
+		}
+		if len(one.needs) != len(family.Parts()) {
+			t.Errorf("%q is made of %d parts, the template knows %d", family, len(family.Parts()), len(one.needs))
 		}
 	}
 }
@@ -406,7 +412,7 @@ func TestComponents(t *testing.T) {
 	} {
 		got, err := tt.c.choose(strings.Fields(tt.files))
 		if got != tt.want || (err == nil) != (tt.want != "") {
-			t.Errorf("%s of %s: got %q, %v; want %q", tt.c.what, tt.files, got, err, tt.want)
+			t.Errorf("%s of %s: got %q, %v; want %q", tt.c.part.Title(), tt.files, got, err, tt.want)
 		}
 	}
 }
