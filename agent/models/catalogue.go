@@ -13,35 +13,48 @@ type known struct {
 	licence                  string
 	repo, file               string
 	bytes                    int64
-	merit                    float64 // how good its images are beside the others', as people judge them; 0 to 10
+	merit                    float64  // how good its images are beside the others', as people judge them; 0 to 10
+	with                     []source // the further files that it needs; nil for a whole model
 }
 
-// catalogue is well-known models that are published as one whole file: any generator makes images with it alone.
+// source is a part on the hub.
+type source struct {
+	part       model.Part
+	repo, file string
+	bytes      int64
+}
+
+// catalogue is well-known models. Nearly all are published as one whole file: any generator makes images with it alone.
 var catalogue = []known{
 	{"flux1-dev-fp8", "FLUX.1 dev (fp8)", "detailed and true to the prompt, writes words; 20 to 30 steps", model.Flux, "FLUX.1 [dev] Non-Commercial",
-		"Comfy-Org/flux1-dev", "flux1-dev-fp8.safetensors", 17_246_524_772, 9.5},
+		"Comfy-Org/flux1-dev", "flux1-dev-fp8.safetensors", 17_246_524_772, 9.5, nil},
 	{"flux1-schnell-fp8", "FLUX.1 schnell (fp8)", "true to the prompt in 4 steps", model.Flux, "Apache 2.0",
-		"Comfy-Org/flux1-schnell", "flux1-schnell-fp8.safetensors", 17_236_328_572, 9},
+		"Comfy-Org/flux1-schnell", "flux1-schnell-fp8.safetensors", 17_236_328_572, 9, nil},
+	{"z-image-turbo", "Z-Image Turbo (Q8)", "photographs and words in 8 steps, on cards from 12 GiB; for sd-server, with a text encoder and a VAE", model.ZImage, "Apache 2.0",
+		"leejet/Z-Image-Turbo-GGUF", "z_image_turbo-Q8_0.gguf", 6_577_440_704, 9.2, []source{
+			{model.Qwen3, "unsloth/Qwen3-4B-Instruct-2507-GGUF", "Qwen3-4B-Instruct-2507-Q4_K_M.gguf", 2_497_281_120},
+			{model.FluxVAE, "Comfy-Org/z_image_turbo", "split_files/vae/ae.safetensors", 335_304_388},
+		}},
 	{"sd-3.5-large-fp8", "Stable Diffusion 3.5 Large (fp8)", "varied styles, writes words; 28 to 40 steps", model.SD3, "Stability AI Community",
-		"Comfy-Org/stable-diffusion-3.5-fp8", "sd3.5_large_fp8_scaled.safetensors", 14_900_000_000, 8.5},
+		"Comfy-Org/stable-diffusion-3.5-fp8", "sd3.5_large_fp8_scaled.safetensors", 14_900_000_000, 8.5, nil},
 	{"sd-3.5-medium", "Stable Diffusion 3.5 Medium", "varied styles, for cards of 16 GB; 28 to 40 steps", model.SD3, "Stability AI Community",
-		"Comfy-Org/stable-diffusion-3.5-fp8", "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors", 11_638_004_202, 8},
+		"Comfy-Org/stable-diffusion-3.5-fp8", "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors", 11_638_004_202, 8, nil},
 	{"juggernaut-xl-9", "Juggernaut XL 9", "photographs of people and places; 30 steps", model.SDXL, "CreativeML OpenRAIL-M",
-		"RunDiffusion/Juggernaut-XL-v9", "Juggernaut-XL_v9_RunDiffusionPhoto_v2.safetensors", 7_110_000_000, 7.5},
+		"RunDiffusion/Juggernaut-XL-v9", "Juggernaut-XL_v9_RunDiffusionPhoto_v2.safetensors", 7_110_000_000, 7.5, nil},
 	{"animagine-xl-4.0", "Animagine XL 4.0", "anime, drawn by tags; 28 steps", model.SDXL, "CreativeML OpenRAIL++-M",
-		"cagliostrolab/animagine-xl-4.0", "animagine-xl-4.0-opt.safetensors", 6_938_350_040, 7.2},
+		"cagliostrolab/animagine-xl-4.0", "animagine-xl-4.0-opt.safetensors", 6_938_350_040, 7.2, nil},
 	{"sdxl-1.0", "SDXL 1.0", "the base of most models that people share; 30 steps", model.SDXL, "CreativeML OpenRAIL++-M",
-		"stabilityai/stable-diffusion-xl-base-1.0", "sd_xl_base_1.0.safetensors", 6_938_078_334, 7},
+		"stabilityai/stable-diffusion-xl-base-1.0", "sd_xl_base_1.0.safetensors", 6_938_078_334, 7, nil},
 	{"sdxl-lightning", "SDXL Lightning (4 steps)", "SDXL in 4 steps, guidance 1", model.SDXL, "CreativeML OpenRAIL++-M",
-		"ByteDance/SDXL-Lightning", "sdxl_lightning_4step.safetensors", 6_938_040_682, 6.8},
+		"ByteDance/SDXL-Lightning", "sdxl_lightning_4step.safetensors", 6_938_040_682, 6.8, nil},
 	{"sdxl-turbo", "SDXL Turbo", "512x512 in 1 to 4 steps, guidance 1", model.SDXL, "Stability AI Community",
-		"stabilityai/sdxl-turbo", "sd_xl_turbo_1.0_fp16.safetensors", 6_938_081_905, 6},
+		"stabilityai/sdxl-turbo", "sd_xl_turbo_1.0_fp16.safetensors", 6_938_081_905, 6, nil},
 	{"dreamshaper-8", "DreamShaper 8", "portraits and fantasy on small cards; 25 steps at 512x768", model.SD1, "CreativeML OpenRAIL-M",
-		"Lykon/DreamShaper", "DreamShaper_8_pruned.safetensors", 2_132_625_894, 5},
+		"Lykon/DreamShaper", "DreamShaper_8_pruned.safetensors", 2_132_625_894, 5, nil},
 	{"sd-1.5", "Stable Diffusion 1.5", "the smallest; fast on every card; 25 steps at 512x512", model.SD1, "CreativeML OpenRAIL-M",
-		"Comfy-Org/stable-diffusion-v1-5-archive", "v1-5-pruned-emaonly-fp16.safetensors", 2_132_696_762, 4},
+		"Comfy-Org/stable-diffusion-v1-5-archive", "v1-5-pruned-emaonly-fp16.safetensors", 2_132_696_762, 4, nil},
 	{"sd-turbo", "SD Turbo", "512x512 in 1 to 4 steps, guidance 1", model.SD2, "Stability AI Community",
-		"stabilityai/sd-turbo", "sd_turbo.safetensors", 5_214_561_848, 3.5},
+		"stabilityai/sd-turbo", "sd_turbo.safetensors", 5_214_561_848, 3.5, nil},
 }
 
 // CatalogueRequest gives what Install needs for a name of the catalogue; false when it is not there.
@@ -66,14 +79,31 @@ func CatalogueModel(name string) (string, bool) {
 
 func (k known) modelName() string { return stem(k.file) }
 
-// need is the device memory for an image of one megapixel.
-func (k known) need() uint64 { return model.EstimateVRAM(k.family, uint64(k.bytes)) }
+// need is the device memory for an image of one megapixel: text encoders of their own can stay in the machine's memory.
+func (k known) need() uint64 {
+	weights := k.bytes
+	for _, s := range k.with {
+		if s.part.VAE() {
+			weights += s.bytes
+		}
+	}
+	return model.EstimateVRAM(k.family, uint64(weights))
+}
+
+// size is the bytes of all files.
+func (k known) size() int64 {
+	bytes := k.bytes
+	for _, s := range k.with {
+		bytes += s.bytes
+	}
+	return bytes
+}
 
 // judged is a line of the catalogue for these devices.
 func (k known) judged(devices []gpu.Device, installed bool) model.Recommendation {
 	r := model.Recommendation{
 		Name: k.name, Title: k.title, Description: k.description, Family: k.family, Licence: k.licence, Repo: k.repo, File: k.file,
-		Bytes: k.bytes, NeedBytes: k.need(), ModelName: k.modelName(), Installed: installed, Fits: model.FitsOf(k.need(), devices),
+		Bytes: k.size(), NeedBytes: k.need(), ModelName: k.modelName(), Installed: installed, Fits: model.FitsOf(k.need(), devices),
 	}
 	r.Usable, r.Words = share(r.Fits) > 0, model.FitWords(r.Fits)
 	if len(devices) == 0 {

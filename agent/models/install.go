@@ -36,11 +36,10 @@ func (l *Library) Install(ctx context.Context, q Request) (model.Install, error)
 	if err != nil {
 		return model.Install{}, err
 	}
+	with := l.accompany(r)
 	if err := l.keep(ctx); err != nil {
 		l.mu.Lock()
-		if fresh {
-			l.memory.Installs = slices.DeleteFunc(l.memory.Installs, func(other *record) bool { return other == r })
-		}
+		l.memory.Installs = slices.DeleteFunc(l.memory.Installs, func(other *record) bool { return other == r && fresh || slices.Contains(with, other) })
 		l.mu.Unlock()
 		l.publish()
 		return model.Install{}, err
@@ -83,6 +82,34 @@ func (l *Library) enter(r *record, taken bool) (_ *record, fresh bool, dropped [
 	r.ID = newID()
 	l.memory.Installs = append([]*record{r}, l.memory.Installs...)
 	return r, true, l.trim(), nil
+}
+
+// accompany has the parts installed that a model of the catalogue needs and the folder lacks, before the model itself. It gives those that
+// it added.
+func (l *Library) accompany(r *record) (added []*record) {
+	at := slices.IndexFunc(catalogue, func(k known) bool { return k.repo == r.Repo && k.file == r.File })
+	if at < 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range catalogue[at].with {
+		there := func(f seenFile) bool { return f.problem == "" && partOf(&f) == s.part }
+		comes := func(other *record) bool { return other.Repo == s.repo && other.File == s.file && !other.State.Ended() }
+		if slices.ContainsFunc(l.files, there) || slices.ContainsFunc(l.parts, there) || slices.ContainsFunc(l.memory.Installs, comes) {
+			continue
+		}
+		one, err := l.parse(Request{Repo: s.repo, File: s.file})
+		if err != nil { // a mistake in the catalogue, see TestCatalogue
+			l.log.Error("a part can't be asked for", "file", s.file, "error", err)
+			continue
+		}
+		one.ID = newID()
+		added = append(added, one)
+	}
+	behind := slices.Index(l.memory.Installs, r) + 1 // the oldest, which is the last, comes first
+	l.memory.Installs = slices.Insert(l.memory.Installs, behind, added...)
+	return added
 }
 
 // taken says whether a model of that name is in the folder. Two that differ by their extension alone would change each other's names.

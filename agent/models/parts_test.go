@@ -3,11 +3,14 @@ package models
 import (
 	"encoding/binary"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	"muster/shared/gpu"
 	"muster/shared/model"
@@ -167,4 +170,45 @@ func TestOnlyWhatIsMissingIsNeeded(t *testing.T) {
 	if unet := usable[1]; unet.Parts != nil || unet.Missing != nil || !unet.Partial {
 		t.Errorf("nothing is known to complete it: %+v", unet)
 	}
+}
+
+// A model of the catalogue brings the parts that are not there, and comes last.
+func TestCatalogueBringsParts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var mu sync.Mutex
+		var asked []string
+		w.host("hub.test", func(out http.ResponseWriter, in *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, repo := range []string{"leejet", "unsloth", "Comfy-Org"} {
+				if strings.Contains(in.URL.Path, repo) && !slices.Contains(asked, repo) {
+					asked = append(asked, repo)
+				}
+			}
+			http.NotFound(out, in)
+		})
+		s := newShelf(t, w)
+		q, ok := CatalogueRequest("z-image-turbo")
+		if !ok {
+			t.Fatal("it is not in the catalogue")
+		}
+		sparse(t, filepath.Join(s.dir, "vae", "mine.safetensors"), partTensors["ae"]...)
+		s.scan(t.Context())
+		in := s.ask(q)
+		if again := s.ask(q); again.ID != in.ID {
+			t.Errorf("asked twice it is %s and %s", in.ID, again.ID)
+		}
+		s.ended(in.ID)
+		installs := s.Library.Library().Installs
+		if len(installs) != 2 || installs[0].ID != in.ID || installs[1].Name != "Qwen3-4B-Instruct-2507-Q4_K_M" {
+			t.Errorf("%+v", installs)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.Join(asked, " ") != "unsloth leejet" {
+			t.Errorf("asked for %q", asked)
+		}
+	})
 }

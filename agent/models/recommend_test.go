@@ -1,7 +1,7 @@
 package models
 
 import (
-	"strings"
+	"slices"
 	"testing"
 
 	"muster/shared/gpu"
@@ -28,7 +28,7 @@ func TestRecommend(t *testing.T) {
 		words   string // of SDXL
 	}{
 		{"two large cards", cards(24, 24), "flux1-dev-fp8", "fits Device 0 and Device 1"},
-		{"MI25s", cards(16, 16, 16, 16), "sd-3.5-medium", "fits Device 0, Device 1, Device 2 and Device 3"},
+		{"MI25s", cards(16, 16, 16, 16), "z-image-turbo", "fits Device 0, Device 1, Device 2 and Device 3"},
 		{"a large and a small one", cards(24, 8), "flux1-dev-fp8", "fits Device 0, not Device 1: needs 9.5 GiB, has 8.0 GiB"},
 		{"a large and three small ones", cards(12, 4, 4, 4), "dreamshaper-8", "fits Device 0, not Device 1, Device 2 and Device 3: needs 9.5 GiB"},
 		{"one small card", cards(8), "dreamshaper-8", "does not fit Device 0: needs 9.5 GiB, has 8.0 GiB"},
@@ -63,7 +63,7 @@ func TestCatalogue(t *testing.T) {
 	for _, k := range catalogue {
 		q, ok := CatalogueRequest(k.name)
 		name, ok2 := CatalogueModel(k.name)
-		if !ok || !ok2 || seen[k.name] || seen[k.file] || name != strings.TrimSuffix(k.file, ".safetensors") {
+		if !ok || !ok2 || seen[k.name] || seen[k.file] || name != stem(k.file) {
 			t.Errorf("%s: %+v, %s", k.name, q, name)
 		}
 		seen[k.name], seen[k.file] = true, true
@@ -73,6 +73,15 @@ func TestCatalogue(t *testing.T) {
 		}
 		if err := checkFileName(k.file); err != nil {
 			t.Errorf("%s: %v", k.name, err)
+		}
+		for _, part := range k.with {
+			p := place{part.repo, part.file, defaultRevision}
+			if err := p.check(); err != nil || !slices.Contains(k.family.Parts(), part.part) || part.bytes < 1e8 {
+				t.Errorf("%s: %+v, %v", k.name, part, err)
+			}
+		}
+		if k.with != nil && len(k.with) != len(k.family.Parts()) {
+			t.Errorf("%s: not all of its parts come with it", k.name)
 		}
 		if k.merit <= 0 || k.merit > 10 || k.bytes < 1e9 || k.licence == "" || k.description == "" || k.family == model.Unknown {
 			t.Errorf("%+v", k)

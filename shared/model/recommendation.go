@@ -12,7 +12,7 @@ type Recommendation struct {
 	// Repo and File say where it stands on the hub. Revision is the hub's own default.
 	Repo string `json:"repo"`
 	File string `json:"file"`
-	// Bytes of the file, about. NeedBytes of device memory for an image of one megapixel, about.
+	// Bytes of the file, and of those that come with it, about. NeedBytes of device memory for an image of one megapixel, about.
 	Bytes     int64  `json:"bytes"`
 	NeedBytes uint64 `json:"need_bytes"`
 	// ModelName is what a job asks for once it is installed; Installed says that it is.
