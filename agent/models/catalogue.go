@@ -90,6 +90,14 @@ func (k known) need() uint64 {
 	return model.EstimateVRAM(k.family, uint64(weights))
 }
 
+// worth is how good its images are, less for a model of several files: not every generator can load it.
+func (k known) worth() float64 {
+	if k.with != nil {
+		return 0.85 * k.merit
+	}
+	return k.merit
+}
+
 // size is the bytes of all files.
 func (k known) size() int64 {
 	bytes := k.bytes

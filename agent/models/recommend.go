@@ -21,7 +21,7 @@ func Recommend(devices []gpu.Device, library model.Library) []model.Recommendati
 	for _, k := range catalogue {
 		installed := slices.ContainsFunc(library.Models, func(m model.Model) bool { return m.Name == k.modelName() })
 		r := k.judged(devices, installed)
-		all = append(all, ranked{r, k.merit * math.Sqrt(share(r.Fits))})
+		all = append(all, ranked{r, k.worth() * math.Sqrt(share(r.Fits))})
 	}
 	slices.SortStableFunc(all, func(a, b ranked) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.NeedBytes, b.NeedBytes))

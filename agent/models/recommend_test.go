@@ -28,7 +28,7 @@ func TestRecommend(t *testing.T) {
 		words   string // of SDXL
 	}{
 		{"two large cards", cards(24, 24), "flux1-dev-fp8", "fits Device 0 and Device 1"},
-		{"MI25s", cards(16, 16, 16, 16), "z-image-turbo", "fits Device 0, Device 1, Device 2 and Device 3"},
+		{"MI25s", cards(16, 16, 16, 16), "sd-3.5-medium", "fits Device 0, Device 1, Device 2 and Device 3"},
 		{"a large and a small one", cards(24, 8), "flux1-dev-fp8", "fits Device 0, not Device 1: needs 9.5 GiB, has 8.0 GiB"},
 		{"a large and three small ones", cards(12, 4, 4, 4), "dreamshaper-8", "fits Device 0, not Device 1, Device 2 and Device 3: needs 9.5 GiB"},
 		{"one small card", cards(8), "dreamshaper-8", "does not fit Device 0: needs 9.5 GiB, has 8.0 GiB"},
