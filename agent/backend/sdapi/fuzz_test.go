@@ -106,7 +106,7 @@ func TestGuidanceOfFlux(t *testing.T) {
 		m          backend.Model
 		scale, own float64
 	}{
-		{forge, flux, 1, 3.5}, {sdnext, flux, 3.5, 0}, {koboldcpp, flux, 1, 0}, {sdserver, flux, 1, 0}, {forge, backend.Model{Family: model.SDXL}, 3.5, 0},
+		{forge, flux, 1, 3.5}, {sdnext, flux, 3.5, 0}, {koboldcpp, flux, 1, 0}, {a1111, flux, 3.5, 0}, {sdserver, flux, 1, 0}, {forge, backend.Model{Family: model.SDXL}, 3.5, 0},
 		{sdnext, backend.Model{Family: model.ZImage, Name: "z_image_turbo"}, 1, 0},
 	} {
 		if scale, own := tt.p.guidance(tt.m, 3.5); scale != tt.scale || own != tt.own {

@@ -15,13 +15,13 @@ type program struct {
 	counts    bool  // its errors do not tell of memory, but its counter of failed allocations does
 	drops     bool  // it may give up what nobody waits for any more: the connection is closed to cancel
 	distilled bool  // distilled_cfg_scale is the guidance that a model has of its own
-	pipelines bool  // cfg_scale is whatever guidance a model has
+	pipelines bool  // cfg_scale is whatever guidance a model has, or there are no models with one of their own
 	mark      bool  // options show the settings of the running image, the mark's among them (see mark)
 }
 
 // The programs. Their own names for sizes and steps are bounded before they are sent, because all of them clamp silently.
 var (
-	a1111     = program{name: "AUTOMATIC1111's web UI", grid: 8, web: true, tasks: true, progress: true}
+	a1111     = program{name: "AUTOMATIC1111's web UI", grid: 8, web: true, tasks: true, progress: true, pipelines: true}
 	forge     = program{name: "Forge", grid: 8, web: true, tasks: true, progress: true, lazy: true, counts: true, distilled: true}
 	sdnext    = program{name: "SD.Next", grid: 8, web: true, switches: true, progress: true, counts: true, mark: true, pipelines: true}
 	koboldcpp = program{name: "koboldcpp", grid: 64, maxSteps: 80, maxSeed: 1<<31 - 1, drops: true, progress: true}
