@@ -54,6 +54,8 @@ var leaves = map[string]bool{
 	"muster/agent/telemetry/fdinfo": true, // what every process does with GPUs
 	"muster/agent/backend/exchange": true, // one HTTP exchange with a generator
 	"muster/agent/backend/attach":   true, // a server that somebody else runs
+	"muster/agent/backend/fleet":    true, // a child of our own for each device
+	"muster/agent/backend/calls":    true, // what calls of one generator have in common
 	"muster/agent/backend/answer":   true, // images within answers
 	"muster/agent/backend/prompt":   true, // what a person's words must not do
 	"muster/agent/backend/mask":     true, // what ties a process to one device
