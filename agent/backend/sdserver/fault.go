@@ -18,7 +18,7 @@ const earlyExit = 2 * time.Second
 // gone waits a moment for the end of a child whose connection was dropped; false when it lives.
 func (s *server) gone() bool {
 	select {
-	case <-s.child.Done():
+	case <-s.Process.Done():
 		return true
 	case <-time.After(time.Second):
 		return false
@@ -27,7 +27,7 @@ func (s *server) gone() bool {
 
 // bindFailed says whether the child ended because it could not have its port: status 0 although nobody asked it to end.
 func (s *slot) bindFailed() bool {
-	exit := s.server.child.Exit()
+	exit := s.Child.Process.Exit()
 	return exit.Code == 0 && !exit.Asked
 }
 
@@ -41,35 +41,35 @@ func (s *server) why(exit process.Exit) string {
 
 // startFault explains a child that ended before it was ready.
 func (s *slot) startFault(p pin, model backend.Model) error {
-	server := s.server
-	exit, said := server.child.Exit(), server.out.complaint()
+	server := s.Child
+	exit, said := server.Process.Exit(), server.out.complaint()
 	if exit.Signal != 0 || exit.Code != 1 || exit.Ran > earlyExit || server.out.look().memory != "" {
 		return s.died()
 	}
-	_ = s.stop("ended")
+	_ = s.Stop("ended")
 	switch {
 	case strings.Contains(said, "backend") && strings.Contains(said, "not found"):
-		return s.broken(fmt.Errorf("sd-server does not see %s as %s behind %s: %s: check the driver, and that the build is for this device: %w",
-			s.dev.Index.Label(), p.backend, strings.Join(p.env, " "), said, backend.ErrUnavailable))
+		return s.Broken(fmt.Errorf("sd-server does not see %s as %s behind %s: %s: check the driver, and that the build is for this device: %w",
+			s.Device.Index.Label(), p.backend, strings.Join(p.env, " "), said, backend.ErrUnavailable))
 	case strings.Contains(said, "unknown argument"), strings.Contains(said, "arguments are required"):
-		return s.broken(fmt.Errorf("this sd-server does not know what muster asks of it (%s): update stable-diffusion.cpp: %w", said, backend.ErrUnavailable))
+		return s.Broken(fmt.Errorf("this sd-server does not know what muster asks of it (%s): update stable-diffusion.cpp: %w", said, backend.ErrUnavailable))
 	}
 	return s.fleet.blame(model, fmt.Errorf("sd-server can't load model %q: %s: replace the file, or choose another model", model.Name, said))
 }
 
 // died explains a child that ended by itself, counts it and forgets it.
 func (s *slot) died() error {
-	server := s.server
-	exit, memory := server.child.Exit(), server.out.look().memory
-	err := s.stop("ended")
+	server := s.Child
+	exit, memory := server.Process.Exit(), server.out.look().memory
+	err := s.Stop("ended")
 	switch {
 	case exit.Asked:
 		return err
 	case memory != "":
 		s.squeeze(server)
-		return s.failed(fmt.Errorf("sd-server on %s: %s (%s): %w", s.dev.Index.Label(), memory, exit, backend.ErrOutOfMemory))
+		return s.Failed(fmt.Errorf("sd-server on %s: %s (%s): %w", s.Device.Index.Label(), memory, exit, backend.ErrOutOfMemory))
 	}
-	return s.failed(fmt.Errorf("sd-server on %s ended: %s: %w", s.dev.Index.Label(), server.why(exit), backend.ErrUnavailable))
+	return s.Failed(fmt.Errorf("sd-server on %s ended: %s: %w", s.Device.Index.Label(), server.why(exit), backend.ErrUnavailable))
 }
 
 // exchangeFault explains an exchange about a job that gave no answer to go on with. The child's state is unknown, so it is
@@ -80,7 +80,7 @@ func (s *slot) exchangeFault(server *server, err error) error {
 	if !known && server.gone() {
 		return s.died()
 	}
-	return s.failed(s.stop(err.Error()))
+	return s.Failed(s.Stop(err.Error()))
 }
 
 // jobFault explains a job that sd-server gave up.
@@ -95,11 +95,11 @@ func (s *slot) jobFault(server *server, job status) error {
 	}
 	switch {
 	case job.Status == statusCancelled:
-		return fmt.Errorf("sd-server on %s: somebody else cancelled the job: %w", s.dev.Index.Label(), backend.ErrUnavailable)
+		return fmt.Errorf("sd-server on %s: somebody else cancelled the job: %w", s.Device.Index.Label(), backend.ErrUnavailable)
 	// A compute call that fails inside a healthy process had no room for its buffers: captured with 4096x4096 in 10 GiB.
 	case seen.memory != "", seen.failed, tellsOfMemory(text):
 		s.squeeze(server)
-		return fmt.Errorf("sd-server on %s: %s: try a smaller size: %w", s.dev.Index.Label(), text, backend.ErrOutOfMemory)
+		return fmt.Errorf("sd-server on %s: %s: try a smaller size: %w", s.Device.Index.Label(), text, backend.ErrOutOfMemory)
 	}
 	return fmt.Errorf("sd-server could not make the image: %s", text)
 }

@@ -15,6 +15,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
+	"muster/agent/backend/fleet"
 	"muster/shared/job"
 )
 
@@ -229,7 +230,7 @@ func TestTakenPort(t *testing.T) {
 				if asked++; asked == 1 {
 					return taken, nil
 				}
-				return freePort()
+				return fleet.FreePort()
 			}
 			if err := b.make(t, "model"); err != nil {
 				t.Fatal(err)
@@ -251,11 +252,11 @@ func TestTwinOnThePort(t *testing.T) {
 	if n := b.starts(t); n != 2 {
 		t.Errorf("%d starts; want a second one on a port of its own", n)
 	}
-	s := b.slot(b.devices[0])
+	s := b.slots.Of(b.devices[0])
 	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
 	}}
-	l, err := shared.Listen(t.Context(), "tcp4", fmt.Sprintf("127.0.0.1:%d", s.server.port))
+	l, err := shared.Listen(t.Context(), "tcp4", fmt.Sprintf("127.0.0.1:%d", s.Child.Port))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,10 +9,8 @@ package sdserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -23,6 +21,7 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/fleet"
 	"muster/agent/backend/mask"
 	"muster/agent/process"
 	"muster/shared/gpu"
@@ -56,17 +55,13 @@ type Fleet struct {
 	// freePort gives the port of a new child; tests give taken ones.
 	freePort func() (int, error)
 
-	running, closing chan struct{} // closed when Run begins, and when it ends
+	children *fleet.Fleet // that run
+	slots    *fleet.Slots[*slot]
 
-	program  atomic.Pointer[probed]
-	children atomic.Pointer[children] // changed under mu
+	program atomic.Pointer[probed]
 
-	mu       sync.Mutex
-	started  bool // by Run
-	closed   bool // nothing may be started any more
-	slots    map[string]*slot
-	faults   map[string]*modelFault // by model name
-	settling sync.WaitGroup         // grows only while !closed
+	mu     sync.Mutex
+	faults map[string]*modelFault // by model name
 }
 
 // limits are the deadlines towards a child.
@@ -119,11 +114,9 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 	if cfg.Models == nil {
 		cfg.Models = func() []backend.Model { return nil }
 	}
-	f := &Fleet{
-		cfg: cfg, limits: limits, freePort: freePort, running: make(chan struct{}), closing: make(chan struct{}),
-		slots: map[string]*slot{}, faults: map[string]*modelFault{},
-	}
-	f.children.Store(&children{})
+	f := &Fleet{cfg: cfg, limits: limits, freePort: fleet.FreePort, faults: map[string]*modelFault{}}
+	f.children = fleet.New(fleet.Config{Name: "sd-server", Backoff: limits.backoff, Breaker: limits.breaker, Log: cfg.Log})
+	f.slots = fleet.NewSlots(f.newSlot)
 	f.gen = &generator{f}
 	f.ask(context.Background())
 	return f, nil
@@ -131,45 +124,20 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 
 // Run owns the children: none is started before it begins, and all are gone when it returns, after ctx ended. Its error then
 // wraps process.ErrStuck when a child could not be killed.
-func (f *Fleet) Run(ctx context.Context) error {
-	f.mu.Lock()
-	again := f.started
-	f.started = true
-	f.mu.Unlock()
-	if again {
-		return errors.New("sd-server fleet: Run was called twice")
-	}
-	close(f.running)
-	f.askUntilAnswered(ctx)
-	<-ctx.Done()
+func (f *Fleet) Run(ctx context.Context) error { return f.children.Run(ctx, f.askUntilAnswered) }
 
-	f.mu.Lock()
-	f.closed = true
-	last := slices.Collect(maps.Values(*f.children.Load()))
-	f.mu.Unlock()
-	close(f.closing)
-	stuck := make([]error, len(last))
-	var stopping sync.WaitGroup
-	for i, child := range last {
-		stopping.Go(func() { stuck[i] = child.Stop() })
-	}
-	stopping.Wait()
-	f.settling.Wait()
-	return errors.Join(stuck...)
-}
+// Owns says whether a process is one of the fleet's children, or was started by one. It does not block.
+func (f *Fleet) Owns(pid int) bool { return f.children.Owns(pid) }
 
 // Serves gives nil when the device can be given work now, or says in words why not and what would help. It does not block.
 func (f *Fleet) Serves(dev gpu.Device) error {
 	if _, err := f.pin(dev); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	s := f.slots[dev.ID]
-	f.mu.Unlock()
-	if s == nil {
-		return nil
+	if s, ok := f.slots.Known(dev); ok {
+		return s.Problem(time.Now())
 	}
-	return s.problem(time.Now())
+	return nil
 }
 
 // pin says how a child is tied to the device.
@@ -207,67 +175,6 @@ func (f *Fleet) model(name string) (backend.Model, error) {
 		}
 	}
 	return backend.Model{}, fmt.Errorf("model %q is not in the models folder now: choose one of those listed, or put it there", name)
-}
-
-// slot gives the device's, made when it is first asked for.
-func (f *Fleet) slot(dev gpu.Device) *slot {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := f.slots[dev.ID]
-	if s == nil {
-		s = newSlot(f, dev)
-		f.slots[dev.ID] = s
-	}
-	return s
-}
-
-// start starts a child that Run will end.
-func (f *Fleet) start(c process.Command) (*process.Child, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return nil, errStopping
-	}
-	child, err := process.Start(c)
-	if err != nil {
-		return nil, err
-	}
-	f.publish(func(all children) { all[child.PID()] = child })
-	return child, nil
-}
-
-// forget takes a child that is gone from the list.
-func (f *Fleet) forget(child *process.Child) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.publish(func(all children) { delete(all, child.PID()) })
-}
-
-// settle runs what is left of a call that has returned already; false when the fleet is ending and nothing needs to be settled.
-func (f *Fleet) settle(rest func()) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return false
-	}
-	f.settling.Go(rest)
-	return true
-}
-
-// errStopping is the cause when Run ends during a call.
-var errStopping = fmt.Errorf("the agent stops: %w", backend.ErrUnavailable)
-
-// whileRunning gives a context that ends with ctx or with Run.
-func (f *Fleet) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case <-f.closing:
-			cancel(errStopping)
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(context.Canceled) }
 }
 
 func (f *Fleet) threads(dev gpu.Device) int {

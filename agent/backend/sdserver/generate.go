@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/calls"
 	"muster/agent/backend/exchange"
 	"muster/shared/gpu"
 	"muster/shared/job"
@@ -37,20 +38,18 @@ func (g *generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 	if err != nil {
 		return backend.Image{}, fmt.Errorf("%w: %w", err, backend.ErrUnavailable)
 	}
-	select {
-	case <-f.running:
-	case <-ctx.Done():
-		return backend.Image{}, context.Cause(ctx)
+	ctx, cancel, err := f.children.Enter(ctx)
+	if err != nil {
+		return backend.Image{}, err
 	}
-	ctx, cancel := f.whileRunning(ctx)
 	defer cancel()
-	s := f.slot(dev)
-	if err := s.take(ctx); err != nil {
+	s := f.slots.Of(dev)
+	if err := s.Turn.Take(ctx); err != nil {
 		return backend.Image{}, err
 	}
 	png, settled, err := s.generate(ctx, p, model, req, report)
 	if settled {
-		s.release()
+		s.Turn.Release()
 	}
 	return backend.Image{PNG: png}, err
 }
@@ -72,7 +71,7 @@ func check(req backend.Request) error {
 func (s *slot) generate(ctx context.Context, p pin, model backend.Model, req backend.Request, report func(job.Progress)) (png []byte, settled bool, err error) {
 	server, err := s.ensure(ctx, p, model)
 	if err != nil {
-		return nil, !s.leaveLoading(context.Cause(ctx)), err
+		return nil, !s.LeaveStarting(context.Cause(ctx)), err
 	}
 	sampler, schedule, err := server.sampler(req.Sampler)
 	if err != nil {
@@ -89,7 +88,7 @@ func (s *slot) generate(ctx context.Context, p pin, model backend.Model, req bac
 	png, err = s.follow(ctx, server, sent, req, report)
 	if ctx.Err() != nil && err != nil {
 		cause := context.Cause(ctx)
-		handed := s.server == server && s.handOn(func(ctx context.Context) { s.settle(ctx, cause, server, sent, req) })
+		handed := s.Child == server && s.HandOn(func(ctx context.Context) { s.settle(ctx, cause, server, sent, req) })
 		return nil, !handed, cause
 	}
 	return png, true, err
@@ -105,11 +104,11 @@ type submission struct {
 // send submits in a goroutine of its own: a call that ends meanwhile must not leave a job behind whose id nobody knows.
 func (s *slot) send(server *server, o order) (*submission, error) {
 	sent := &submission{done: make(chan struct{})}
-	if !s.fleet.settle(func() {
+	if !s.fleet.children.Settle(func() {
 		defer close(sent.done)
 		sent.id, sent.err = server.api.submit(context.Background(), o) // bounded by the exchange's own deadline
 	}) {
-		return nil, errStopping
+		return nil, calls.ErrStopping
 	}
 	return sent, nil
 }
@@ -133,7 +132,7 @@ func (s *slot) follow(ctx context.Context, server *server, sent *submission, req
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
-		case <-server.child.Done():
+		case <-server.Process.Done():
 			return nil, s.died()
 		case <-server.out.wake:
 		case <-look.C:
@@ -178,7 +177,7 @@ func (s *slot) submitFault(server *server, err error) error {
 	}
 	switch answered.Status {
 	case http.StatusTooManyRequests:
-		return fmt.Errorf("sd-server on %s is busy: %s: %w", s.dev.Index.Label(), answered.Message, backend.ErrUnavailable)
+		return fmt.Errorf("sd-server on %s is busy: %s: %w", s.Device.Index.Label(), answered.Message, backend.ErrUnavailable)
 	case http.StatusBadRequest:
 		return fmt.Errorf("sd-server refused the job: %s", answered.Message)
 	}
@@ -193,7 +192,7 @@ func (s *slot) stalled(server *server, seen said) error {
 		limit = l.firstStep
 	}
 	if idle := time.Since(seen.active); idle > limit {
-		return s.failed(s.stop(fmt.Sprintf("sd-server on %s made no progress for %s at step %d: it hangs", s.dev.Index.Label(), idle.Round(time.Second), seen.step)))
+		return s.Failed(s.Stop(fmt.Sprintf("sd-server on %s made no progress for %s at step %d: it hangs", s.Device.Index.Label(), idle.Round(time.Second), seen.step)))
 	}
 	return nil
 }
@@ -218,7 +217,7 @@ func (s *slot) finish(server *server, answer status, req backend.Request, tell *
 		s.stepSeconds = seen.seconds
 		s.decodeSeconds = time.Since(seen.sampled).Seconds() / float64(side(req.Width)*side(req.Height))
 	}
-	s.succeeded()
+	s.Succeeded()
 	tell.end()
 	return png, nil
 }

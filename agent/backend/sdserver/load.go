@@ -20,20 +20,27 @@ func (g *generator) Load(ctx context.Context, dev gpu.Device, name string) error
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, backend.ErrUnavailable)
 	}
-	select {
-	case <-f.running:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	ctx, cancel, err := f.children.Enter(ctx)
+	if err != nil {
+		return err
 	}
-	ctx, cancel := f.whileRunning(ctx)
 	defer cancel()
-	s := f.slot(dev)
-	if err := s.take(ctx); err != nil {
+	s := f.slots.Of(dev)
+	if err := s.Turn.Take(ctx); err != nil {
 		return err
 	}
 	_, err = s.ensure(ctx, p, model)
-	if !s.leaveLoading(context.Cause(ctx)) {
-		s.release()
+	if !s.LeaveStarting(context.Cause(ctx)) {
+		s.Turn.Release()
 	}
 	return err
+}
+
+// Unload ends the device's child, and with it all that it holds there. See fleet.Slot.Unload.
+func (g *generator) Unload(ctx context.Context, dev gpu.Device) error {
+	s, ok := g.fleet.slots.Known(dev)
+	if !ok {
+		return nil
+	}
+	return s.Unload(ctx, s.died)
 }

@@ -6,66 +6,20 @@ import (
 	"time"
 
 	"muster/agent/backend"
-	"muster/agent/process"
 )
-
-// handOn has rest done by a goroutine, to which the slot's turn passes: what is left to do for a call that was given up. Its context
-// ends with the fleet, or with hurry. false when the fleet is ending and nothing needs to be done.
-func (s *slot) handOn(rest func(ctx context.Context)) bool {
-	ctx, leave := context.WithCancelCause(context.Background())
-	ctx, cancel := s.fleet.whileRunning(ctx)
-	s.setLeave(leave)
-	done := func() {
-		s.setLeave(nil)
-		cancel()
-	}
-	handed := s.fleet.settle(func() {
-		defer s.release()
-		defer done()
-		rest(ctx)
-	})
-	if !handed {
-		done()
-	}
-	return handed
-}
-
-func (s *slot) setLeave(leave context.CancelCauseFunc) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.leave = leave
-}
-
-// hurry cuts short what is left to do for a call that was given up, if there is one.
-func (s *slot) hurry(cause error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.leave != nil {
-		s.leave(cause)
-	}
-}
-
-// leaveLoading ends a child that was still loading when the device or the generator itself was given up; for any other cause the
-// child is left loading for whoever comes next. It says whether the slot's turn was handed on.
-func (s *slot) leaveLoading(cause error) bool {
-	if s.server == nil || !errors.Is(cause, backend.ErrUnavailable) {
-		return false
-	}
-	return s.handOn(func(context.Context) { s.abort(cause.Error()) })
-}
 
 // settle deals with a job whose call was given up: a queued one is cancelled; one that is being made is left to finish when that
 // is sooner than loading the model again, else its child is ended. When the device or the generator itself was given up, the child
 // is ended at once, so that nothing holds the device; so it is when ctx ends.
 func (s *slot) settle(ctx context.Context, cause error, server *server, sent *submission, req backend.Request) {
 	if errors.Is(cause, backend.ErrUnavailable) {
-		s.abort(cause.Error())
+		_ = s.Drop(cause.Error())
 		return
 	}
 	select {
 	case <-sent.done:
 	case <-ctx.Done():
-		s.abort(context.Cause(ctx).Error())
+		_ = s.Drop(context.Cause(ctx).Error())
 		return
 	}
 	if sent.err != nil {
@@ -77,14 +31,7 @@ func (s *slot) settle(ctx context.Context, cause error, server *server, sent *su
 	}
 	left, known := s.remaining(server, req)
 	if !known || left > server.loadTook || !s.outlast(ctx, server, sent.id, 2*left+time.Second) {
-		s.abort("the job was cancelled")
-	}
-}
-
-// abort ends the child, and counts one that does not end against the device.
-func (s *slot) abort(why string) {
-	if err := s.stop(why); errors.Is(err, process.ErrStuck) {
-		_ = s.failed(err)
+		_ = s.Drop("the job was cancelled")
 	}
 }
 
@@ -113,7 +60,7 @@ func (s *slot) outlast(ctx context.Context, server *server, id string, limit tim
 		select {
 		case <-ctx.Done():
 			return false
-		case <-server.child.Done():
+		case <-server.Process.Done():
 			return false
 		case <-late.C:
 			return false

@@ -11,6 +11,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
+	"muster/agent/backend/calls"
 	"muster/agent/process"
 	"muster/shared/job"
 )
@@ -167,9 +168,15 @@ func TestUnloadTellsOfAChildThatDoesNotEnd(t *testing.T) {
 	if err := b.Serves(b.devices[0]); err == nil || !strings.Contains(err.Error(), "does not end") {
 		t.Errorf("the device is offered: %v", err)
 	}
-	<-(*b.children.Load())[pid].Done()
-	if err := b.unload(t.Context()); err != nil {
-		t.Errorf("after it has gone: %v", err)
+	await(t, "its end", func() bool {
+		err := b.unload(t.Context())
+		if err != nil && !errors.Is(err, process.ErrStuck) {
+			t.Fatalf("while it hangs: %v", err)
+		}
+		return err == nil
+	})
+	if b.Owns(pid) || running(pid) {
+		t.Error("the device is free while the child is there")
 	}
 }
 
@@ -190,7 +197,7 @@ func TestUnloadAfterRun(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Backend().(backend.Unloader).Unload(t.Context(), b.devices[0]); !errors.Is(err, errStopping) {
+	if err := f.Backend().(backend.Unloader).Unload(t.Context(), b.devices[0]); !errors.Is(err, calls.ErrStopping) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -269,34 +276,7 @@ func TestOwns(t *testing.T) {
 	if err := b.unload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(*b.children.Load()) != 0 {
-		t.Errorf("%d children are remembered", len(*b.children.Load()))
-	}
-}
-
-// What a child starts is ours too: a script may have started the real program.
-func TestOwnsWhatAChildStarted(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, setup{})
-	line := make(chan string, 1)
-	child, err := b.start(process.Command{
-		Path: "/bin/sh", Args: []string{"-c", "sleep 100 & echo $!; wait"}, Env: []string{"PATH=/usr/bin:/bin"}, Dir: t.TempDir(),
-		Stdout: func(text string) { line <- text },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pid int
-	if _, err := fmt.Sscan(<-line, &pid); err != nil {
-		t.Fatal(err)
-	}
-	if !b.Owns(child.PID()) || !b.Owns(pid) {
-		t.Errorf("the script is ours: %v, what it started: %v", b.Owns(child.PID()), b.Owns(pid))
-	}
-	if err := child.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if b.Owns(child.PID()) {
-		t.Error("a child that has gone is ours")
+	if b.Owns(b.child(t)) {
+		t.Error("after unloading the child is ours")
 	}
 }
