@@ -6,37 +6,31 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"muster/agent/backend/exchange"
+	"muster/agent/backend/fleet"
 	"muster/agent/process"
 	"muster/shared/gpu"
 )
 
 // child is one running ComfyUI of the fleet's. Whoever has its slot's turn owns it.
 type child struct {
+	*fleet.Child
 	*server
-	process *process.Child
-	port    int
-	out     *output
-	dir     string // its private folder
-	fleet   *Fleet
-	has     catalogue
-	asked   time.Time // when it said what it has
-	ready   bool
-	loaded  string // model that it made an image with last; "" for none
+	out    *output
+	dir    string // its private folder
+	fleet  *Fleet
+	has    catalogue
+	asked  time.Time // when it said what it has
+	loaded string    // model that it made an image with last; "" for none
 }
 
-// Why a child can't be used.
-var (
-	errPort  = errors.New("the port is taken by another program")
-	errSlow  = errors.New("ComfyUI did not answer in time")
-	errWrong = errors.New("ComfyUI does not work on its device")
-)
+// errWrong says that a child can't be used.
+var errWrong = errors.New("ComfyUI does not work on its device")
 
 // launch starts a child on a free port. It does not wait until it answers.
 func (f *Fleet) launch(dev gpu.Device, masks []string) (*child, error) {
@@ -44,14 +38,14 @@ func (f *Fleet) launch(dev gpu.Device, masks []string) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(f.cfg.Dir, folderName(dev.ID))
+	dir := fleet.Folder(f.cfg.Dir, dev)
 	if err := f.prepare(dir); err != nil {
 		return nil, err
 	}
 	i := f.install.Load()
 	label := dev.Index.Label()
-	c := &child{fleet: f, port: port, dir: dir, out: newOutput()}
-	c.process, err = f.start(process.Command{
+	c := &child{fleet: f, dir: dir, out: newOutput()}
+	started, err := f.children.Start(process.Command{
 		Path: f.cfg.Python, Args: append([]string{f.main()}, i.arguments(dir, port, f.cfg.Models != "", dev.Index == gpu.CPU)...),
 		Env: append(f.environment(dir), masks...), Dir: dir, Stdout: c.out.line, Stderr: c.out.line, Grace: f.limits.grace,
 	})
@@ -59,11 +53,12 @@ func (f *Fleet) launch(dev gpu.Device, masks []string) (*child, error) {
 		return nil, err
 	}
 	client := exchange.New(exchange.Config{Name: "ComfyUI", Base: "http://127.0.0.1:" + strconv.Itoa(port), Answer: f.limits.answer, IdleConnections: 2})
+	c.Child = &fleet.Child{Process: started, Port: port, Close: client.Close}
 	c.server = &server{
-		api: api{client}, name: func() string { return "ComfyUI on " + label }, log: f.cfg.Log, limits: f.limits, gone: c.process.Done(),
+		api: api{client}, name: func() string { return "ComfyUI on " + label }, log: f.cfg.Log, limits: f.limits, gone: started.Done(),
 		taken: func() { tidy(filepath.Join(dir, "output"), keptImages) },
 	}
-	f.cfg.Log.Info("ComfyUI starts", "device", label, "mask", strings.Join(masks, " "), "pid", c.process.PID(), "port", port)
+	f.cfg.Log.Info("ComfyUI starts", "device", label, "mask", strings.Join(masks, " "), "pid", started.PID(), "port", port)
 	return c, nil
 }
 
@@ -145,58 +140,23 @@ func (i install) arguments(dir string, port int, models, cpu bool) []string {
 // environment is that of every program run here, but for the mask. Packages that a person installed for their own user are found by
 // PYTHONUSERBASE, for HOME is another.
 func (f *Fleet) environment(dir string) []string {
-	env := []string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=" + dir, "TMPDIR=" + dir, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1", "PYTHONIOENCODING=utf-8",
-		"HF_HUB_DISABLE_TELEMETRY=1", "DO_NOT_TRACK=1",
-	}
+	env := append(fleet.Environment(dir), "PYTHONUNBUFFERED=1", "PYTHONIOENCODING=utf-8", "HF_HUB_DISABLE_TELEMETRY=1", "DO_NOT_TRACK=1")
 	if home, err := os.UserHomeDir(); err == nil {
 		env = append(env, "PYTHONUSERBASE="+filepath.Join(home, ".local"))
 	}
 	return append(env, f.cfg.Env...)
 }
 
-var unsafeInName = regexp.MustCompile(`[^A-Za-z0-9._-]`)
-
-func folderName(id string) string { return "device-" + unsafeInName.ReplaceAllString(id, "_") }
-
-// await blocks until the child answers. Its error is errPort, errSlow, errWrong, or errGone when the child ended; when ctx ended, the
-// child is left starting for whoever comes next.
+// await blocks until the child answers. Its errors are those of fleet.Child.Await, and errWrong.
 func (c *child) await(ctx context.Context, onCPU bool) error {
-	pause := 20 * time.Millisecond
-	for !c.ready {
-		err := c.check(ctx, onCPU)
-		switch {
-		case err == nil:
-			c.ready = true
-			return nil
-		case errors.Is(err, errPort), errors.Is(err, errWrong):
-			return err
-		case c.process.Age() > c.limits.start:
-			return errSlow
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-c.process.Done():
-			return errGone
-		case <-time.After(pause):
-			pause = min(2*pause, 500*time.Millisecond)
-		}
-	}
-	return nil
+	check := func(ctx context.Context) error { return c.check(ctx, onCPU) }
+	return c.Await(ctx, c.limits.start, 500*time.Millisecond, check, errWrong)
 }
 
 // check gives nil when it is our child that listens, and works on the one device that it was shown.
 func (c *child) check(ctx context.Context, onCPU bool) error {
-	who, err := process.OwnerOf(c.port, c.process.PID())
-	switch {
-	case err != nil:
-		return fmt.Errorf("can't tell who listens: %w", err)
-	case who == process.Nobody:
-		return errors.New("does not listen yet")
-	case who == process.Foreign:
-		return errPort
+	if err := c.Listens(); err != nil {
+		return err
 	}
 	s, err := c.api.stats(ctx)
 	if err != nil {
@@ -223,19 +183,6 @@ func (c *child) ask(ctx context.Context) error {
 	c.has, c.asked = has, time.Now()
 	c.fleet.catalogue.Store(&has)
 	c.fleet.restock(func(*stock) {})
-	return nil
-}
-
-// alive says whether a child that answered still runs, alone on its port.
-func (c *child) alive() error {
-	select {
-	case <-c.process.Done():
-		return errGone
-	default:
-	}
-	if who, err := process.OwnerOf(c.port, c.process.PID()); err != nil || who != process.Ours {
-		return errPort
-	}
 	return nil
 }
 

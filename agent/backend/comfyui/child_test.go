@@ -12,6 +12,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
+	"muster/agent/backend/fleet"
 	"muster/agent/process"
 	"muster/shared/gpu"
 	"muster/shared/wire"
@@ -185,7 +186,7 @@ func TestTakenPort(t *testing.T) {
 		if asked++; asked == 1 {
 			return l.Addr().(*net.TCPAddr).Port, nil
 		}
-		return freePort()
+		return fleet.FreePort()
 	}
 	if err := b.make(t, request("model"), nil); err != nil {
 		t.Fatal(err)

@@ -2,11 +2,8 @@ package comfyui
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,8 +13,8 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/fleet"
 	"muster/agent/backend/mask"
-	"muster/agent/process"
 	"muster/shared/gpu"
 )
 
@@ -47,17 +44,11 @@ type Fleet struct {
 	// freePort gives the port of a new child; tests give taken ones.
 	freePort func() (int, error)
 
-	running, closing chan struct{} // closed when Run begins, and when it ends
+	children *fleet.Fleet // that run
+	slots    *fleet.Slots[*slot]
 
 	install   atomic.Pointer[install]
-	children  atomic.Pointer[children]  // changed under mu
 	catalogue atomic.Pointer[catalogue] // of the instance that answered last; nil before
-
-	mu       sync.Mutex
-	started  bool // by Run
-	closed   bool // nothing may be started any more
-	slots    map[string]*slot
-	settling sync.WaitGroup
 
 	stock    atomic.Pointer[stock] // changed under stocking; never nil
 	stocking sync.Mutex
@@ -96,8 +87,9 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Fleet{cfg: cfg, limits: limits, freePort: freePort, running: make(chan struct{}), closing: make(chan struct{}), slots: map[string]*slot{}}
-	f.children.Store(&children{})
+	f := &Fleet{cfg: cfg, limits: limits, freePort: fleet.FreePort}
+	f.children = fleet.New(fleet.Config{Name: "ComfyUI", Backoff: limits.backoff, Breaker: limits.breaker, Log: cfg.Log})
+	f.slots = fleet.NewSlots(f.newSlot)
 	f.gen = &fleetGenerator{f}
 	f.stock.Store(&stock{})
 	if f.cfg.scan == nil {
@@ -111,34 +103,11 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 // Run owns the children: none is started before it begins, and all are gone when it returns, after ctx ended. Its error then
 // wraps process.ErrStuck when a child could not be killed.
 func (f *Fleet) Run(ctx context.Context) error {
-	f.mu.Lock()
-	again := f.started
-	f.started = true
-	f.mu.Unlock()
-	if again {
-		return errors.New("ComfyUI fleet: Run was called twice")
-	}
-	close(f.running)
-	var looking sync.WaitGroup
-	looking.Go(func() { f.keepLooking(ctx) })
-	f.askUntilAnswered(ctx)
-	<-ctx.Done()
-
-	f.mu.Lock()
-	f.closed = true
-	last := slices.Collect(maps.Values(*f.children.Load()))
-	f.mu.Unlock()
-	close(f.closing)
-	stuck := make([]error, len(last))
-	var stopping sync.WaitGroup
-	for i, child := range last {
-		stopping.Go(func() { stuck[i] = child.Stop() })
-	}
-	stopping.Wait()
-	f.settling.Wait()
-	looking.Wait()
-	return errors.Join(stuck...)
+	return f.children.Run(ctx, f.keepLooking, f.askUntilAnswered)
 }
+
+// Owns says whether a process is one of the fleet's children, or was started by one. It does not block.
+func (f *Fleet) Owns(pid int) bool { return f.children.Owns(pid) }
 
 // Serves gives nil when the device can be given work now, or says in words why not and what would help. It does not block.
 func (f *Fleet) Serves(dev gpu.Device) error {
@@ -148,13 +117,10 @@ func (f *Fleet) Serves(dev gpu.Device) error {
 	if now := f.stock.Load(); !now.listed && now.problem != nil {
 		return now.problem
 	}
-	f.mu.Lock()
-	s := f.slots[dev.ID]
-	f.mu.Unlock()
-	if s == nil {
-		return nil
+	if s, ok := f.slots.Known(dev); ok {
+		return s.Problem(time.Now())
 	}
-	return s.problem(time.Now())
+	return nil
 }
 
 // pin gives the one mask variable by which a child sees a device alone; none for the processor.
@@ -181,75 +147,5 @@ func (f *Fleet) Models() []backend.Model { return slices.Clone(f.stock.Load().mo
 // Backend gives the generator, always the same one. Its calls wait until Run has begun.
 func (f *Fleet) Backend() backend.Backend { return f.gen }
 
-// slot gives the device's, made when it is first asked for.
-func (f *Fleet) slot(dev gpu.Device) *slot {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := f.slots[dev.ID]
-	if s == nil {
-		s = newSlot(f, dev)
-		f.slots[dev.ID] = s
-	}
-	return s
-}
-
-// start starts a child that Run will end.
-func (f *Fleet) start(c process.Command) (*process.Child, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return nil, errStopping
-	}
-	child, err := process.Start(c)
-	if err != nil {
-		return nil, err
-	}
-	f.publish(func(all children) { all[child.PID()] = child })
-	return child, nil
-}
-
-// forget takes a child that is gone from the list.
-func (f *Fleet) forget(child *process.Child) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.publish(func(all children) { delete(all, child.PID()) })
-}
-
-// settle runs what is left of a call that has returned already; false when the fleet is ending and nothing needs to be settled.
-func (f *Fleet) settle(rest func()) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return false
-	}
-	f.settling.Go(rest)
-	return true
-}
-
-// errStopping is the cause when Run ends during a call.
-var errStopping = fmt.Errorf("the agent stops: %w", backend.ErrUnavailable)
-
-// whileRunning gives a context that ends with ctx or with Run.
-func (f *Fleet) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case <-f.closing:
-			cancel(errStopping)
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(context.Canceled) }
-}
-
 // main is the program that the interpreter runs.
 func (f *Fleet) main() string { return filepath.Join(f.cfg.Folder, "main.py") }
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port on loopback: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"muster/agent/backend"
-	"muster/agent/process"
 	"muster/shared/gpu"
 	"muster/shared/job"
 )
@@ -34,6 +33,16 @@ func (g *fleetGenerator) Generate(ctx context.Context, dev gpu.Device, req backe
 	return backend.Image{PNG: png}, nil
 }
 
+// Unload ends the device's child, and with it all that it holds there: /free would leave the driver's context and what PyTorch keeps.
+// See fleet.Slot.Unload.
+func (g *fleetGenerator) Unload(ctx context.Context, dev gpu.Device) error {
+	s, ok := g.fleet.slots.Known(dev)
+	if !ok {
+		return nil
+	}
+	return s.Unload(ctx, s.died)
+}
+
 // Load has the device's child running with the model in its memory.
 func (g *fleetGenerator) Load(ctx context.Context, dev gpu.Device, name string) error {
 	return g.work(ctx, dev, backend.Request{Model: name}, func(ctx context.Context, c *child, e entry, background func(func())) (*queued, error) {
@@ -58,26 +67,24 @@ func (g *fleetGenerator) work(ctx context.Context, dev gpu.Device, req backend.R
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, backend.ErrUnavailable)
 	}
-	select {
-	case <-f.running:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	ctx, cancel, err := f.children.Enter(ctx)
+	if err != nil {
+		return err
 	}
-	ctx, cancel := f.whileRunning(ctx)
 	defer cancel()
-	s := f.slot(dev)
-	if err := s.take(ctx); err != nil {
+	s := f.slots.Of(dev)
+	if err := s.Turn.Take(ctx); err != nil {
 		return err
 	}
 	kept := true // also when something panics
 	defer func() {
 		if kept {
-			s.release()
+			s.Turn.Release()
 		}
 	}()
 	c, err := s.ensure(ctx, masks)
 	if err != nil {
-		kept = !s.leaveStarting(context.Cause(ctx))
+		kept = !s.LeaveStarting(context.Cause(ctx))
 		return err
 	}
 	e, err := find(f.entries(c.has, f.stock.Load().extra), req.Model)
@@ -96,7 +103,7 @@ func (g *fleetGenerator) work(ctx context.Context, dev gpu.Device, req backend.R
 
 // background runs what must outlive a call, and is bounded by itself.
 func (f *Fleet) background(rest func()) {
-	if !f.settle(rest) {
+	if !f.children.Settle(rest) {
 		go rest() // the fleet is ending: the exchange ends with the child
 	}
 }
@@ -112,23 +119,23 @@ func (s *slot) conclude(ctx context.Context, c *child, req backend.Request, e en
 		if left == nil && !errors.Is(cause, backend.ErrUnavailable) {
 			return true, cause
 		}
-		return !s.handOn(func(ctx context.Context) { s.settle(ctx, c, left, cause) }), cause
+		return !s.HandOn(func(ctx context.Context) { s.settle(ctx, c, left, cause) }), cause
 	}
 	err = redact(err, req)
-	if errors.Is(err, errGone) && s.child == c {
+	if errors.Is(err, errGone) && s.Child == c {
 		err = s.died()
-	} else if suspect(err) && s.child == c {
+	} else if suspect(err) && s.Child == c {
 		why := err.Error()
 		if c.ended() {
 			err = s.died()
-		} else if stopped := s.stop(why); errors.Is(stopped, process.ErrStuck) {
-			err = s.failed(stopped)
+		} else if stuck := s.Drop(why); stuck != nil {
+			err = stuck
 		} else {
-			err = s.failed(err)
+			err = s.Failed(err)
 		}
 	}
-	if left == nil || s.child != c {
+	if left == nil || s.Child != c {
 		return true, redact(err, req)
 	}
-	return !s.handOn(func(ctx context.Context) { s.settle(ctx, c, left, nil) }), redact(err, req)
+	return !s.HandOn(func(ctx context.Context) { s.settle(ctx, c, left, nil) }), redact(err, req)
 }

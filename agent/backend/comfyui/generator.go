@@ -26,6 +26,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
+	"muster/agent/backend/calls"
 	"muster/agent/backend/exchange"
 	"muster/shared/gpu"
 	"muster/shared/job"
@@ -199,12 +200,12 @@ func (g *Generator) find(name string) (entry, catalogue, error) {
 	return entry{}, *c, fmt.Errorf("%s has no model %q: choose one of those listed", g.attached.Name(), name)
 }
 
-// enter has Run wait for a call, until leave is called. It is errStopping when Run has ended.
+// enter has Run wait for a call, until leave is called. It is calls.ErrStopping when Run has ended.
 func (g *Generator) enter() (leave func(), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return nil, errStopping
+		return nil, calls.ErrStopping
 	}
 	g.settling.Add(1)
 	return g.settling.Done, nil
@@ -217,7 +218,7 @@ func (g *Generator) background(rest func()) { g.settling.Go(rest) }
 // whileRunning gives a context that ends with ctx or with Run's.
 func (g *Generator) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(g.lifetime(), func() { cancel(errStopping) })
+	stop := context.AfterFunc(g.lifetime(), func() { cancel(calls.ErrStopping) })
 	return ctx, func() {
 		stop()
 		cancel(context.Canceled)
@@ -231,7 +232,7 @@ func linger(life context.Context, after time.Duration) (context.Context, context
 		select {
 		case <-ctx.Done():
 		case <-time.After(after):
-			cancel(errStopping)
+			cancel(calls.ErrStopping)
 		}
 	})
 	return ctx, func() {

@@ -12,6 +12,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
+	"muster/agent/backend/fleet"
 	"muster/shared/job"
 	"muster/shared/wire"
 )
@@ -117,7 +118,7 @@ func TestImagesAreTakenAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dir := filepath.Join(b.cfg.Dir, folderName(b.devices[0].ID), "output", prefixFolder)
+	dir := filepath.Join(fleet.Folder(b.cfg.Dir, b.devices[0]), "output", prefixFolder)
 	if files, err := os.ReadDir(dir); err != nil || len(files) > keptImages {
 		t.Errorf("%d images, %v; want %d", len(files), err, keptImages)
 	}

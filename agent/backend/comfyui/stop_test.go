@@ -14,6 +14,7 @@ import (
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
+	"muster/agent/backend/calls"
 	"muster/shared/job"
 )
 
@@ -101,7 +102,7 @@ func TestStopLeavesNothingOnTheServer(t *testing.T) {
 				if waits && other.status() == "" && b.queued(t) != 1 {
 					t.Error("ours is still in the queue")
 				}
-				if err := <-done; !errors.Is(err, errStopping) {
+				if err := <-done; !errors.Is(err, calls.ErrStopping) {
 					t.Errorf("the call ended with %v", err)
 				}
 				await(t, "an empty queue", func() bool { return b.queued(t) == 0 })
@@ -162,7 +163,7 @@ func TestStopIsQuickWhateverHangs(t *testing.T) {
 			if took := time.Since(begun); took > 3*time.Second {
 				t.Errorf("Run ended after %v", took)
 			}
-			if err := <-done; !errors.Is(err, errStopping) {
+			if err := <-done; !errors.Is(err, calls.ErrStopping) {
 				t.Errorf("the call ended with %v", err)
 			}
 			select {
