@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/calls"
 	"muster/agent/process"
 	"muster/shared/gpu"
 	"muster/shared/sampler"
@@ -64,6 +65,9 @@ const (
 
 // Server is one attached server. Make it with New; its methods may be called from any goroutine.
 type Server struct {
+	Turn calls.Turn  // to use it: of a call, or of what is left of one. See Use.
+	Life *calls.Life // ends with Run's context
+
 	config  Config
 	machine *Machine
 	probe   Probe
@@ -92,6 +96,7 @@ func New(config Config, machine *Machine, probe Probe, log *slog.Logger) *Server
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Server{
+		Turn: calls.NewTurn(), Life: calls.NewLife(),
 		config: config, machine: machine, probe: probe, log: log, wake: make(chan struct{}, 1),
 		fault: errNotAsked, breaker: process.Breaker{Window: breakerWindow},
 	}
@@ -102,8 +107,10 @@ var errNotAsked = errors.New("it has not been asked yet")
 // Config is what it was made with.
 func (s *Server) Config() Config { return s.config }
 
-// Run asks the server again and again what it is, until ctx ends.
+// Run asks the server again and again what it is, until ctx ends, and with it Life.
 func (s *Server) Run(ctx context.Context) error {
+	defer s.Life.End()
+	defer context.AfterFunc(ctx, s.Life.End)() // at once, whatever is being asked
 	pause := process.Backoff{First: time.Second, Longest: probeLongest}
 	for {
 		next := probeEvery
