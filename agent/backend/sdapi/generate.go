@@ -70,42 +70,37 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 	if err := context.Cause(ctx); err != nil {
 		return backend.Image{}, err
 	}
-	if err := g.usable(dev); err != nil {
+	if err := g.Usable(dev); err != nil {
 		return backend.Image{}, err
 	}
-	model, err := g.model(req.Model)
+	model, err := g.Model(req.Model)
 	if err != nil {
 		return backend.Image{}, err
 	}
-	if err := g.take(ctx, func() { report(job.Progress{Steps: req.Steps}) }); err != nil {
+	if err := g.Turn.TakeTelling(ctx, g.limits.alive, func() { report(job.Progress{Steps: req.Steps}) }); err != nil {
 		return backend.Image{}, err
 	}
-	g.Server.Begin()
-	settled, err := true, errGivenUp // for a panic, which must not lose the turn
-	defer func() {
-		if settled {
-			g.release()
-		}
-		g.Server.End(err)
-	}()
-	image.PNG, settled, err = g.generate(ctx, model, req, report)
+	err = g.Use(func() (rest func(), err error) {
+		image.PNG, rest, err = g.generate(ctx, model, req, report)
+		return rest, err
+	})
 	return image, err
 }
 
-// generate does a call's work with the turn. settled is false when the turn was handed on to what settles the call.
-func (g *Generator) generate(ctx context.Context, model backend.Model, req backend.Request, report func(job.Progress)) (png []byte, settled bool, err error) {
+// generate does a call's work with the turn. rest settles a call that was given up, with the turn; nil when nothing is left of it.
+func (g *Generator) generate(ctx context.Context, model backend.Model, req backend.Request, report func(job.Progress)) (png []byte, rest func(), err error) {
 	c, err := g.prepare(ctx, model, req)
 	if ctx.Err() != nil {
-		return nil, true, context.Cause(ctx)
+		return nil, nil, context.Cause(ctx)
 	}
 	if err != nil {
-		return nil, true, err
+		return nil, nil, err
 	}
 	c.report = report
 	c.tell(job.Progress{Steps: req.Steps})
 	c.sent = g.send(c.order)
 	err = g.follow(ctx, c)
-	if err == nil && c.sent.err != nil && g.lifetime().Err() != nil { // the agent's stop has closed the connection, and nothing else
+	if err == nil && c.sent.err != nil && g.Life.Over() { // the agent's stop has closed the connection, and nothing else
 		err = fmt.Errorf("%s is left, the agent stops: %w: %w", g.Server.Name(), attach.ErrNotItsFault, backend.ErrUnavailable)
 	}
 	if ctx.Err() != nil && err != nil {
@@ -113,8 +108,7 @@ func (g *Generator) generate(ctx context.Context, model backend.Model, req backe
 	}
 	g.learn(c)
 	if err != nil { // given up, or it hangs
-		g.handOn(c, err)
-		return nil, false, err
+		return nil, func() { g.settle(c, err) }, err
 	}
 	png, err = g.finish(ctx, c)
 	switch {
@@ -125,7 +119,7 @@ func (g *Generator) generate(ctx context.Context, model backend.Model, req backe
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	}
-	return png, true, err
+	return png, nil, err
 }
 
 // prepare makes the server ready for an order, and the order.
@@ -229,7 +223,7 @@ func (p program) guidance(model backend.Model, asked float64) (scale, own float6
 
 // send begins the exchange in a goroutine of its own.
 func (g *Generator) send(o order) *sent {
-	ctx, cancel := context.WithCancel(g.lifetime())
+	ctx, cancel := g.Life.Context()
 	s := &sent{done: make(chan struct{}), close: cancel}
 	go func() {
 		defer cancel()

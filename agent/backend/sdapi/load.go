@@ -49,10 +49,10 @@ func (g *Generator) choose(ctx context.Context, model backend.Model) error {
 
 // Load has a model in the server's memory: through its settings where these load at once, else with the smallest image there is.
 func (g *Generator) Load(ctx context.Context, dev gpu.Device, name string) error {
-	if err := g.usable(dev); err != nil {
+	if err := g.Usable(dev); err != nil {
 		return err
 	}
-	model, err := g.model(name)
+	model, err := g.Model(name)
 	if err != nil {
 		return err
 	}
@@ -69,20 +69,19 @@ func (g *Generator) Load(ctx context.Context, dev gpu.Device, name string) error
 }
 
 func (g *Generator) loadBySettings(ctx context.Context, p program, model backend.Model) error {
-	if err := g.take(ctx, nil); err != nil {
+	if err := g.Turn.Take(ctx); err != nil {
 		return err
 	}
-	defer g.release()
-	g.Server.Begin()
-	err := g.ready(ctx, p, model)
-	if held, _ := g.held(); err == nil && held != model.Path {
-		err = g.choose(ctx, model)
-	}
-	if ctx.Err() != nil && err != nil {
-		err = context.Cause(ctx)
-	}
-	g.Server.End(err)
-	return err
+	return g.Use(func() (func(), error) {
+		err := g.ready(ctx, p, model)
+		if held, _ := g.held(); err == nil && held != model.Path {
+			err = g.choose(ctx, model)
+		}
+		if ctx.Err() != nil && err != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	})
 }
 
 // Unload frees the server's device memory once nobody's image is made, and is an error when ctx ends before that. koboldcpp and sd-server hold their model as long as they run, and say so.
@@ -97,17 +96,16 @@ func (g *Generator) Unload(ctx context.Context, dev gpu.Device) error {
 	if !p.known() {
 		return fmt.Errorf("%s can't be told to free %s: it does not answer", g.Server.Name(), dev.Index.Label())
 	}
-	if err := g.take(ctx, nil); err != nil {
+	if err := g.Turn.Take(ctx); err != nil {
 		return err
 	}
-	defer g.release()
-	g.Server.Begin()
-	err := g.unload(ctx)
-	if ctx.Err() != nil && err != nil && !errors.Is(err, attach.ErrNotItsFault) {
-		err = context.Cause(ctx)
-	}
-	g.Server.End(err)
-	return err
+	return g.Use(func() (func(), error) {
+		err := g.unload(ctx)
+		if ctx.Err() != nil && err != nil && !errors.Is(err, attach.ErrNotItsFault) {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	})
 }
 
 // awaitNobody waits until nothing runs: a web UI puts weights away under whatever image is made. Its error says that the time was not

@@ -13,16 +13,13 @@ package sdapi
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"muster/agent/backend"
 	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
-	"muster/shared/gpu"
 	"muster/shared/sampler"
 )
 
@@ -59,9 +56,6 @@ type Generator struct {
 	client *exchange.Client
 	log    *slog.Logger
 	limits limits
-	// turn holds a token while somebody uses the server: a call, or what is left of one that was given up.
-	turn chan struct{}
-	life atomic.Pointer[context.Context] // of Run; nil before
 
 	// Whoever has the turn.
 	perTask  knowledge // whether the program tells of single calls
@@ -100,7 +94,7 @@ func newGenerator(config attach.Config, machine *attach.Machine, log *slog.Logge
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	g := &Generator{log: log, limits: l, turn: make(chan struct{}, 1)}
+	g := &Generator{log: log, limits: l}
 	c := exchange.Config{Name: config.Address(), Base: config.Base, User: config.User, Password: config.Password, Answer: l.answer, IdleConnections: 2}
 	if c.User == "" { // koboldcpp has a password alone
 		c.Password, c.Bearer = "", config.Password
@@ -115,64 +109,14 @@ func (g *Generator) Name() string { return "sdapi" }
 
 // Run asks the server what it is until ctx ends. Then it waits, for a short time, until what is left of a call has been interrupted.
 func (g *Generator) Run(ctx context.Context) error {
-	g.life.Store(&ctx)
 	err := g.Server.Run(ctx)
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.limits.end)
 	defer cancel()
-	if g.take(end, nil) == nil { // whoever uses the server has the turn
-		g.release()
+	if g.Turn.Take(end) == nil { // whoever uses the server has it
+		g.Turn.Release()
 	}
 	g.client.Close()
 	return err
-}
-
-// lifetime ends with Run.
-func (g *Generator) lifetime() context.Context {
-	if life := g.life.Load(); life != nil {
-		return *life
-	}
-	return context.Background()
-}
-
-// take waits for the turn, and tells meanwhile that it waits; tell may be nil.
-func (g *Generator) take(ctx context.Context, tell func()) error {
-	tick := time.NewTicker(g.limits.alive)
-	defer tick.Stop()
-	for {
-		select {
-		case g.turn <- struct{}{}:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-			if tell != nil {
-				tell()
-			}
-		}
-	}
-}
-
-func (g *Generator) release() { <-g.turn }
-
-// usable says why the server can't be used for a device now; nil when it can.
-func (g *Generator) usable(dev gpu.Device) error {
-	if err := g.Server.Problem(); err != nil {
-		return fmt.Errorf("%w: %w", err, backend.ErrUnavailable)
-	}
-	if own, ok := g.Server.Device(); !ok || own.ID != dev.ID {
-		return fmt.Errorf("%s does not work on %s: %w", g.Server.Name(), dev.Index.Label(), backend.ErrUnavailable)
-	}
-	return nil
-}
-
-// model finds one by the name that a job asks for.
-func (g *Generator) model(name string) (backend.Model, error) {
-	for _, m := range g.Server.Models() {
-		if m.Name == name {
-			return m, nil
-		}
-	}
-	return backend.Model{}, fmt.Errorf("%s has no model %q", g.Server.Name(), name)
 }
 
 // kind gives the program that answers, as far as it is known. A call asks once, at its start.

@@ -8,23 +8,11 @@ import (
 	"muster/agent/backend"
 )
 
-// handOn lets what is left of a call be settled, with the turn: nobody uses the server until it is free again.
-func (g *Generator) handOn(c *call, why error) {
-	g.Server.Begin() // it is not to be probed while it works
-	go func() {
-		defer g.release()
-		g.settle(c, why)
-		g.Server.End(errGivenUp)
-	}()
-}
-
-// errGivenUp ends a call in the books of the server, where its end counts neither as success nor as failure.
-var errGivenUp = errors.New("the call was given up")
-
 // settle waits until a call that was given up has left the server. What runs is interrupted once it is proven to be ours; a call that
 // waits behind others can't be taken back, and is interrupted when its turn comes. The model that those others use is left to them.
 func (g *Generator) settle(c *call, why error) {
-	ctx := g.lifetime()
+	ctx, end := g.Life.Context()
+	defer end()
 	hangs, waited := errors.Is(why, errHangs), c.queued
 	if c.program.drops {
 		c.sent.close() // its own end is what such a program waits for
@@ -33,7 +21,7 @@ func (g *Generator) settle(c *call, why error) {
 	if hangs {
 		deadline = g.limits.giveUp
 	}
-	if told := g.drain(ctx, c, deadline); !told && ctx.Err() != nil {
+	if told := g.drain(ctx, c, deadline); !told && g.Life.Over() {
 		g.farewell(ctx, c)
 	}
 	c.sent.close()
@@ -42,7 +30,7 @@ func (g *Generator) settle(c *call, why error) {
 		g.awaitIdle(ctx, deadline)
 	}
 	g.learn(c)
-	if errors.Is(why, backend.ErrUnavailable) && !hangs && !waited && c.program.web && ctx.Err() == nil {
+	if errors.Is(why, backend.ErrUnavailable) && !hangs && !waited && c.program.web && !g.Life.Over() {
 		ctx, cancel := context.WithTimeout(ctx, g.limits.giveUp) // nobody else is kept waiting for the turn for long
 		defer cancel()
 		if err := g.unload(ctx); err != nil { // the device is wanted for something else
