@@ -28,10 +28,10 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 	if err := context.Cause(ctx); err != nil {
 		return backend.Image{}, err
 	}
-	if err := g.usable(dev); err != nil {
+	if err := g.Usable(dev); err != nil {
 		return backend.Image{}, err
 	}
-	model, err := g.model(req.Model)
+	model, err := g.Model(req.Model)
 	if err != nil {
 		return backend.Image{}, err
 	}
@@ -42,31 +42,25 @@ func (g *Generator) Generate(ctx context.Context, dev gpu.Device, req backend.Re
 	if err := p.check(req); err != nil {
 		return backend.Image{}, err
 	}
-	if err := g.take(ctx, func() { report(job.Progress{Steps: req.Steps}) }); err != nil {
+	if err := g.Turn.TakeTelling(ctx, g.limits.alive, func() { report(job.Progress{Steps: req.Steps}) }); err != nil {
 		return backend.Image{}, err
 	}
-	g.Begin()
-	settled, err := true, errGivenUp // for a panic, which must not lose the turn
-	defer func() {
-		if settled {
-			g.release()
-		}
-		g.End(err)
-	}()
-	image.PNG, settled, err = g.generate(ctx, p, model, req, report)
+	err = g.Use(func() (rest func(), err error) {
+		image.PNG, rest, err = g.generate(ctx, p, model, req, report)
+		return rest, err
+	})
 	return image, err
 }
 
-// generate does a call's work with the turn. settled is false when the turn was handed on to what settles the call.
-func (g *Generator) generate(ctx context.Context, p program, model backend.Model, req backend.Request, report func(job.Progress)) (png []byte, settled bool, err error) {
+// generate does a call's work with the turn. rest settles a call that was given up, with the turn; nil when nothing is left of it.
+func (g *Generator) generate(ctx context.Context, p program, model backend.Model, req backend.Request, report func(job.Progress)) (png []byte, rest func(), err error) {
 	o := p.newOrder(req, model)
 	report(job.Progress{Steps: req.Steps})
 	patience := time.Now().Add(g.limits.load)
 	for {
 		s := g.send(o)
 		if err := g.follow(ctx, p, s, req, model, report); err != nil {
-			g.handOn(p.stays && !errors.Is(err, errHangs), s)
-			return nil, false, err
+			return nil, func() { g.settle(p.stays && !errors.Is(err, errHangs), s) }, err
 		}
 		pause, again := g.later(s.err, patience)
 		if !again {
@@ -77,10 +71,10 @@ func (g *Generator) generate(ctx context.Context, p program, model backend.Model
 				left := 0.0
 				report(job.Progress{Step: req.Steps, Steps: req.Steps, ETASeconds: &left})
 			}
-			return png, true, err
+			return png, nil, err
 		}
 		if err := g.pause(ctx, pause, func() { report(job.Progress{Steps: req.Steps}) }); err != nil {
-			return nil, true, err
+			return nil, nil, err
 		}
 	}
 }
@@ -104,7 +98,7 @@ func (g *Generator) pause(ctx context.Context, pause time.Duration, tell func())
 
 // send begins the exchange in a goroutine of its own.
 func (g *Generator) send(o order) *sent {
-	ctx, cancel := context.WithCancel(g.lifetime())
+	ctx, cancel := g.Life.Context()
 	s := &sent{done: make(chan struct{}), close: cancel, begun: time.Now()}
 	go func() {
 		defer cancel()
@@ -162,24 +156,11 @@ func (g *Generator) later(err error, patience time.Time) (time.Duration, bool) {
 	return pause, time.Now().Add(pause).Before(patience)
 }
 
-// handOn lets what is left of a call be settled, with the turn: nobody uses the server until it is free, or answers again. wait lets the
-// image be made to its end.
-func (g *Generator) handOn(wait bool, s *sent) {
-	g.settling.Add(1)
-	g.Begin() // it is not to be probed while it works
-	go func() {
-		defer g.settling.Done()
-		defer g.release()
-		g.settle(wait, s)
-		g.End(errGivenUp)
-	}()
-}
-
-// errGivenUp ends a call in the books of the server, where its end counts neither as success nor as failure.
-var errGivenUp = errors.New("the call was given up")
-
+// settle waits until a server that a call has left is free, or answers again. wait lets the image be made to its end.
 func (g *Generator) settle(wait bool, s *sent) {
-	ctx, cancel := context.WithTimeout(g.lifetime(), g.limits.silent)
+	ctx, end := g.Life.Context()
+	defer end()
+	ctx, cancel := context.WithTimeout(ctx, g.limits.silent)
 	defer cancel()
 	if wait {
 		select {
@@ -189,8 +170,8 @@ func (g *Generator) settle(wait bool, s *sent) {
 	}
 	s.close()
 	<-s.done
-	free, end := context.WithTimeout(ctx, g.limits.free)
-	defer end()
+	free, stop := context.WithTimeout(ctx, g.limits.free)
+	defer stop()
 	pause := 10 * time.Millisecond
 	for g.alive(free) != nil {
 		select {

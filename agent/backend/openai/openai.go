@@ -12,16 +12,12 @@ package openai
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"muster/agent/backend"
 	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
-	"muster/shared/gpu"
 )
 
 // limits bound waiting. Tests have others.
@@ -51,13 +47,8 @@ type Generator struct {
 	client *exchange.Client
 	log    *slog.Logger
 	limits limits
-	// turn holds a token while somebody uses the server: a call, or what is left of one that was given up.
-	turn chan struct{}
-	life atomic.Pointer[context.Context] // of Run; nil before
 
 	clock clock // whoever has the turn
-
-	settling sync.WaitGroup
 
 	mu      sync.Mutex
 	program program // as far as it is known
@@ -74,7 +65,7 @@ func newGenerator(config attach.Config, machine *attach.Machine, log *slog.Logge
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	g := &Generator{log: log, limits: l, turn: make(chan struct{}, 1)}
+	g := &Generator{log: log, limits: l}
 	g.client = exchange.New(exchange.Config{Name: config.Address(), Base: config.Base, Bearer: config.Password, Answer: l.answer, IdleConnections: 2})
 	g.Server = attach.New(config, machine, g.probe, log)
 	return g
@@ -85,58 +76,10 @@ func (g *Generator) Name() string { return "openai" }
 
 // Run asks the server what it is until ctx ends, and then waits for what is left of calls that were given up.
 func (g *Generator) Run(ctx context.Context) error {
-	g.life.Store(&ctx)
 	err := g.Server.Run(ctx)
-	g.settling.Wait()
+	<-g.Life.Idle()
 	g.client.Close()
 	return err
-}
-
-// lifetime ends with Run.
-func (g *Generator) lifetime() context.Context {
-	if life := g.life.Load(); life != nil {
-		return *life
-	}
-	return context.Background()
-}
-
-// take waits for the turn, and tells meanwhile that it waits.
-func (g *Generator) take(ctx context.Context, tell func()) error {
-	tick := time.NewTicker(g.limits.alive)
-	defer tick.Stop()
-	for {
-		select {
-		case g.turn <- struct{}{}:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-			tell()
-		}
-	}
-}
-
-func (g *Generator) release() { <-g.turn }
-
-// usable says why the server can't be used for a device now; nil when it can.
-func (g *Generator) usable(dev gpu.Device) error {
-	if err := g.Problem(); err != nil {
-		return fmt.Errorf("%w: %w", err, backend.ErrUnavailable)
-	}
-	if own, ok := g.Device(); !ok || own.ID != dev.ID {
-		return fmt.Errorf("%s does not work on %s: %w", g.Server.Name(), dev.Index.Label(), backend.ErrUnavailable)
-	}
-	return nil
-}
-
-// model finds one by the name that a job asks for.
-func (g *Generator) model(name string) (backend.Model, error) {
-	for _, m := range g.Models() {
-		if m.Name == name {
-			return m, nil
-		}
-	}
-	return backend.Model{}, fmt.Errorf("%s has no model %q", g.Server.Name(), name)
 }
 
 // kind gives the program that answers, as far as it is known. A call asks once, at its start.
