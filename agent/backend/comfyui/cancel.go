@@ -52,13 +52,16 @@ func (s *server) settle(ctx context.Context, p *queued) error {
 	}
 }
 
-// leave settles a prompt that was given up. When life ends before it has left, it is cancelled, unless it was already, and that is all.
-func (s *server) leave(life context.Context, p *queued) error {
-	err := s.settle(life, p)
-	if err == nil || life.Err() == nil {
+// leave settles a prompt that was given up. When the server's life ends before it has left, it is cancelled, unless it was already, and
+// that is all.
+func (s *server) leave(p *queued) error {
+	ctx, end := s.life.Context()
+	defer end()
+	err := s.settle(ctx, p)
+	if err == nil || !s.life.Over() {
 		return err
 	}
-	ctx, cancel := linger(life, stopCancel)
+	ctx, cancel := s.life.Linger(stopCancel)
 	defer cancel()
 	select {
 	case <-p.sent:

@@ -227,10 +227,10 @@ func TestGivingUpTheDeviceFreesItsMemory(t *testing.T) {
 			}); !errors.Is(err, cause) {
 				t.Fatalf("got %v", err)
 			}
-			if err := b.take(t.Context()); err != nil { // what was left is done
+			if err := b.attached.Turn.Take(t.Context()); err != nil { // what was left is done
 				t.Fatal(err)
 			}
-			b.release()
+			b.attached.Turn.Release()
 			if held := holds(b.Generator, card()); held != (name == "cancelled") || b.queued(t) != 0 {
 				t.Errorf("memory is held: %v, prompts in the queue: %d", held, b.queued(t))
 			}

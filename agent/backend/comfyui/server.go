@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/calls"
 	"muster/agent/process"
 )
 
@@ -49,8 +50,7 @@ type server struct {
 	limits limits
 	gone   <-chan struct{} // closed when its process has ended; nil when that can't be told
 	taken  func()          // is called when an image was fetched; nil when nobody cares
-	// life ends when nothing more may be asked of it; nil when its process ends then, as our own does.
-	life func() context.Context
+	life   *calls.Life     // ends when nothing more may be asked of it; nil when its process ends then, as our own does
 }
 
 // queued is a prompt on its way through a server.
@@ -71,7 +71,7 @@ func (s *server) submit(o order, client string, background func(func())) *queued
 	p := &queued{asked: newUUID(), sent: make(chan struct{})}
 	background(func() {
 		defer close(p.sent)
-		ctx, cancel := linger(s.lifetime(), stopSubmit) // the exchange has a deadline of its own
+		ctx, cancel := s.life.Linger(stopSubmit) // the exchange has a deadline of its own
 		defer cancel()
 		p.id, p.err = s.api.submit(ctx, submission{o.graph, client, p.asked})
 		if p.err != nil {
@@ -79,13 +79,6 @@ func (s *server) submit(o order, client string, background func(func())) *queued
 		}
 	})
 	return p
-}
-
-func (s *server) lifetime() context.Context {
-	if s.life == nil {
-		return context.Background()
-	}
-	return s.life()
 }
 
 // run has a server work at an order until history has it. p is what may be left there when an error is returned; nil when nothing was
@@ -124,7 +117,7 @@ func (s *server) run(ctx context.Context, o order, tell *teller, background func
 	panicked := true
 	defer func() {
 		if panicked {
-			background(func() { _ = s.leave(s.lifetime(), p) })
+			background(func() { _ = s.leave(p) })
 		}
 	}()
 	r, err = s.follow(ctx, w, p.id, tell)

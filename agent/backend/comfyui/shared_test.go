@@ -43,10 +43,10 @@ func TestGivingUpTheDeviceSparesSomebodyElses(t *testing.T) {
 			if err := <-done; !errors.Is(err, cause) {
 				t.Errorf("got %v", err)
 			}
-			if err := b.take(t.Context()); err != nil { // what was left is done
+			if err := b.attached.Turn.Take(t.Context()); err != nil { // what was left is done
 				t.Fatal(err)
 			}
-			b.release()
+			b.attached.Turn.Release()
 			await(t, "somebody's end", func() bool { return other.status() != "" })
 			if got := other.status(); got != "success" || !holds(b.Generator, card()) {
 				t.Errorf("somebody's prompt ended with %s; its model is in memory: %v", got, holds(b.Generator, card()))
