@@ -233,14 +233,14 @@ func TestServerIsLeftAloneWhileItWorks(t *testing.T) {
 		f := &fake{facts: Facts{Models: []backend.Model{{Name: "sdxl"}}}}
 		s := New(comfy("0"), seeing(mixed()), f.probe, nil)
 		run(t, s)
-		s.Begin()
+		s.begin()
 		asked := f.count()
 		f.says(Facts{}, errors.New("timeout"))
 		after(10 * time.Minute)
 		if n := f.count() - asked; n != 0 || s.Problem() != nil {
 			t.Errorf("asked %d times while it worked; problem %v", n, s.Problem())
 		}
-		s.End(nil)
+		s.end(nil)
 		after(probeEvery)
 		if s.Problem() == nil {
 			t.Error("its silence was not noticed afterwards")
@@ -256,21 +256,21 @@ func TestBreaker(t *testing.T) {
 		run(t, s)
 		died := fmt.Errorf("it died: %w", backend.ErrUnavailable)
 		for range 2 {
-			s.Begin()
+			s.begin()
 			after(10 * time.Minute) // as hangs take
-			s.End(died)
+			s.end(died)
 		}
-		s.Begin()
-		s.End(errors.New("the job was cancelled")) // by its caller: nobody's failure
-		s.Begin()
-		s.End(fmt.Errorf("somebody interrupted it, %w: %w", ErrNotItsFault, backend.ErrUnavailable))
-		s.Begin()
-		s.End(errors.New("unknown sampler")) // the request's
+		s.begin()
+		s.end(errors.New("the job was cancelled")) // by its caller: nobody's failure
+		s.begin()
+		s.end(fmt.Errorf("somebody interrupted it, %w: %w", ErrNotItsFault, backend.ErrUnavailable))
+		s.begin()
+		s.end(errors.New("unknown sampler")) // the request's
 		if err := s.Problem(); err != nil {
 			t.Errorf("after two failures: %v", err)
 		}
-		s.Begin()
-		s.End(died)
+		s.begin()
+		s.end(died)
 		got := s.Status()
 		if got.State != wire.GeneratorResting || got.Failures != 3 || got.RetryAt == nil || !strings.Contains(got.Problem, "it died") {
 			t.Errorf("after three: %+v", got)
@@ -279,8 +279,8 @@ func TestBreaker(t *testing.T) {
 		if err := s.Problem(); err != nil {
 			t.Errorf("after its rest: %v", err)
 		}
-		s.Begin()
-		s.End(nil)
+		s.begin()
+		s.end(nil)
 		if got := s.Status(); got.Failures != 0 || got.State != wire.GeneratorReady {
 			t.Errorf("after a success: %+v", got)
 		}
@@ -346,14 +346,14 @@ func TestProbeThatFailsDuringACall(t *testing.T) {
 		}, nil)
 		run(t, s)
 		after(probeEvery) // the second probe hangs
-		s.Begin()
+		s.begin()
 		f.says(Facts{}, errors.New("503"))
 		close(slow)
 		synctest.Wait()
 		if err := s.Problem(); err != nil || s.Facts().Title != "A1111" {
 			t.Errorf("%v, %+v", err, s.Facts())
 		}
-		s.End(nil)
+		s.end(nil)
 	})
 }
 
@@ -410,11 +410,11 @@ func TestServerThatDiesDuringACall(t *testing.T) {
 		f := &fake{facts: Facts{Models: models}}
 		s := New(comfy("0"), seeing(mixed()), f.probe, nil)
 		run(t, s)
-		s.Begin() // what is left of a call goes on
+		s.begin() // what is left of a call goes on
 		f.says(Facts{}, errors.New("connection refused"))
 		for range 3 {
-			s.Begin()
-			s.End(fmt.Errorf("dial: %w: %w", syscall.ECONNREFUSED, backend.ErrUnavailable))
+			s.begin()
+			s.end(fmt.Errorf("dial: %w: %w", syscall.ECONNREFUSED, backend.ErrUnavailable))
 		}
 		if got := s.Status(); got.State != wire.GeneratorUnreachable || got.Failures != 0 {
 			t.Errorf("when it has died: %+v", got)
@@ -437,8 +437,8 @@ func TestBreakerForgetsWhoHasGone(t *testing.T) {
 		s := New(comfy("0"), seeing(mixed()), f.probe, nil)
 		run(t, s)
 		for range 3 {
-			s.Begin()
-			s.End(fmt.Errorf("it hangs: %w", backend.ErrUnavailable))
+			s.begin()
+			s.end(fmt.Errorf("it hangs: %w", backend.ErrUnavailable))
 		}
 		f.says(Facts{}, errors.New("connection refused"))
 		after(probeEvery)

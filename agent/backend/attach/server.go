@@ -228,16 +228,16 @@ func (s *Server) Loaded(model string) {
 	s.facts.Loaded = model
 }
 
-// Begin tells that a call begins, and End how it ended. In between the server is not probed.
-func (s *Server) Begin() {
+// begin tells that a call begins, and end how it ended. In between the server is not probed.
+func (s *Server) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.working++
 }
 
-// End takes what the call returned. An error that wraps backend.ErrUnavailable counts as a failure of the server, also as the cause of
+// end takes what the call returned. An error that wraps backend.ErrUnavailable counts as a failure of the server, also as the cause of
 // a call that was given up because it hung, unless it wraps ErrNotItsFault too.
-func (s *Server) End(err error) {
+func (s *Server) end(err error) {
 	s.mu.Lock()
 	s.working--
 	switch {

@@ -37,14 +37,14 @@ var errGivenUp = errors.New("the call was given up")
 // is left to do for a call that was given up, nil for nothing. rest is run by a goroutine; Use does not wait for it. From the begin of
 // work to the end of rest the server is not probed.
 func (s *Server) Use(work func() (rest func(), err error)) (err error) {
-	s.Begin()
+	s.begin()
 	kept := true
 	err = errGivenUp
 	defer func() {
 		if kept {
 			s.Turn.Release()
 		}
-		s.End(err)
+		s.end(err)
 	}()
 	rest, err := work()
 	if rest != nil {
@@ -55,10 +55,10 @@ func (s *Server) Use(work func() (rest func(), err error)) (err error) {
 }
 
 func (s *Server) handOn(rest func()) {
-	s.Begin()
+	s.begin()
 	s.Life.Go(func() {
 		defer s.Turn.Release()
 		rest()
-		s.End(errGivenUp)
+		s.end(errGivenUp)
 	})
 }
