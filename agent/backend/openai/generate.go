@@ -8,19 +8,11 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/attach"
 	"muster/agent/backend/exchange"
 	"muster/shared/gpu"
 	"muster/shared/job"
 )
-
-// sent is a call under way. It does not end with the context of Generate: see program.stays.
-type sent struct {
-	done  chan struct{}
-	close context.CancelFunc // the connection
-	begun time.Time
-	text  []byte // once done is closed
-	err   error
-}
 
 // Generate makes one image. When ctx ends it returns at once and closes the connection, or leaves it to the end of an image that can't
 // be stopped; the next call waits until the server is free or answers again. The steps that it reports are estimated.
@@ -58,15 +50,15 @@ func (g *Generator) generate(ctx context.Context, p program, model backend.Model
 	report(job.Progress{Steps: req.Steps})
 	patience := time.Now().Add(g.limits.load)
 	for {
-		s := g.send(o)
+		s := g.Send(g.client, "/v1/images/generations", o, g.limits.read)
 		if err := g.follow(ctx, p, s, req, model, report); err != nil {
 			return nil, func() { g.settle(p.stays && !errors.Is(err, errHangs), s) }, err
 		}
-		pause, again := g.later(s.err, patience)
+		pause, again := g.later(s.Err, patience)
 		if !again {
 			png, err = g.finish(ctx, s, o, req)
 			if err == nil {
-				g.clock.learn(model.Name, o.width, o.height, req.Steps, time.Since(s.begun))
+				g.clock.learn(model.Name, o.width, o.height, req.Steps, time.Since(s.Begun))
 				g.Loaded(model.Name)
 				left := 0.0
 				report(job.Progress{Step: req.Steps, Steps: req.Steps, ETASeconds: &left})
@@ -96,26 +88,12 @@ func (g *Generator) pause(ctx context.Context, pause time.Duration, tell func())
 	}
 }
 
-// send begins the exchange in a goroutine of its own.
-func (g *Generator) send(o order) *sent {
-	ctx, cancel := g.Life.Context()
-	s := &sent{done: make(chan struct{}), close: cancel, begun: time.Now()}
-	go func() {
-		defer cancel()
-		defer close(s.done)
-		s.text, s.err = g.client.Bytes(ctx, exchange.Call{
-			Method: http.MethodPost, Path: "/v1/images/generations", Body: o, Want: http.StatusOK, Wait: exchange.Patient, Read: g.limits.read,
-		})
-	}()
-	return s
-}
-
 // errHangs is wrapped when a server gives no answer.
 var errHangs = errors.New("it hangs")
 
 // follow waits for the end of an exchange and reports what can be estimated meanwhile, and now and then that the server is still there.
 // Its error says that the exchange goes on.
-func (g *Generator) follow(ctx context.Context, p program, s *sent, req backend.Request, model backend.Model, report func(job.Progress)) error {
+func (g *Generator) follow(ctx context.Context, p program, s *attach.Sent, req backend.Request, model backend.Model, report func(job.Progress)) error {
 	expected := g.clock.takes(model.Name, p.side(req.Width), p.side(req.Height), req.Steps)
 	tick := time.NewTicker(g.limits.tell)
 	defer tick.Stop()
@@ -128,17 +106,17 @@ func (g *Generator) follow(ctx context.Context, p program, s *sent, req backend.
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-s.done:
+		case <-s.Done:
 			return nil
 		case <-late.C:
-			return fmt.Errorf("%s gave no answer for %s: %w: %w", g.Server.Name(), time.Since(s.begun).Round(time.Second), errHangs, backend.ErrUnavailable)
+			return fmt.Errorf("%s gave no answer for %s: %w: %w", g.Server.Name(), time.Since(s.Begun).Round(time.Second), errHangs, backend.ErrUnavailable)
 		case <-tick.C:
-			if now := estimate(req.Steps, expected, time.Since(s.begun)); now.Step > told.Step {
+			if now := estimate(req.Steps, expected, time.Since(s.Begun)); now.Step > told.Step {
 				told = now
 				report(now)
 			}
 		case <-alive.C: // an image that takes longer than any did before is none while the server says nothing at all
-			if time.Since(s.begun) < g.limits.silent || g.alive(ctx) == nil && ctx.Err() == nil {
+			if time.Since(s.Begun) < g.limits.silent || g.alive(ctx) == nil && ctx.Err() == nil {
 				report(told)
 			}
 		}
@@ -157,19 +135,19 @@ func (g *Generator) later(err error, patience time.Time) (time.Duration, bool) {
 }
 
 // settle waits until a server that a call has left is free, or answers again. wait lets the image be made to its end.
-func (g *Generator) settle(wait bool, s *sent) {
+func (g *Generator) settle(wait bool, s *attach.Sent) {
 	ctx, end := g.Life.Context()
 	defer end()
 	ctx, cancel := context.WithTimeout(ctx, g.limits.silent)
 	defer cancel()
 	if wait {
 		select {
-		case <-s.done:
+		case <-s.Done:
 		case <-ctx.Done():
 		}
 	}
-	s.close()
-	<-s.done
+	s.Close()
+	<-s.Done
 	free, stop := context.WithTimeout(ctx, g.limits.free)
 	defer stop()
 	pause := 10 * time.Millisecond

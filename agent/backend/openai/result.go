@@ -25,17 +25,17 @@ type result struct {
 }
 
 // finish takes the image of an exchange that has ended. Its errors are those of Generate.
-func (g *Generator) finish(ctx context.Context, s *sent, o order, req backend.Request) ([]byte, error) {
-	if s.err != nil {
-		return nil, g.explain(s.err, req)
+func (g *Generator) finish(ctx context.Context, s *attach.Sent, o order, req backend.Request) ([]byte, error) {
+	if s.Err != nil {
+		return nil, g.explain(s.Err, req)
 	}
 	name := g.Server.Name()
 	var r result
-	if err := json.Unmarshal(s.text, &r); err != nil {
+	if err := json.Unmarshal(s.Text, &r); err != nil {
 		return nil, fmt.Errorf("%s answered nonsense: %w", name, backend.ErrUnavailable)
 	}
 	if len(r.Data) == 0 || len(r.Data[0].File) == 0 && r.Data[0].URL == "" {
-		words := exchange.Complaint(s.text)
+		words := exchange.Complaint(s.Text)
 		if words = prompt.Scrub(words, req.Prompt, req.NegativePrompt); words == "" {
 			words = "no image"
 		}

@@ -3,7 +3,6 @@ package sdapi
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -47,21 +46,12 @@ type call struct {
 	pace    pace
 	life    time.Time // since when the clock of a stall runs
 	shown   time.Time // when a preview was asked for last
-	sent    *sent
+	sent    *attach.Sent
 	report  func(job.Progress)
 	told    job.Progress // last
 	toldAt  time.Time
 	queued  bool // it was seen last to wait behind others
 	marred  bool // somebody was seen to interrupt it
-}
-
-// sent is a call under way. It does not end with the context of Generate: a server that nobody listens to goes on all the same, and
-// its answer is the only sure sign that it is free again.
-type sent struct {
-	done  chan struct{}
-	close context.CancelFunc // the connection
-	text  []byte             // once done is closed
-	err   error
 }
 
 // Generate makes one image. When ctx ends it returns at once; what is left on the server is interrupted if it is proven to be ours,
@@ -98,9 +88,9 @@ func (g *Generator) generate(ctx context.Context, model backend.Model, req backe
 	}
 	c.report = report
 	c.tell(job.Progress{Steps: req.Steps})
-	c.sent = g.send(c.order)
+	c.sent = g.Send(g.client, "/sdapi/v1/txt2img", c.order, g.limits.read)
 	err = g.follow(ctx, c)
-	if err == nil && c.sent.err != nil && g.Life.Over() { // the agent's stop has closed the connection, and nothing else
+	if err == nil && c.sent.Err != nil && g.Life.Over() { // the agent's stop has closed the connection, and nothing else
 		err = fmt.Errorf("%s is left, the agent stops: %w: %w", g.Server.Name(), attach.ErrNotItsFault, backend.ErrUnavailable)
 	}
 	if ctx.Err() != nil && err != nil {
@@ -221,20 +211,6 @@ func (p program) guidance(model backend.Model, asked float64) (scale, own float6
 	return scale, own
 }
 
-// send begins the exchange in a goroutine of its own.
-func (g *Generator) send(o order) *sent {
-	ctx, cancel := g.Life.Context()
-	s := &sent{done: make(chan struct{}), close: cancel}
-	go func() {
-		defer cancel()
-		defer close(s.done)
-		s.text, s.err = g.client.Bytes(ctx, exchange.Call{
-			Method: http.MethodPost, Path: "/sdapi/v1/txt2img", Body: o, Want: http.StatusOK, Wait: exchange.Patient, Read: g.limits.read,
-		})
-	}()
-	return s
-}
-
 // follow waits for the end of an exchange, and tells of its progress meanwhile. Its error says that the exchange goes on. Nobody looks
 // any more when it returns.
 func (g *Generator) follow(ctx context.Context, c *call) error {
@@ -253,7 +229,7 @@ func (g *Generator) follow(ctx context.Context, c *call) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-c.sent.done:
+		case <-c.sent.Done:
 			return nil
 		case seen := <-looks:
 			busy = false

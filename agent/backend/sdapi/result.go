@@ -63,11 +63,11 @@ func (r result) file(i info) []byte {
 
 // finish takes the image of an exchange that has ended. Its errors are those of Generate.
 func (g *Generator) finish(ctx context.Context, c *call) ([]byte, error) {
-	if c.sent.err != nil {
-		return nil, g.explainCall(ctx, c, c.sent.err)
+	if c.sent.Err != nil {
+		return nil, g.explainCall(ctx, c, c.sent.Err)
 	}
 	name := g.Server.Name()
-	r, i, err := parseResult(c.sent.text)
+	r, i, err := parseResult(c.sent.Text)
 	if err != nil {
 		return nil, fmt.Errorf("%s answered nonsense: %w", name, backend.ErrUnavailable)
 	}
@@ -135,7 +135,7 @@ func (g *Generator) empty(ctx context.Context, c *call) error {
 		return g.outOfMemory("")
 	}
 	words := "no image"
-	if said := prompt.Scrub(complaint(c.sent.text), c.req.Prompt, c.req.NegativePrompt); said != "" {
+	if said := prompt.Scrub(complaint(c.sent.Text), c.req.Prompt, c.req.NegativePrompt); said != "" {
 		words = said
 	}
 	return fmt.Errorf("%s answered with %s: %w", g.Server.Name(), words, backend.ErrUnavailable)

@@ -15,7 +15,7 @@ func (g *Generator) settle(c *call, why error) {
 	defer end()
 	hangs, waited := errors.Is(why, errHangs), c.queued
 	if c.program.drops {
-		c.sent.close() // its own end is what such a program waits for
+		c.sent.Close() // its own end is what such a program waits for
 	}
 	deadline := g.limits.silent
 	if hangs {
@@ -24,8 +24,8 @@ func (g *Generator) settle(c *call, why error) {
 	if told := g.drain(ctx, c, deadline); !told && g.Life.Over() {
 		g.farewell(ctx, c)
 	}
-	c.sent.close()
-	<-c.sent.done
+	c.sent.Close()
+	<-c.sent.Done
 	if c.program.drops {
 		g.awaitIdle(ctx, deadline)
 	}
@@ -70,7 +70,7 @@ func (g *Generator) drain(ctx context.Context, c *call, limit time.Duration) (to
 			asked, told = time.Now(), true
 		}
 		select {
-		case <-c.sent.done:
+		case <-c.sent.Done:
 			return told
 		case <-ctx.Done():
 			return told
