@@ -11,10 +11,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"muster/agent/backend/exchange"
+	"muster/agent/backend/fleet"
 	"muster/agent/process"
 )
 
@@ -104,53 +103,26 @@ func (f *Fleet) ask(ctx context.Context) {
 	f.install.Store(&i)
 }
 
-// helpLines bounds what is kept of the help.
-const helpLines = 2000
-
 // help runs main.py --help, which ends before PyTorch is imported.
 func (f *Fleet) help(ctx context.Context) (string, error) {
-	var mu sync.Mutex
-	var out []string
 	said := newOutput()
 	dir := filepath.Join(f.cfg.Dir, "probe")
-	child, err := process.Start(process.Command{
-		Path: f.cfg.Python, Args: []string{f.main(), "--help"}, Env: f.environment(dir), Dir: dir,
-		Stdout: func(line string) {
-			mu.Lock()
-			defer mu.Unlock()
-			if len(out) < helpLines {
-				out = append(out, line)
-			}
-		},
-		Stderr: said.line,
+	out, exit, err := fleet.Answer(ctx, process.Command{
+		Path: f.cfg.Python, Args: []string{f.main(), "--help"}, Env: f.environment(dir), Dir: dir, Stderr: said.line,
 	})
-	if err != nil {
-		return "", fmt.Errorf("ComfyUI does not start: %w", err)
-	}
-	select {
-	case <-child.Done():
-	case <-ctx.Done():
-		go func() { _ = child.Kill() }() // Kill gives up by itself
+	switch {
+	case errors.Is(err, fleet.ErrSilent):
 		return "", errors.New("ComfyUI did not answer --help in time; asking again")
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if exit := child.Exit(); exit.Code != 0 {
+	case err != nil:
+		return "", fmt.Errorf("ComfyUI does not start: %w", err)
+	case exit.Code != 0:
 		return "", fmt.Errorf("ComfyUI can't be run with %s (%s): %s", f.cfg.Python, exit, orNothing(said.complaint()))
 	}
-	return strings.Join(out, "\n"), nil
+	return out, nil
 }
 
 func (f *Fleet) askUntilAnswered(ctx context.Context) {
-	pause := process.Backoff{First: 5 * time.Second, Longest: time.Minute}
-	for f.install.Load().err != nil {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause.Next()):
-			f.ask(ctx)
-		}
-	}
+	fleet.AskUntil(ctx, func() bool { return f.install.Load().err == nil }, f.ask)
 }
 
 // modelExtensions are the files that ComfyUI lists.

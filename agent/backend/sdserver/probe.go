@@ -2,16 +2,16 @@ package sdserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 	"unicode"
 
 	"muster/agent/backend/exchange"
+	"muster/agent/backend/fleet"
 	"muster/agent/process"
 	"muster/shared/sampler"
 )
@@ -75,15 +75,7 @@ func (f *Fleet) ask(ctx context.Context) {
 }
 
 func (f *Fleet) askUntilAnswered(ctx context.Context) {
-	pause := process.Backoff{First: 5 * time.Second, Longest: time.Minute}
-	for f.program.Load().err != nil {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause.Next()):
-			f.ask(ctx)
-		}
-	}
+	fleet.AskUntil(ctx, func() bool { return f.program.Load().err == nil }, f.ask)
 }
 
 // probe asks the program for its version, flags and devices. It runs unmasked, and ends with ctx.
@@ -109,48 +101,29 @@ func probe(ctx context.Context, cfg Config) (build, error) {
 	return b, nil
 }
 
-// answerLines bounds what a probe keeps of the program's output.
-const answerLines = 2000
-
 // ask runs the program with one argument and gives its stdout.
 func ask(ctx context.Context, cfg Config, arg string) (string, error) {
-	var mu sync.Mutex
-	var out []string
-	var complaint string
+	complaint := ""
 	dir := filepath.Join(cfg.Dir, "probe")
-	child, err := process.Start(process.Command{
-		Path: cfg.Program, Args: []string{arg}, Env: environment(cfg, dir), Dir: dir,
-		Stdout: func(line string) {
-			mu.Lock()
-			defer mu.Unlock()
-			if len(out) < answerLines {
-				out = append(out, line)
-			}
-		},
-		Stderr: func(line string) {
-			mu.Lock()
-			defer mu.Unlock()
-			complaint = line
-		},
+	out, exit, err := fleet.Answer(ctx, process.Command{
+		Path: cfg.Program, Args: []string{arg}, Env: environment(cfg, dir), Dir: dir, Stderr: func(line string) { complaint = line },
 	})
-	if err != nil {
-		return "", fmt.Errorf("sd-server does not start: %w", err)
-	}
-	select {
-	case <-child.Done():
-	case <-ctx.Done():
-		go func() { _ = child.Kill() }() // a hang in a driver must not hold the agent; Kill gives up by itself
+	switch {
+	case errors.Is(err, fleet.ErrSilent):
 		return "", fmt.Errorf("sd-server %s did not answer in time: a driver may hang, see dmesg; asking again", arg)
+	case err != nil:
+		return "", fmt.Errorf("sd-server does not start: %w", err)
+	case exit.Code != 0 && out == "":
+		return "", fmt.Errorf("sd-server %s failed (%s): %s", arg, exit, orNothing(exchange.Clean(complaint)))
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	if exit := child.Exit(); exit.Code != 0 && len(out) == 0 {
-		if complaint == "" {
-			complaint = "it said nothing"
-		}
-		return "", fmt.Errorf("sd-server %s failed (%s): %s", arg, exit, exchange.Clean(complaint))
+	return out, nil
+}
+
+func orNothing(said string) string {
+	if said == "" {
+		return "it said nothing"
 	}
-	return strings.Join(out, "\n"), nil
+	return said
 }
 
 var versionPattern = regexp.MustCompile(`version ([A-Za-z0-9._/-]*?-?(\d+)-[0-9a-f]+\+?)`)
