@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,10 +78,8 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 	if cfg.Python, err = findPython(cfg.Folder, cfg.Python); err != nil {
 		return nil, err
 	}
-	for _, variable := range cfg.Env {
-		if name, _, _ := strings.Cut(variable, "="); mask.Set(variable) {
-			return nil, fmt.Errorf("environment of ComfyUI: %s is set per device by muster; leave it out", name)
-		}
+	if err := mask.Refuse("ComfyUI", cfg.Env); err != nil {
+		return nil, err
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -21,6 +21,16 @@ func Set(assignment string) bool {
 	return slices.Contains(Variables, name)
 }
 
+// Refuse gives an error for an environment that is meant for every child of a program, and sets one of Variables.
+func Refuse(program string, env []string) error {
+	for _, variable := range env {
+		if name, _, _ := strings.Cut(variable, "="); Set(variable) {
+			return fmt.Errorf("environment of %s: %s is set per device by muster; leave it out", program, name)
+		}
+	}
+	return nil
+}
+
 // CUDA prefers the UUID: CUDA's own numbering is by speed, not by PCI address, unless it is told otherwise.
 func CUDA(dev gpu.Device) ([]string, error) {
 	switch {

@@ -46,3 +46,16 @@ func TestOneMaskByUUIDElseByNumber(t *testing.T) {
 		})
 	}
 }
+
+func TestRefuse(t *testing.T) {
+	t.Parallel()
+	if err := Refuse("ComfyUI", []string{"LD_LIBRARY_PATH=/opt", "MY_CUDA_VISIBLE_DEVICES=1"}); err != nil {
+		t.Error(err)
+	}
+	for _, name := range Variables {
+		err := Refuse("ComfyUI", []string{"A=1", name + "=1"})
+		if err == nil || !strings.Contains(err.Error(), "environment of ComfyUI: "+name+" is set per device") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

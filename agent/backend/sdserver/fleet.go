@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,10 +102,8 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, err
 	}
-	for _, variable := range cfg.Env {
-		if name, _, _ := strings.Cut(variable, "="); mask.Set(variable) {
-			return nil, fmt.Errorf("environment of sd-server: %s is set per device by muster; leave it out", name)
-		}
+	if err := mask.Refuse("sd-server", cfg.Env); err != nil {
+		return nil, err
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
