@@ -140,6 +140,15 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s answered %d: %s", e.Name, e.Status, e.Message)
 }
 
+// StatusOf gives that of an answer that was not wanted; 0 when the error is none of that kind.
+func StatusOf(err error) int {
+	var answered *StatusError
+	if !errors.As(err, &answered) {
+		return 0
+	}
+	return answered.Status
+}
+
 // JSON makes an exchange and decodes its JSON into out; nil throws the answer away. Errors: a *StatusError, one that wraps ErrBroken
 // or ErrSlow, the context's cause, or the transport's.
 func (c *Client) JSON(ctx context.Context, call Call, out any) error {

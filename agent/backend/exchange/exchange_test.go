@@ -219,3 +219,15 @@ func FuzzComplaint(f *testing.F) {
 		}
 	})
 }
+
+func TestStatusOf(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		err  error
+		want int
+	}{{nil, 0}, {ErrSlow, 0}, {&StatusError{Status: 404}, 404}, {fmt.Errorf("%w: %w", ErrBroken, &StatusError{Status: 500}), 500}} {
+		if got := StatusOf(tt.err); got != tt.want {
+			t.Errorf("%v: got %d, want %d", tt.err, got, tt.want)
+		}
+	}
+}

@@ -24,15 +24,6 @@ func (g *Generator) get(ctx context.Context, path string, out any) error {
 	return g.client.JSON(ctx, exchange.Call{Method: http.MethodGet, Path: path, Limit: maxList}, out)
 }
 
-// status gives that of an answer that was not wanted; 0 when the error is none of that kind.
-func status(err error) int {
-	var answered *exchange.StatusError
-	if !errors.As(err, &answered) {
-		return 0
-	}
-	return answered.Status
-}
-
 // listed is an entry of /v1/models, and of LocalAI's /v1/models/capabilities.
 type listed struct {
 	ID           string
@@ -86,7 +77,7 @@ func (g *Generator) ask(ctx context.Context) (attach.Facts, error) {
 
 // unusable explains what a person can mend.
 func unusable(err error) error {
-	switch status(err) {
+	switch exchange.StatusOf(err) {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("it wants an API key: write it before its address, as in http://:KEY@127.0.0.1:8080: %w", attach.ErrUnusable)
 	case http.StatusNotFound:
@@ -118,7 +109,7 @@ func (g *Generator) recognise(ctx context.Context, list modelList) (program, err
 				p = try.is
 				break
 			}
-			if status(err) == 0 && !errors.Is(err, exchange.ErrBroken) {
+			if exchange.StatusOf(err) == 0 && !errors.Is(err, exchange.ErrBroken) {
 				return program{}, err
 			}
 		}
@@ -163,7 +154,7 @@ func (g *Generator) heldModel(ctx context.Context, list modelList) ([]backend.Mo
 func (g *Generator) imageModels(ctx context.Context, list modelList) ([]backend.Model, error) {
 	var told modelList
 	err := g.get(ctx, "/v1/models/capabilities", &told)
-	if status(err) != 0 {
+	if exchange.StatusOf(err) != 0 {
 		return g.choice(list) // before that route
 	}
 	if err != nil {
@@ -236,7 +227,7 @@ func (g *Generator) alive(ctx context.Context) error {
 	defer cancel()
 	var any json.RawMessage
 	err := g.get(ctx, "/v1/models", &any)
-	if status(err) != 0 {
+	if exchange.StatusOf(err) != 0 {
 		return nil // in its way it does
 	}
 	return err

@@ -92,7 +92,7 @@ func orStatus(words string, status int) string {
 
 // explainCall makes the error of txt2img one of Generate's. Programs that hide their exceptions are asked for their counter.
 func (g *Generator) explainCall(ctx context.Context, c *call, err error) error {
-	if c.program.counts && status(err) >= 500 && g.allocationFailed(ctx) {
+	if c.program.counts && exchange.StatusOf(err) >= 500 && g.allocationFailed(ctx) {
 		return g.outOfMemory("")
 	}
 	return g.explain(err, c.req.Prompt, c.req.NegativePrompt)

@@ -31,7 +31,7 @@ func (g *Generator) ready(ctx context.Context, p program, model backend.Model) e
 		return nil
 	}
 	err := g.post(ctx, "/sdapi/v1/reload-checkpoint", struct{}{})
-	if err != nil && (away || status(err) == 0) { // if it holds its model, the image itself will tell what is wrong
+	if err != nil && (away || exchange.StatusOf(err) == 0) { // if it holds its model, the image itself will tell what is wrong
 		return g.explain(err)
 	}
 	g.takenBack()

@@ -25,15 +25,6 @@ func (g *Generator) get(ctx context.Context, path string, out any) error {
 	return g.client.JSON(ctx, exchange.Call{Method: http.MethodGet, Path: path, Limit: maxList}, out)
 }
 
-// status gives that of an answer that was not wanted; 0 when the error is none of that kind.
-func status(err error) int {
-	var answered *exchange.StatusError
-	if !errors.As(err, &answered) {
-		return 0
-	}
-	return answered.Status
-}
-
 // probe asks the server what it is. The program is found out anew after every time that it did not answer; until then it is taken for
 // the one that it was.
 func (g *Generator) probe(ctx context.Context) (attach.Facts, error) {
@@ -78,7 +69,7 @@ func (g *Generator) ask(ctx context.Context) (attach.Facts, error) {
 
 // unusable explains what a person can mend.
 func unusable(err error) error {
-	switch status(err) {
+	switch exchange.StatusOf(err) {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("it wants a user and a password (--api-auth): write them before its address, as in http://USER:PASSWORD@127.0.0.1:7860: %w", attach.ErrUnusable)
 	case http.StatusNotFound:
@@ -102,7 +93,7 @@ func (g *Generator) recognise(ctx context.Context) (program, error) {
 			g.told(told)
 			break
 		}
-		if status(err) == 0 && !errors.Is(err, exchange.ErrBroken) { // a page of another program is no proof
+		if exchange.StatusOf(err) == 0 && !errors.Is(err, exchange.ErrBroken) { // a page of another program is no proof
 			return program{}, err
 		}
 	}
@@ -139,7 +130,7 @@ func (g *Generator) learnSamplers(ctx context.Context, p program) (*sampler.List
 		Aliases []string
 	}
 	list := &sampler.List{}
-	if err := g.get(ctx, "/sdapi/v1/samplers", &known); status(err) != 0 || errors.Is(err, exchange.ErrBroken) {
+	if err := g.get(ctx, "/sdapi/v1/samplers", &known); exchange.StatusOf(err) != 0 || errors.Is(err, exchange.ErrBroken) {
 		return list, nil
 	} else if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"muster/agent/backend"
+	"muster/agent/backend/exchange"
 )
 
 // settle waits until a call that was given up has left the server. What runs is interrupted once it is proven to be ours; a call that
@@ -94,7 +95,7 @@ func (g *Generator) awaitIdle(ctx context.Context, limit time.Duration) {
 	defer tick.Stop()
 	for {
 		var perf struct{ Idle *int }
-		if err := g.get(ctx, "/api/extra/perf", &perf); status(err) != 0 || err == nil && (perf.Idle == nil || *perf.Idle == 1) {
+		if err := g.get(ctx, "/api/extra/perf", &perf); exchange.StatusOf(err) != 0 || err == nil && (perf.Idle == nil || *perf.Idle == 1) {
 			return
 		}
 		select {

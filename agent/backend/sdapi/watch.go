@@ -129,7 +129,7 @@ func (e *eye) lookAtTask(ctx context.Context, picture bool) (s sight, told bool)
 	var a taskAnswer
 	body := map[string]any{"id_task": e.task, "id_live_preview": e.shown, "live_preview": picture}
 	s.err = e.g.client.JSON(ctx, exchange.Call{Method: http.MethodPost, Path: "/internal/progress", Body: body, Limit: maxLook}, &a)
-	if status(s.err) != 0 {
+	if exchange.StatusOf(s.err) != 0 {
 		e.perTask = no // its page may be switched off
 		return sight{}, false
 	}
