@@ -285,3 +285,40 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("a second agent on the same data folder started: %s", out)
 	}
 }
+
+// The command waits for an agent that dies, and for one that is stopped, and saves every image of the one set.
+func TestCommandOutlivesTheAgent(t *testing.T) {
+	data, dir := t.TempDir(), t.TempDir()
+	agent, err := harness.Start(data, "--simulate", "2x MI25")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type ending struct {
+		out string
+		err error
+	}
+	done := make(chan ending, 1)
+	go func(agent *harness.Agent) {
+		out, err := agent.Command(t.Context(), "generate", "a fox in the snow", "-n", "6", "--steps", "20", "--width", "256", "--height", "256", "-o", dir)
+		done <- ending{out, err}
+	}(agent)
+	for _, end := range []func(*harness.Agent) error{(*harness.Agent).Kill, (*harness.Agent).Stop} {
+		eventually(t, "an image is being made", func() bool {
+			var list jobList
+			get(t, agent, "/api/v1/jobs?state=running", &list)
+			return len(list.Jobs) > 0
+		})
+		if err := end(agent); err != nil {
+			t.Fatal(err)
+		}
+		agent = startOn(t, data, "--simulate", "2x MI25")
+	}
+	command := <-done
+	files, err := filepath.Glob(filepath.Join(dir, "*.png"))
+	if command.err != nil || err != nil || len(files) != 6 {
+		t.Errorf("%v, %v: saved %v: %s", command.err, err, files, command.out)
+	}
+	if jobs := finished(t, agent, 6); jobs[0].SetID != jobs[5].SetID {
+		t.Errorf("there are two sets: %s", command.out)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"time"
 
@@ -20,42 +21,87 @@ import (
 type client struct {
 	base, token string
 	http        http.Client
+	// find says where the agent is now, and its token: both may be others after a restart. nil: where it was.
+	find func() (address, token string, err error)
 }
 
 // answerTimeout bounds one call; none of those that the command line makes waits for an image.
 const answerTimeout = 30 * time.Second
 
 func newClient(cmd *cobra.Command, config *agent.Config) (*client, error) {
-	address, err := agent.Address(*config)
-	if cmd.Flags().Changed("listen") || errors.Is(err, fs.ErrNotExist) && config.Listen != agent.Default().Listen {
+	named := cmd.Flags().Changed("listen")
+	c := &client{http: http.Client{Timeout: answerTimeout}, find: func() (address, token string, err error) { return findAgent(config, named) }}
+	if err := c.findAgain(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// findAgain looks where the agent is now. When it fails, the client is as it was.
+func (c *client) findAgain() error {
+	if c.find == nil {
+		return nil
+	}
+	address, token, err := c.find()
+	if err != nil {
+		return err
+	}
+	c.base, c.token = "http://"+address, token
+	return nil
+}
+
+// findAgent gives the address and the token of the data folder's agent; named says that a person gave --listen. Its error wraps
+// errNoAgent when none runs.
+func findAgent(config *agent.Config, named bool) (address, token string, err error) {
+	address, err = agent.Address(*config)
+	if named || errors.Is(err, fs.ErrNotExist) && config.Listen != agent.Default().Listen {
 		address, err = config.Listen, nil
 	}
 	if errors.Is(err, fs.ErrNotExist) { // whoever listens at the usual address is somebody else, who must not get the token
-		return nil, fmt.Errorf("no agent runs with the data folder %s; start one with muster serve, or name another folder with --data", config.Data)
+		return "", "", fmt.Errorf("%w %s; start one with muster serve, or name another folder with --data", errNoAgent, config.Data)
 	}
 	if err != nil {
-		return nil, err
+		return "", "", err
 	}
-	token, err := agent.Token(*config, false)
+	token, err = agent.Token(*config, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the data folder %s holds no token; name the agent's folder with --data, or its token with MUSTER_TOKEN", config.Data)
+		return "", "", fmt.Errorf("the data folder %s holds no token; name the agent's folder with --data, or its token with MUSTER_TOKEN", config.Data)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &client{base: "http://" + address, token: token, http: http.Client{Timeout: answerTimeout}}, nil
+	return address, token, err
+}
+
+// errNoAgent is that nobody serves the data folder.
+var errNoAgent = errors.New("no agent runs with the data folder")
+
+// awayError is that no answer came, or only half of one: nobody listens, the agent ended, or the connection is lost.
+type awayError struct {
+	err error
+	// unsent says that the request did not even reach a listener.
+	unsent bool
+}
+
+func (e *awayError) Error() string {
+	return e.err.Error() + "; is the agent running? start it with muster serve"
+}
+
+func (e *awayError) Unwrap() error { return e.err }
+
+// awayFrom makes an error of the connection an awayError.
+func awayFrom(err error) error {
+	var dial *net.OpError
+	return &awayError{err: err, unsent: errors.As(err, &dial) && dial.Op == "dial"}
 }
 
 // refusedError is the agent's answer to what it does not do: a status of 400 or more, with its own message.
 type refusedError struct {
-	status  int
-	message string
+	status        int
+	code, message string // code is for programs; "" from what is no agent
 }
 
 func (e *refusedError) Error() string { return e.message }
 
 // do sends body as JSON (nil: none), with headers in pairs, and decodes the answer into answer (nil: dropped). Errors: a
-// *refusedError, or that there is no answer.
+// *refusedError, an *awayError, or that what answers is no agent.
 func (c *client) do(ctx context.Context, method, path string, body, answer any, headers ...string) error {
 	response, err := c.send(ctx, &c.http, method, path, body, headers...)
 	if err != nil {
@@ -65,11 +111,18 @@ func (c *client) do(ctx context.Context, method, path string, body, answer any, 
 	if answer == nil {
 		return nil
 	}
-	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-		return fmt.Errorf("%s %s: answer: %w", method, path, err)
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return awayFrom(fmt.Errorf("%s %s: the answer broke off: %w", method, path, err))
+	}
+	if err := json.Unmarshal(raw, answer); err != nil {
+		return fmt.Errorf("%s %s: what answers at %s is no agent of this version: %w", method, path, c.base, err)
 	}
 	return nil
 }
+
+// maxAnswer bounds an answer that is read whole, in bytes; the longest is a page of 1,000 jobs with long prompts.
+const maxAnswer = 64 << 20
 
 // streamIdle is how long a long answer may pause.
 const streamIdle = 30 * time.Second
@@ -102,7 +155,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	s.idle.Reset(streamIdle)
 	n, err := s.body.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = s.explain(err)
+		err = awayFrom(s.explain(err))
 	}
 	return n, err
 }
@@ -147,14 +200,14 @@ func (c *client) send(ctx context.Context, by *http.Client, method, path string,
 	}
 	response, err := by.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("%w; is the agent running? start it with muster serve", err)
+		return nil, awayFrom(err)
 	}
 	if response.StatusCode < http.StatusBadRequest {
 		return response, nil
 	}
 	defer response.Body.Close()
 	var refusal struct {
-		Error struct{ Message, Field string }
+		Error struct{ Code, Message, Field string }
 	}
 	raw, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	if json.Unmarshal(raw, &refusal) != nil || refusal.Error.Message == "" {
@@ -163,5 +216,5 @@ func (c *client) send(ctx context.Context, by *http.Client, method, path string,
 	if refusal.Error.Field != "" {
 		refusal.Error.Message = refusal.Error.Field + ": " + refusal.Error.Message
 	}
-	return nil, &refusedError{response.StatusCode, refusal.Error.Message}
+	return nil, &refusedError{response.StatusCode, refusal.Error.Code, refusal.Error.Message}
 }

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -247,7 +247,7 @@ func awaitDrained(ctx context.Context, client *client, keys []string) error {
 	for {
 		var now wire.Pool
 		if err := client.do(ctx, "GET", "/api/v1/pool", nil, &now); err != nil {
-			return errors.Join(errStillDraining(ctx), err)
+			return cmp.Or(errStillDraining(ctx), err)
 		}
 		left := slices.Clone(keys)
 		for _, d := range now.Devices {
@@ -277,5 +277,5 @@ func errStillDraining(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
 	}
-	return errors.New("interrupted; the devices go on being drained: take them back with muster devices resume")
+	return interrupted(ctx, "the devices go on being drained: take them back with muster devices resume")
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,7 +21,7 @@ import (
 const exportName = "jobs.ndjson"
 
 func exportCommand(config *agent.Config) *cobra.Command {
-	var to, state string
+	var to, state, set string
 	var images bool
 	cmd := &cobra.Command{
 		Use:   "export",
@@ -37,17 +36,20 @@ func exportCommand(config *agent.Config) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			path := "/api/v1/jobs/export"
-			if state != "" {
-				path += "?" + url.Values{"state": {state}}.Encode()
+			query := url.Values{}
+			for name, value := range map[string]string{"state": state, "set_id": set} {
+				if value != "" {
+					query.Set(name, value)
+				}
 			}
-			return export(cmd, client, path, to, images)
+			return export(cmd, client, "/api/v1/jobs/export?"+query.Encode(), to, images)
 		},
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVarP(&to, "output", "o", "", "file, or folder (default: standard output)")
 	flags.StringVar(&state, "state", "", "only this state: queued, running, succeeded, failed or cancelled")
+	flags.StringVar(&set, "set", "", "only the images of this set, by its ID")
 	flags.BoolVar(&images, "images", false, "write the images too, into the folder that -o names; made if missing")
 	return cmd
 }
@@ -111,9 +113,12 @@ func exportImages(ctx context.Context, client *client, list string, told io.Writ
 			continue
 		}
 		err := keepImage(ctx, client, j, filepath.Dir(list))
-		if refused := new(refusedError); errors.As(err, &refused) && refused.status == http.StatusNotFound {
+		if notFound(err) {
 			gone++
 			continue
+		}
+		if ctx.Err() != nil {
+			return interrupted(ctx, "%d images are there: run it again for the others", there)
 		}
 		if err != nil {
 			return fmt.Errorf("%w; %d images are there: run it again for the others", err, there)

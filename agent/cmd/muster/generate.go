@@ -1,13 +1,13 @@
 package main
 
 import (
-	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +31,7 @@ func generateCommand(config *agent.Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate PROMPT",
 		Short: "Generate images on the running agent and save them",
-		Long:  "Generate images on the running agent and save them as PNG files. PROMPT - reads it from standard input,\nwhich keeps it out of the process list. Ctrl-C cancels what is not finished.",
+		Long:  "Generate images on the running agent and save them as PNG files. PROMPT - reads it from standard input,\nwhich keeps it out of the process list. The images are made even if the agent is started again meanwhile: the command\nwaits for it. Ctrl-C cancels what is not finished and saves what is; a second one ends the command at once.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New(`give one prompt, in quotes if it has spaces: muster generate "a lighthouse at dusk"`)
@@ -101,124 +101,46 @@ func generate(cmd *cobra.Command, client *client, spec job.Spec, dir string, asJ
 		return err
 	}
 	ctx := cmd.Context()
-	setID, err := submit(ctx, client, spec)
+	e := &errand{
+		client: client, spec: spec, key: "muster-" + rand.Text(), dir: dir, saved: map[string]bool{},
+		view: newProgressView(cmd.OutOrStdout(), asJSON), tell: cmd.ErrOrStderr(),
+	}
+	err := e.submit(ctx)
+	if err == nil {
+		err = e.follow(ctx)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = e.giveUp(ctx)
+	} else if err != nil {
+		return e.explain(err)
+	}
+	if asJSON && e.jobs != nil {
+		err = errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(jobList{Jobs: e.jobs}))
+	}
 	if err != nil {
 		return err
 	}
-	view := &progressView{out: cmd.OutOrStdout(), live: !asJSON && terminal(cmd.OutOrStdout()), quiet: asJSON}
-	jobs, err := follow(ctx, client, setID, func(j job.Job) error { return keepImage(ctx, client, j, dir) }, view)
-	if ctx.Err() != nil {
-		return errors.Join(errInterrupted, cancelSet(context.WithoutCancel(ctx), client, setID))
+	if !asJSON && len(e.saved) > 0 {
+		fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace(e.savedWords("")))
 	}
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		err = json.NewEncoder(cmd.OutOrStdout()).Encode(jobList{Jobs: jobs})
-	}
-	failed := 0
-	for _, j := range jobs {
-		if j.State != job.Succeeded {
-			failed++
-		}
-	}
-	if failed > 0 {
-		return errors.Join(err, fmt.Errorf("%d of %d images were not made", failed, len(jobs)))
-	}
-	return err
+	return e.failure()
 }
 
-// follow asks for the jobs of a set until all have ended, and hands each that succeeded to save, once.
-func follow(ctx context.Context, client *client, setID string, save func(job.Job) error, view *progressView) (jobs []job.Job, err error) {
-	ticker := time.NewTicker(poll)
-	defer ticker.Stop()
-	saved := map[string]bool{}
-	for {
-		var list jobList
-		if err := client.do(ctx, "GET", "/api/v1/jobs?set_id="+url.QueryEscape(setID), nil, &list); err != nil {
-			return jobs, err
-		}
-		jobs = list.Jobs
-		ended := 0
-		for _, j := range jobs {
-			if j.State == job.Succeeded && !saved[j.ID] {
-				if err := save(j); err != nil {
-					return jobs, err
-				}
-				saved[j.ID] = true
-			}
-			if j.State.Terminal() {
-				ended++
-			}
-		}
-		view.show(jobs, list.Expected)
-		if ended == len(jobs) {
-			return jobs, nil
-		}
-		select {
-		case <-ctx.Done():
-			return jobs, ctx.Err()
-		case <-ticker.C:
+// failure says how many images were not made; nil when all were. On a terminal, where lines are short, it says why too.
+func (e *errand) failure() error {
+	left := unmade(e.jobs)
+	if len(left) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%d of %d images were not made", len(left), len(e.jobs))
+	var reasons []string
+	for _, j := range left {
+		if words := oneLine(why(j)); e.view.live && words != absent && !slices.Contains(reasons, words) {
+			reasons = append(reasons, words)
 		}
 	}
-}
-
-// progressView draws one line per image, and when the set is expected: bars over each other on a terminal, else a line for every
-// image that ended.
-type progressView struct {
-	out         io.Writer
-	live, quiet bool
-	lines       int             // drawn by the last show
-	told        map[string]bool // ids of ended jobs, without a terminal
-	promised    bool            // when the set is expected was told, without a terminal
-}
-
-const barWidth = 24
-
-func (v *progressView) show(jobs []job.Job, expected *job.Expected) {
-	when := expectedWords(expected, time.Now())
-	switch {
-	case v.quiet:
-	case v.live:
-		var text strings.Builder
-		if v.lines > 0 {
-			fmt.Fprintf(&text, "\033[%dA", v.lines)
-		}
-		for _, j := range jobs {
-			fmt.Fprintf(&text, "\r\033[K%s\n", line(j))
-		}
-		v.lines = len(jobs)
-		text.WriteString("\033[J")
-		if when != "" {
-			fmt.Fprintf(&text, "expected %s\n", when)
-			v.lines++
-		}
-		io.WriteString(v.out, text.String())
-	default:
-		if v.told == nil {
-			v.told = map[string]bool{}
-		}
-		if when != "" && !v.promised {
-			v.promised = true
-			fmt.Fprintln(v.out, "expected", when)
-		}
-		for _, j := range jobs {
-			if j.State.Terminal() && !v.told[j.ID] {
-				v.told[j.ID] = true
-				fmt.Fprintln(v.out, line(j))
-			}
-		}
+	if len(reasons) > 0 {
+		text += ": " + strings.Join(reasons, "; ")
 	}
-}
-
-func line(j job.Job) string {
-	done := 0
-	if j.Progress.Steps > 0 {
-		done = min(barWidth, j.Progress.Step*barWidth/j.Progress.Steps)
-	}
-	tail := why(j)
-	if j.State == job.Succeeded {
-		done, tail = barWidth, imageName(j)
-	}
-	return fmt.Sprintf("%2d [%s%s] %-9s on %-3s seed %d  %s", j.Ordinal+1, strings.Repeat("=", done), strings.Repeat(" ", barWidth-done), j.State, device(j), j.Seed, tail)
+	return errors.New(text)
 }

@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -21,18 +19,15 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == collector {
 		exit(collect(os.Args[2:]))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
-	exit(command().ExecuteContext(ctx))
+	ctx := untilSignal(context.Background())
+	exit(asEnded(ctx, command().ExecuteContext(ctx)))
 }
 
 func exit(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "muster:", err)
-		os.Exit(1)
 	}
-	os.Exit(0)
+	os.Exit(exitCode(err))
 }
 
 func command() *cobra.Command {

@@ -122,7 +122,7 @@ func followInstall(ctx context.Context, client *client, in model.Install, view *
 		var list model.Installs
 		err := client.do(ctx, "GET", "/api/v1/models/installs", nil, &list)
 		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted; the agent goes on installing %s: muster models shows how far it is, muster models stop %s ends it", in.Name, in.ID)
+			return interrupted(ctx, "the agent goes on installing %s: muster models shows how far it is, muster models stop %s ends it", in.Name, in.ID)
 		}
 		if err != nil {
 			return err
@@ -152,7 +152,7 @@ func (v *installView) show(in model.Install) {
 		if in.State.Ended() {
 			end = "\n"
 		}
-		fmt.Fprintf(v.out, "\r\033[K%s%s", installLine(in), end)
+		fmt.Fprintf(v.out, "\r\033[K%s%s", shorten(oneLine(installLine(in)), max(0, lineWidth(v.out)-1)), end)
 		return
 	}
 	told := string(in.State) + in.Error

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"muster/agent"
 	"muster/agent/backend/backendtest"
 	"muster/agent/feed"
 	"muster/agent/images"
@@ -156,4 +157,11 @@ func (r *rig) finish(j job.Job) job.Job {
 		r.t.Fatal(fmt.Errorf("finish: %w", err))
 	}
 	return j
+}
+
+// configOf is the configuration of a command that finds the rig by its data folder.
+func configOf(r *rig) agent.Config {
+	config := agent.Default()
+	config.Data = r.data
+	return config
 }
