@@ -27,10 +27,10 @@ func TestRecommend(t *testing.T) {
 		first   string // the best
 		words   string // of SDXL
 	}{
-		{"two large cards", cards(24, 24), "flux1-dev-fp8", "fits Device 0 and Device 1"},
-		{"MI25s", cards(16, 16, 16, 16), "sd-3.5-medium", "fits Device 0, Device 1, Device 2 and Device 3"},
+		{"two large cards", cards(24, 24), "flux1-dev-fp8", "fits both GPUs"},
+		{"MI25s", cards(16, 16, 16, 16), "sd-3.5-medium", "fits all 4 GPUs"},
 		{"a large and a small one", cards(24, 8), "flux1-dev-fp8", "fits Device 0, not Device 1: needs 9.5 GiB, has 8.0 GiB"},
-		{"a large and three small ones", cards(12, 4, 4, 4), "dreamshaper-8", "fits Device 0, not Device 1, Device 2 and Device 3: needs 9.5 GiB"},
+		{"a large and three small ones", cards(12, 4, 4, 4), "dreamshaper-8", "fits Device 0, not devices 1–3: needs 9.5 GiB"},
 		{"one small card", cards(8), "dreamshaper-8", "does not fit Device 0: needs 9.5 GiB, has 8.0 GiB"},
 		{"one that does not say", cards(0), "flux1-dev-fp8", "not known for Device 0"},
 		{"no card", nil, "sd-1.5", "this machine has no GPU that could run it"},

@@ -65,8 +65,8 @@ func TestListModelsGolden(t *testing.T) {
 	}
 	want := `{"dir":"DIR","free_bytes":500000000000,"models":[` +
 		`{"name":"broken","title":"broken","format":"gguf","bytes":8,"problem":"the file is no gguf file: it does not begin as one","generators":[],"loaded_on":[],"fits":[],"fit_words":"","in_library":true},` +
-		`{"name":"sd15","title":"sd15","family":"sd1","format":"safetensors","bytes":SIZE,"vram_bytes":1610613506,"generators":["builtin"],"loaded_on":[0],"fits":[{"device_id":0,"fits":true,"words":"fits"},{"device_id":1,"fits":true,"words":"fits"}],"fit_words":"fits Device 0 and Device 1","in_library":true},` +
-		`{"name":"xl","title":"xl","family":"sdxl","format":"safetensors","bytes":SIZE,"vram_bytes":3221227522,"disabled":true,"generators":[],"loaded_on":[],"fits":[{"device_id":0,"fits":true,"words":"fits"},{"device_id":1,"fits":true,"words":"fits"}],"fit_words":"fits Device 0 and Device 1","in_library":true},` +
+		`{"name":"sd15","title":"sd15","family":"sd1","format":"safetensors","bytes":SIZE,"vram_bytes":1610613506,"generators":["builtin"],"loaded_on":[0],"fits":[{"device_id":0,"fits":true,"words":"fits"},{"device_id":1,"fits":true,"words":"fits"}],"fit_words":"fits both GPUs","in_library":true},` +
+		`{"name":"xl","title":"xl","family":"sdxl","format":"safetensors","bytes":SIZE,"vram_bytes":3221227522,"disabled":true,"generators":[],"loaded_on":[],"fits":[{"device_id":0,"fits":true,"words":"fits"},{"device_id":1,"fits":true,"words":"fits"}],"fit_words":"fits both GPUs","in_library":true},` +
 		`{"name":"sketch","title":"built-in sketch renderer, no AI model","bytes":0,"generators":["builtin"],"loaded_on":[],"fits":[],"fit_words":"","in_library":false}]}` + "\n"
 	r := a.ask("GET", "/api/v1/models", "")
 	got := string(r.body)

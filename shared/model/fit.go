@@ -102,44 +102,55 @@ func fitWords(need uint64, memory *uint64) string {
 
 func gib(bytes uint64) float64 { return float64(bytes) / gpu.GiB }
 
-// FitWords sums up where a model fits: "fits Device 0 and Device 1, not Device 3: needs 9.5 GiB, has 8.0 GiB". "" for no device.
+// FitWords sums up where a model fits: "fits devices 0–2, not Device 3: needs 9.5 GiB, has 8.0 GiB". "" for no device.
 func FitWords(fits []DeviceFit) string {
-	var on, off, open []string
+	var on, off, open []gpu.Ref
 	why := ""
 	for _, fit := range fits {
 		switch {
 		case fit.Fits == nil:
-			open = append(open, fit.Device.Label())
+			open = append(open, fit.Device)
 		case *fit.Fits:
-			on = append(on, fit.Device.Label())
+			on = append(on, fit.Device)
 		default:
-			off = append(off, fit.Device.Label())
+			off = append(off, fit.Device)
 			why = fit.Words
 		}
 	}
+	if len(off) > 1 {
+		why, _, _ = strings.Cut(why, ",") // the devices may differ, so what the last of them has says nothing
+	}
 	var parts []string
 	if len(on) > 0 {
-		parts = append(parts, "fits "+and(on))
+		parts = append(parts, "fits "+named(on, len(fits)))
 	}
 	switch {
-	case len(off) == 1:
-		parts = append(parts, "not "+off[0]+": "+why)
-	case len(off) > 1:
-		need, _, _ := strings.Cut(why, ",") // the devices may differ, so what the last of them has says nothing
-		parts = append(parts, "not "+and(off)+": "+need)
+	case len(off) > 0 && len(on)+len(open) == 0:
+		parts = append(parts, "does not fit "+none(off)+": "+why)
+	case len(off) > 0:
+		parts = append(parts, "not "+gpu.Named(off)+": "+why)
 	}
 	if len(open) > 0 {
-		parts = append(parts, "not known for "+and(open))
-	}
-	if len(on) == 0 && len(off) > 0 && len(open) == 0 {
-		return strings.Replace(parts[0], "not ", "does not fit ", 1)
+		parts = append(parts, "not known for "+named(open, len(fits)))
 	}
 	return strings.Join(parts, ", ")
 }
 
-func and(names []string) string {
-	if len(names) == 1 {
-		return names[0]
+// none says of all devices that it is none of them.
+func none(all []gpu.Ref) string {
+	if len(all) == 1 {
+		return all[0].Label()
 	}
-	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+	return fmt.Sprintf("any of the %d GPUs", len(all))
+}
+
+// named is gpu.Named, or that they are all the machine has.
+func named(refs []gpu.Ref, all int) string {
+	switch {
+	case len(refs) < all || all == 1:
+		return gpu.Named(refs)
+	case all == 2:
+		return "both GPUs"
+	}
+	return fmt.Sprintf("all %d GPUs", all)
 }

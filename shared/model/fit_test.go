@@ -16,11 +16,38 @@ func TestFits(t *testing.T) {
 			t.Errorf("%+v, want %q", fit, want[i])
 		}
 	}
-	if got := FitWords(fits); got != "fits Device 0 and Device 2, not known for Device 1" {
+	if got := FitWords(fits); got != "fits devices 0 and 2, not known for Device 1" {
 		t.Error(got)
 	}
 	if got := FitWords(FitsOf(0, []gpu.Device{{MemoryBytes: new(uint64(8 * gpu.GiB))}})); got != "not known for Device 0" {
 		t.Error(got)
+	}
+}
+
+func TestFitsInWords(t *testing.T) {
+	t.Parallel()
+	of := func(gibs ...uint64) (devices []gpu.Device) {
+		for i, g := range gibs {
+			devices = append(devices, gpu.Device{Index: gpu.Ref(i), MemoryBytes: new(g * gpu.GiB)})
+		}
+		return devices
+	}
+	for _, test := range []struct {
+		devices []gpu.Device
+		want    string
+	}{
+		{nil, ""},
+		{of(16, 16, 16, 16, 16, 16, 16, 16), "fits all 8 GPUs"},
+		{of(16, 16), "fits both GPUs"},
+		{of(16), "fits Device 0"},
+		{of(16, 16, 16, 8), "fits devices 0–2, not Device 3: needs 9.5 GiB, has 8.0 GiB"},
+		{of(16, 8, 6, 4), "fits Device 0, not devices 1–3: needs 9.5 GiB"},
+		{of(8), "does not fit Device 0: needs 9.5 GiB, has 8.0 GiB"},
+		{of(8, 4, 4), "does not fit any of the 3 GPUs: needs 9.5 GiB"},
+	} {
+		if got := FitWords(FitsOf(19*gpu.GiB/2, test.devices)); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
 	}
 }
 

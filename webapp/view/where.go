@@ -21,52 +21,13 @@ func devicesText(refs []gpu.Ref) string {
 	return words
 }
 
-// allDevices names devices in order, long runs as such: "Device 3", "devices 0 and 1", "devices 0–5, 9 and CPU". "" for none.
-func allDevices(refs []gpu.Ref) string {
-	refs = slices.Clone(refs)
-	slices.Sort(refs)
-	refs = slices.Compact(refs)
-	if len(refs) == 1 {
-		return strings.ReplaceAll(refs[0].Label(), " ", nbsp)
-	}
-	var names []string
-	processor := ""
-	for i := 0; i < len(refs); i++ {
-		if refs[i] == gpu.CPU {
-			processor = refs[i].Label() // it has the lowest number, and is named last
-			continue
-		}
-		end := i
-		for end+1 < len(refs) && refs[end+1] == refs[end]+1 {
-			end++
-		}
-		if end-i < 2 {
-			names = append(names, refs[i].String())
-			continue
-		}
-		names = append(names, refs[i].String()+"–"+refs[end].String())
-		i = end
-	}
-	if processor != "" {
-		if len(names) == 1 && len(refs) == 2 {
-			return "Device" + nbsp + names[0] + " and " + processor
-		}
-		names = append(names, processor)
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return "devices" + nbsp + enumerated(names)
-}
+// allDevices is gpu.Named in which no line ends before a number.
+func allDevices(refs []gpu.Ref) string { return unbroken.Replace(gpu.Named(refs)) }
+
+var unbroken = strings.NewReplacer("Device ", "Device"+nbsp, "devices ", "devices"+nbsp, "and ", "and"+nbsp)
 
 // enumerated joins names as people do: "0, 1 and 4".
-func enumerated(names []string) string {
-	last := len(names) - 1
-	if last == 0 {
-		return names[0]
-	}
-	return strings.Join(names[:last], ", ") + " and" + nbsp + names[last]
-}
+func enumerated(names []string) string { return unbroken.Replace(gpu.Listed(names)) }
 
 // fitWords say on which devices a model of such a need fits: "Fits devices 0–2, not Device 3". "" when none is known.
 func fitWords(needBytes uint64, devices []gpu.Device) string {

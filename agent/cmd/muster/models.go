@@ -101,7 +101,8 @@ func (l *library) recommendCommand() *cobra.Command {
 			t := recommendTable(known.Recommendations)
 			t.fit(lineWidth(cmd.OutOrStdout()), "LICENCE", "FAMILY", "WHAT FOR")
 			t.write(cmd.OutOrStdout())
-			return nil
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), fitsNote)
+			return err
 		},
 	}
 }

@@ -32,6 +32,9 @@ func (l *library) show(cmd *cobra.Command, client *client) error {
 	t := modelTable(offers.Models)
 	t.fit(lineWidth(out), "GENERATORS", "LOADED", "FAMILY", "SIZE")
 	t.write(&text)
+	if len(offers.Models) > 0 {
+		fmt.Fprintln(&text, fitsNote)
+	}
 	for _, in := range list.Installs {
 		if in.State != model.Installed || in.Error != "" {
 			fmt.Fprintf(&text, "%s: %s\n", in.ID, installWords(in))
@@ -57,7 +60,7 @@ func freeWords(free *uint64) string {
 func modelTable(offers []model.Offer) table {
 	t := table{{"NAME", "FAMILY", "SIZE", "NEEDS", "FITS", "LOADED", "GENERATORS", "NOTE"}}
 	for _, m := range offers {
-		t = append(t, []string{m.Name, word(string(m.Family)), fileSize(m.Bytes), needWords(m.VRAMBytes), fitsShort(m.Fits), word(refs(m.LoadedOn)),
+		t = append(t, []string{m.Name, word(string(m.Family)), fileSize(m.Bytes), needWords(m.VRAMBytes), fitsShort(m.Fits), word(numbers(m.LoadedOn)),
 			word(strings.Join(m.Generators, ", ")), noteWords(m)})
 	}
 	return t
@@ -95,32 +98,37 @@ func needWords(bytes uint64) string {
 	return fmt.Sprintf("%.1f GiB", float64(bytes)/gpu.GiB)
 }
 
-// fitsShort is the devices on which a model fits: "0, 1, not 3".
+// fitsShort is the devices on which a model fits: "all 8", "0–2, not 3", "none".
 func fitsShort(fits []model.DeviceFit) string {
-	var on, off []string
+	var on, off []gpu.Ref
 	for _, fit := range fits {
 		switch {
 		case fit.Fits == nil:
 		case *fit.Fits:
-			on = append(on, fit.Device.String())
+			on = append(on, fit.Device)
 		default:
-			off = append(off, fit.Device.String())
+			off = append(off, fit.Device)
 		}
 	}
-	words := strings.Join(on, ", ")
-	if len(off) > 0 {
-		words = strings.TrimPrefix(words+", not "+strings.Join(off, ", "), ", ")
+	switch {
+	case len(on) == len(fits) && len(on) > 1:
+		return fmt.Sprintf("all %d", len(on))
+	case len(off) == len(fits) && len(off) > 0:
+		return "none"
+	case len(off) > 0:
+		return strings.TrimPrefix(numbers(on)+", not "+numbers(off), ", ")
+	default:
+		return word(numbers(on))
 	}
-	return word(words)
 }
 
-func refs(devices []gpu.Ref) string {
-	var names []string
-	for _, d := range devices {
-		names = append(names, d.String())
-	}
-	return strings.Join(names, ", ")
+// numbers is gpu.Named without the word that begins it.
+func numbers(refs []gpu.Ref) string {
+	return strings.TrimPrefix(strings.TrimPrefix(gpu.Named(refs), "devices "), "Device ")
 }
+
+// fitsNote says what a model's fit leaves out of account.
+const fitsNote = "Whether a model fits is told by the whole memory of a device, whatever other programs hold of it now."
 
 func recommendTable(known []model.Recommendation) table {
 	t := table{{"NAME", "FAMILY", "SIZE", "NEEDS", "LICENCE", "WHAT FOR", "HERE"}}

@@ -192,3 +192,22 @@ func loaded(_ context.Context, name string, device gpu.Ref) error {
 	}
 	return nil
 }
+
+func TestFitsInShort(t *testing.T) {
+	t.Parallel()
+	of := func(fits string) (list []model.DeviceFit) { // y, n or ? for each device
+		for i, c := range fits {
+			fit := model.DeviceFit{Device: gpu.Ref(i)}
+			if c != '?' {
+				fit.Fits = new(c == 'y')
+			}
+			list = append(list, fit)
+		}
+		return list
+	}
+	for fits, want := range map[string]string{"": "—", "?": "—", "y": "0", "n": "none", "yyyyyyyy": "all 8", "nnn": "none", "yyyn": "0–2, not 3", "yn": "0, not 1", "?ynn": "1, not 2 and 3", "y?": "0", "?n": "not 1"} {
+		if got := fitsShort(of(fits)); got != want {
+			t.Errorf("%s: %q, want %q", fits, got, want)
+		}
+	}
+}
