@@ -43,16 +43,21 @@ func pinnable(capacity wire.Capacity, inventory *gpu.Inventory) []gpu.Device {
 
 // notPinnable says what is wrong with a pin, and what is allowed.
 func notPinnable(spec job.Spec, able []gpu.Device) error {
-	var refs, keys []string
+	var refs, keys, both []string
 	for _, d := range able {
 		refs, keys = append(refs, d.Index.String()), append(keys, d.ID)
+		if d.Index == gpu.CPU {
+			both = append(both, d.ID)
+			continue
+		}
+		both = append(both, d.ID+" ("+d.Index.Label()+")")
 	}
 	const otherwise = "or none for the scheduler to choose"
 	switch known := slices.Contains(keys, spec.DeviceKey); {
 	case spec.DeviceKey == "":
 		return invalid("device_id", "%s can't generate; allowed are %s, %s", *spec.DeviceID, strings.Join(refs, ", "), otherwise)
 	case !known:
-		return invalid("device_key", "%q can't generate; allowed are %s, %s", cut(spec.DeviceKey), strings.Join(keys, ", "), otherwise)
+		return invalid("device_key", "%q can't generate; allowed are %s, %s", cut(spec.DeviceKey), strings.Join(both, ", "), otherwise)
 	default:
 		return invalid("device_key", "%s is not the device with device_id %s: give one of the two, or both of one device", spec.DeviceKey, *spec.DeviceID)
 	}

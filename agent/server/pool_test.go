@@ -83,7 +83,7 @@ func TestPins(t *testing.T) {
 		{`"device_id":0`, 0, "GPU-0", "", ""}, {`"device_key":"GPU-0"`, 0, "GPU-0", "", ""}, {`"device_id":1,"device_key":"GPU-1"`, 1, "GPU-1", "", ""},
 		{`"device_id":"cpu"`, gpu.CPU, "cpu", "", ""}, {`"device_key":"cpu"`, gpu.CPU, "cpu", "", ""}, {`"device_id":null,"device_key":"GPU-1"`, 1, "GPU-1", "", ""},
 		{`"device_id":0,"device_key":"GPU-1"`, 0, "", "device_key", "GPU-1 is not the device with device_id 0"}, {`"device_id":"cpu","device_key":"GPU-1"`, 0, "", "device_key", "device_id cpu"}, {`"device_id":0,"device_key":"cpu"`, 0, "", "device_key", "cpu is not the device"},
-		{`"device_id":2`, 0, "", "device_id", "2 can't generate; allowed are 0, 1, cpu"}, {`"device_key":"GPU-2"`, 0, "", "device_key", "allowed are GPU-0, GPU-1, cpu"}, {`"device_key":"GPU-9"`, 0, "", "device_key", `"GPU-9" can't generate`}, {`"device_key":"gpu-0"`, 0, "", "device_key", "can't generate"},
+		{`"device_id":2`, 0, "", "device_id", "2 can't generate; allowed are 0, 1, cpu"}, {`"device_key":"GPU-2"`, 0, "", "device_key", "allowed are GPU-0 (Device 0), GPU-1 (Device 1), cpu"}, {`"device_key":"GPU-9"`, 0, "", "device_key", `"GPU-9" can't generate`}, {`"device_key":"gpu-0"`, 0, "", "device_key", "can't generate"},
 		{`"device_id":0,"device_key":"GPU-9"`, 0, "", "device_key", "can't generate"}, {`"device_key":"` + strings.Repeat("x", 201) + `"`, 0, "", "device_key", "200 bytes"}, {`"device_key":7`, 0, "", "device_key", "must be a string"},
 		{`"device_key":"GPU-1","model":"sd15"`, 0, "", "device_key", "no generator for the model"}, {`"device_id":1,"model":"sd15"`, 0, "", "device_id", "no generator for the model"},
 	} {

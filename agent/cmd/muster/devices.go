@@ -233,11 +233,22 @@ func deviceKeys(ctx context.Context, client *client, names []string) (keys []str
 			found, keys = true, append(keys, name)
 		}
 		if !found {
-			return nil, fmt.Errorf("there is no device %s; muster devices lists them", name)
+			return nil, fmt.Errorf("there is no device %s; there are %s", name, poolChoices(now))
 		}
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys), nil
+}
+
+// poolChoices lists what can be steered, as people see it.
+func poolChoices(now wire.Pool) string {
+	var known []choice
+	for _, d := range now.Devices {
+		if d.Device != gpu.CPU {
+			known = append(known, choice{d.Device, d.Name})
+		}
+	}
+	return choices(append(known, choice{ref: gpu.CPU}), "all")
 }
 
 // awaitDrained waits until nothing runs on the devices and no model is loaded.

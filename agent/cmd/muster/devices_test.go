@@ -68,7 +68,7 @@ func TestMistakesInSteering(t *testing.T) {
 	r := newRig(t)
 	for _, test := range []struct{ line, want string }{
 		{"devices now", `unknown command "now"`}, {"devices pause", "name a device"}, {"devices set", "name a device"}, {"devices set 0", "say what to set"},
-		{"devices pause 7", "there is no device 7; muster devices lists them"}, {"devices pause gpu0", "no device gpu0"}, {"devices pause 0 7", "no device 7"},
+		{"devices pause 7", "there is no device 7; there are 0 (MI25), 1 (V620), cpu, all"}, {"devices pause gpu0", "no device gpu0"}, {"devices pause 0 7", "no device 7"},
 		{"devices pause 0 --for 0s", "--for 0s"}, {"devices pause 0 --for -1h", "--for -1h"}, {"devices pause 0 --for 500ms", "a second at least"}, {"devices pause 0 --for soon", "--for"}, {"devices pause 0 --for 90000h", "for_s: is 324000000"}, {"devices resume 0 --for 1h", "unknown flag"},
 		{"devices set 0 --yield --no-yield", "yield"}, {"devices set 0 --max-celsius 5", "max_celsius: is 5; allowed is 30 to 120"}, {"devices set 0 --max-celsius hot", "--max-celsius hot"}, {"devices set 0 --max-watts NaN", "--max-watts NaN"}, {"devices set 0 --max-watts Inf", "--max-watts"}, {"devices set 0 --max-watts -1", "--max-watts -1"}, {"devices set 0 --hours night", "--hours"},
 		{"devices pool --max-watts 0", "--max-watts 0"}, {"devices pool 0", `unknown command "0"`}, {"devices resume 0 --wait", "unknown flag"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -53,12 +53,17 @@ func generateCommand(config *agent.Config) *cobra.Command {
 			if cmd.Flags().Changed("guidance") {
 				spec.Guidance = &guidance
 			}
-			if device != "" {
-				pinTo(device, &spec)
+			if err := spec.Validate(); err != nil { // the flags have their defaults: a 0 was typed
+				return err
 			}
 			client, err := newClient(cmd, config)
 			if err != nil {
 				return err
+			}
+			if device != "" {
+				if err := pinTo(cmd.Context(), client, device, &spec); err != nil {
+					return err
+				}
 			}
 			return generate(cmd, client, spec, dir, asJSON)
 		},
@@ -84,19 +89,21 @@ func generateCommand(config *agent.Config) *cobra.Command {
 	return cmd
 }
 
-// pinTo pins by number where the name is one, else by stable ID, of which cpu is one.
-func pinTo(device string, spec *job.Spec) {
-	if rank, err := strconv.ParseUint(device, 10, 31); err == nil {
-		spec.DeviceID = new(gpu.Ref(rank))
-		return
+// pinTo pins by number where a person named the device by it, else by stable ID, of which cpu is one.
+func pinTo(ctx context.Context, client *client, name string, spec *job.Spec) error {
+	device, err := namedDevice(ctx, client, name)
+	if err != nil {
+		return err
 	}
-	spec.DeviceKey = device
+	if name == device.Index.String() && device.Index != gpu.CPU {
+		spec.DeviceID = &device.Index
+		return nil
+	}
+	spec.DeviceKey = device.ID
+	return nil
 }
 
 func generate(cmd *cobra.Command, client *client, spec job.Spec, dir string, asJSON bool) error {
-	if err := spec.Validate(); err != nil { // the flags have their defaults: a 0 was typed
-		return err
-	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"muster/agent"
 	"muster/agent/models"
-	"muster/shared/gpu"
 	"muster/shared/model"
 )
 
@@ -117,43 +115,26 @@ func (l *library) loadCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ref, err := refOf(cmd.Context(), client, device)
+			to, err := namedDevice(cmd.Context(), client, device)
 			if err != nil {
 				return err
 			}
 			var answer struct{ Loaded bool }
-			if err := client.do(cmd.Context(), "POST", modelPath(names[0])+"/load", map[string]any{"device_id": ref}, &answer); err != nil {
+			if err := client.do(cmd.Context(), "POST", modelPath(names[0])+"/load", map[string]any{"device_id": to.Index}, &answer); err != nil {
 				return err
 			}
 			word := "is loaded"
 			if !answer.Loaded {
 				word = "is being loaded"
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s on %s\n", names[0], word, ref.Label())
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s on %s\n", names[0], word, to.Index.Label())
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&device, "device", "", "where: a device's number or stable ID")
+	cmd.Flags().StringVar(&device, "device", "", "where: a device's number, or its stable ID")
 	_ = cmd.MarkFlagRequired("device")
 	completeFlag(cmd, "device", complete(l.config, suggestDevices))
 	return cmd
-}
-
-// refOf gives the number of the device that a person named by it or by its stable ID.
-func refOf(ctx context.Context, client *client, name string) (gpu.Ref, error) {
-	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
-		return gpu.Ref(n), nil // the agent says whether it is there
-	}
-	var inventory gpu.Inventory
-	if err := client.do(ctx, "GET", "/api/v1/inventory", nil, &inventory); err != nil {
-		return 0, err
-	}
-	for _, d := range inventory.Devices {
-		if d.ID == name {
-			return d.Index, nil
-		}
-	}
-	return 0, fmt.Errorf("--device %s: there is no such GPU; muster gpus lists them", name)
 }
 
 func (l *library) stopCommand() *cobra.Command {

@@ -50,11 +50,11 @@ func (l *library) installCommand() *cobra.Command {
 				return err
 			}
 			if device != "" {
-				ref, err := refOf(ctx, client, device)
+				to, err := namedDevice(ctx, client, device)
 				if err != nil {
 					return err
 				}
-				request.Device = &ref
+				request.Device = &to.Index
 			}
 			var in model.Install
 			if err := client.do(ctx, "POST", "/api/v1/models/install", request, &in); err != nil {

@@ -81,8 +81,8 @@ func TestMistakesWithModels(t *testing.T) {
 		{[]string{"models", "install"}, "give one model"}, {[]string{"models", "install", "a", "b"}, "give one model"}, {[]string{"models", "install", "voodoo"}, "muster models recommend lists"},
 		{[]string{"models", "install", "http://files.test/x.gguf"}, "url: http:// is not downloaded from"}, {[]string{"models", "install", "https://files.test/x.ckpt"}, ".safetensors and .gguf alone"}, {[]string{"models", "install", "a/b:../x.gguf"}, "file: is"},
 		{[]string{"models", "install", "a/b:x.gguf@..", "--detach"}, "revision"}, {[]string{"models", "install", "https://files.test/x.gguf", "--sha256", "abc"}, "64 hex digits"}, {[]string{"models", "install", "https://files.test/one.gguf"}, "is in the models folder"},
-		{[]string{"models", "install", "https://files.test/x.gguf", "--device", "7"}, "no device 7"}, {[]string{"models", "install", "https://files.test/x.gguf", "--device", "GPU-x"}, "no such GPU"},
-		{[]string{"models", "load", "sketch"}, "device"}, {[]string{"models", "load", "one", "--device", "0"}, "no generator with a model one"}, {[]string{"models", "load", "sketch", "--device", "9"}, "no device 9"},
+		{[]string{"models", "install", "https://files.test/x.gguf", "--device", "7"}, "--device 7: there is no such device; there are 0 (MI25)"}, {[]string{"models", "install", "https://files.test/x.gguf", "--device", "GPU-x"}, "there is no such device"},
+		{[]string{"models", "load", "sketch"}, "device"}, {[]string{"models", "load", "one", "--device", "0"}, "no generator with a model one"}, {[]string{"models", "load", "sketch", "--device", "9"}, "--device 9: there is no such device"},
 	} {
 		if out, err := r.run(test.args...); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v: %v, want %q; %s", test.args, err, test.want, out)

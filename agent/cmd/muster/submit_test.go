@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"muster/shared/gpu"
 	"muster/shared/job"
 )
 
@@ -68,7 +69,10 @@ func TestInterruptLeavesNoSetBehind(t *testing.T) {
 func TestRefusedSubmission(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	for device, want := range map[string]string{"7": "7 can't generate; allowed are 0, 1", "-1": `"-1" can't generate; allowed are GPU-a, GPU-b`, "gpu0": `"gpu0" can't generate`, "cpu": `"cpu" can't generate`} {
+	for device, want := range map[string]string{
+		"7": "--device 7: there is no such device; there are 0 (MI25), 1 (V620), cpu", "-1": "--device -1: there is no such device; there are 0 (MI25)", "gpu0": "there are 0 (MI25), 1 (V620), cpu",
+		"cpu": `"cpu" can't generate; allowed are GPU-a (Device 0), GPU-b (Device 1)`,
+	} {
 		if _, err := r.run("generate", "fox", "--device", device, "-o", t.TempDir()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("--device %s: %v, want %q", device, err, want)
 		}
@@ -80,12 +84,45 @@ func TestRefusedSubmission(t *testing.T) {
 
 func TestPinByAnyName(t *testing.T) {
 	t.Parallel()
+	r := newRig(t)
+	config := configOf(r)
+	client, err := newClient(&cobra.Command{}, &config)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range map[string]string{"1": `"device_id":1`, "cpu": `"device_key":"cpu"`, "GPU-b": `"device_key":"GPU-b"`} {
 		var spec job.Spec
-		pinTo(name, &spec)
+		if err := pinTo(t.Context(), client, name, &spec); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 		if raw, err := json.Marshal(spec); err != nil || !strings.Contains(string(raw), want) {
 			t.Errorf("%s: %s %v", name, raw, err)
 		}
+	}
+}
+
+func TestDeviceChoices(t *testing.T) {
+	t.Parallel()
+	equal := func(name string, refs ...gpu.Ref) (list []choice) {
+		for _, ref := range refs {
+			list = append(list, choice{ref, name})
+		}
+		return list
+	}
+	for want, devices := range map[string][]choice{
+		"":                             nil,
+		"0–7 (MI25)":                   equal("MI25", 0, 1, 2, 3, 4, 5, 6, 7),
+		"0, 1 (MI25)":                  equal("MI25", 0, 1),
+		"0–2 (MI25), 3 (V620)":         append(equal("MI25", 0, 1, 2), equal("V620", 3)...),
+		"0 (MI25), 1 (V620), 2 (MI25)": append(append(equal("MI25", 0), equal("V620", 1)...), equal("MI25", 2)...),
+		"0 (MI25), 2 (MI25), cpu":      append(equal("MI25", 0, 2), choice{ref: gpu.CPU}),
+	} {
+		if got := choices(devices); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := choices(equal("MI25", 0), "all"); got != "0 (MI25), all" {
+		t.Error(got)
 	}
 }
 
