@@ -320,7 +320,7 @@ func TestOneAfterTheOtherAndStop(t *testing.T) {
 			t.Errorf("the second is %s", in.State)
 		}
 		stopped, err := s.Stop(t.Context(), first.ID)
-		if err != nil || stopped.State != model.Stopped {
+		if err != nil || stopped.State != model.Stopped || stopped.Ended == nil || first.Ended != nil {
 			t.Errorf("%+v, %v", stopped, err)
 		}
 		if stopped, err = s.Stop(t.Context(), third.ID); err != nil || stopped.State != model.Stopped {

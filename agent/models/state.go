@@ -84,6 +84,9 @@ func (r *record) view(w *web) model.Install {
 	if in.Error == "" {
 		in.Error = r.trouble
 	}
+	if r.State.Ended() && !r.Ended.IsZero() {
+		in.Ended = new(r.Ended)
+	}
 	if r.State == model.Installed || r.State == model.Loading {
 		in.Bytes = r.Total
 	}

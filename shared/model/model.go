@@ -4,7 +4,11 @@
 // It is a leaf: it imports only the standard library and shared/gpu, and compiles for js/wasm.
 package model
 
-import "muster/shared/gpu"
+import (
+	"time"
+
+	"muster/shared/gpu"
+)
 
 // Family is the architecture of a model. What a generator needs besides the model's own file, and how it is asked, depends on it.
 type Family string
@@ -98,6 +102,8 @@ type Install struct {
 	Speed int64        `json:"speed"`  // bytes a second, of the last seconds; 0 when not downloading
 	Error string       `json:"error"`  // in words for people; "" when nothing went wrong. While it goes on: what is tried again
 	SHA   string       `json:"sha256"` // that it must have, or has; "" when not known yet
+	// Ended is when nothing more was to happen by itself, UTC; nil while it goes on.
+	Ended *time.Time `json:"ended,omitempty"`
 	// Device is where it is to be loaded when it is here; nil for nowhere.
 	Device *gpu.Ref `json:"device_id,omitempty"`
 }

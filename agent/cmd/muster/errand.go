@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,26 +15,25 @@ import (
 // errand is a set that the agent makes for muster generate. Once accepted it is durable, so neither the end of the agent nor that of the
 // connection ends it: it is waited for until the agent is back. One goroutine uses it.
 type errand struct {
-	client *client
-	spec   job.Spec
-	key    string // its Idempotency-Key
-	dir    string // of the images
-	view   *progressView
-	tell   io.Writer // what a person must know beside the progress
+	patience
+	spec job.Spec
+	key  string // its Idempotency-Key
+	dir  string // of the images
+	view *progressView
 
-	sent     bool   // the agent may know of the set
 	setID    string // "" until the agent has said that it accepted the set
 	jobs     []job.Job
 	expected *job.Expected   // nil when that is not known
 	saved    map[string]bool // by the job's id
-	away     bool            // the agent does not answer, and a person knows
 }
 
-// Pauses between looks for an agent that is away.
-const (
-	firstPause = 250 * time.Millisecond
-	lastPause  = 5 * time.Second
-)
+// keptWords says what becomes of the set while the agent is away.
+func (e *errand) keptWords() string {
+	if e.setID == "" {
+		return "the images are asked for again when it is back, and made once"
+	}
+	return fmt.Sprintf("the set %s is kept there and goes on when it is back", e.setID)
+}
 
 // lookTimeout bounds one look at the jobs: a connection that hangs is found out by it.
 const lookTimeout = 10 * time.Second
@@ -95,63 +93,6 @@ func (e *errand) saveOnce(ctx context.Context) error {
 	return nil
 }
 
-// patiently asks until there is an answer, or ctx ends. While the agent is away it is looked for, at the address and with the token that
-// its data folder names then.
-func (e *errand) patiently(ctx context.Context, ask func(context.Context) error) error {
-	pause := firstPause
-	for {
-		err := ask(ctx)
-		if ctx.Err() != nil || !e.unanswered(err) {
-			e.heard(err)
-			return err
-		}
-		for lost := err; lost != nil; lost = e.client.findAgain() {
-			if lost != err && !errors.Is(lost, errNoAgent) {
-				return lost
-			}
-			e.miss(lost)
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(pause):
-			}
-			pause = min(2*pause, lastPause)
-		}
-	}
-}
-
-// unanswered says that an error leaves open what the agent would say: it is away, or about to go.
-func (e *errand) unanswered(err error) bool {
-	if away := new(awayError); errors.As(err, &away) {
-		return e.sent || !away.unsent // an agent that was never there is no agent that comes back
-	}
-	refused := new(refusedError)
-	return errors.As(err, &refused) && refused.status == http.StatusServiceUnavailable && slices.Contains([]string{"stopping", "timeout", "busy"}, refused.code)
-}
-
-// miss tells, once, that the agent is away.
-func (e *errand) miss(err error) {
-	if e.away {
-		return
-	}
-	e.away = true
-	what := fmt.Sprintf("the set %s is kept there and goes on when it is back", e.setID)
-	if e.setID == "" {
-		what = "the images are asked for again when it is back, and made once"
-	}
-	e.view.above(func() {
-		fmt.Fprintf(e.tell, "muster: the agent is away (%s); waiting for it: %s. Ctrl-C ends the waiting.\n", reason(err), what)
-	})
-}
-
-// heard tells that the agent is back, if a person knows that it was away.
-func (e *errand) heard(err error) {
-	if e.away && err == nil {
-		e.away = false
-		e.view.above(func() { fmt.Fprintln(e.tell, "muster: the agent is back") })
-	}
-}
-
 // explain says of an error that ends the command what it means for the set, and what a person can do.
 func (e *errand) explain(err error) error {
 	refused := new(refusedError)
@@ -176,21 +117,4 @@ func (e *errand) savedWords(separator string) string {
 		return ""
 	}
 	return fmt.Sprintf("%s%d of %d images are saved in %s", separator, len(e.saved), len(e.jobs), e.dir)
-}
-
-// reason is why there is no answer, without the address and what a person knows already.
-func reason(err error) string {
-	if away := new(awayError); errors.As(err, &away) {
-		err = away.err
-	}
-	if at := new(url.Error); errors.As(err, &at) {
-		err = at.Err
-	}
-	if errors.Is(err, errNoAgent) {
-		return "it has ended"
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "no answer in time"
-	}
-	return err.Error()
 }

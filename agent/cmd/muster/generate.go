@@ -108,10 +108,8 @@ func generate(cmd *cobra.Command, client *client, spec job.Spec, dir string, asJ
 		return err
 	}
 	ctx := cmd.Context()
-	e := &errand{
-		client: client, spec: spec, key: "muster-" + rand.Text(), dir: dir, saved: map[string]bool{},
-		view: newProgressView(cmd.OutOrStdout(), asJSON), tell: cmd.ErrOrStderr(),
-	}
+	e := &errand{spec: spec, key: "muster-" + rand.Text(), dir: dir, saved: map[string]bool{}, view: newProgressView(cmd.OutOrStdout(), asJSON)}
+	e.patience = patience{client: client, tell: cmd.ErrOrStderr(), above: e.view.above, kept: e.keptWords}
 	err := e.submit(ctx)
 	if err == nil {
 		err = e.follow(ctx)

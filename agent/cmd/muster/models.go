@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -139,10 +140,10 @@ func (l *library) loadCommand() *cobra.Command {
 
 func (l *library) stopCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "stop ID...", Short: "End installations, and remove what they have downloaded",
+		Use: "stop ID|NAME...", Short: "End installations, and remove what they have downloaded",
 		Args: func(_ *cobra.Command, ids []string) error {
 			if len(ids) == 0 {
-				return errors.New("give the ID of an installation, as muster models lists it")
+				return errors.New("give the ID of an installation, as muster models lists it, or the name of its model")
 			}
 			return nil
 		},
@@ -153,8 +154,8 @@ func (l *library) stopCommand() *cobra.Command {
 				return err
 			}
 			for _, id := range ids {
-				var in model.Install
-				if err := client.do(cmd.Context(), "DELETE", "/api/v1/models/installs/"+url.PathEscape(id), nil, &in); err != nil {
+				in, err := stopInstall(cmd.Context(), client, id)
+				if err != nil {
 					return fmt.Errorf("%s: %w", id, err)
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", in.Name, in.State)
@@ -162,6 +163,31 @@ func (l *library) stopCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// stopInstall ends an installation that a person names by its ID, or, while it goes on, by its model's name.
+func stopInstall(ctx context.Context, client *client, name string) (in model.Install, err error) {
+	var list model.Installs
+	if err := client.do(ctx, "GET", "/api/v1/models/installs", nil, &list); err != nil {
+		return in, err
+	}
+	var open []string
+	id := ""
+	for _, in := range list.Installs {
+		if !in.State.Ended() {
+			open = append(open, in.ID+" ("+in.Name+")")
+		}
+		if in.ID == name || !in.State.Ended() && in.Name == name {
+			id = in.ID
+		}
+	}
+	switch {
+	case id != "":
+		return in, client.do(ctx, "DELETE", "/api/v1/models/installs/"+url.PathEscape(id), nil, &in)
+	case len(open) == 0:
+		return in, errors.New("there is no such installation; none is under way (muster models remove deletes a model that is here)")
+	}
+	return in, fmt.Errorf("there is no such installation; under way are %s", strings.Join(open, ", "))
 }
 
 // suggestOffers names every model that the agent knows, usable or not.

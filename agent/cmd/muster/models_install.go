@@ -65,7 +65,7 @@ func (l *library) installCommand() *cobra.Command {
 				return err
 			}
 			view := &installView{out: cmd.OutOrStdout(), live: terminal(cmd.OutOrStdout())}
-			return followInstall(ctx, client, in, view)
+			return followInstall(ctx, client, in, view, cmd.ErrOrStderr())
 		},
 	}
 	flags := cmd.Flags()
@@ -101,42 +101,46 @@ func (q *installRequest) from(ctx context.Context, client *client, source string
 	return fmt.Errorf("%q is none of the models that muster models recommend lists; others are installed by their https address, or as OWNER/REPO:FILE", source)
 }
 
-// followInstall shows an installation until it ends.
-func followInstall(ctx context.Context, client *client, in model.Install, view *installView) error {
+// followInstall shows an installation until it ends. While the agent is away it is waited for, for it goes on then; tell is where a
+// person is told that.
+func followInstall(ctx context.Context, client *client, in model.Install, view *installView, tell io.Writer) error {
+	agent := patience{client: client, tell: tell, above: view.above, sent: true, kept: func() string { return "it goes on installing " + in.Name + " when it is back" }}
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
-	for {
+	for !in.State.Ended() {
 		view.show(in)
-		switch {
-		case in.State == model.Installed && in.Error != "":
-			return errors.New(in.Error)
-		case in.State == model.Installed:
-			return nil
-		case in.State.Ended():
-			return fmt.Errorf("%s was not installed: %s", in.Name, word(in.Error))
-		}
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
 		}
-		var list model.Installs
-		err := client.do(ctx, "GET", "/api/v1/models/installs", nil, &list)
+		err := agent.patiently(ctx, func(ctx context.Context) (err error) {
+			in, err = installOf(ctx, client, in)
+			return err
+		})
 		if ctx.Err() != nil {
 			return interrupted(ctx, "the agent goes on installing %s: muster models shows how far it is, muster models stop %s ends it", in.Name, in.ID)
 		}
 		if err != nil {
 			return err
 		}
-		found := false
-		for _, now := range list.Installs {
-			if now.ID == in.ID {
-				in, found = now, true
-			}
-		}
-		if !found {
-			return fmt.Errorf("the agent knows nothing of the installation %s any more", in.ID)
+	}
+	return view.end(in)
+}
+
+// installOf looks at an installation once more.
+func installOf(ctx context.Context, client *client, in model.Install) (model.Install, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	var list model.Installs
+	if err := client.do(ctx, "GET", "/api/v1/models/installs", nil, &list); err != nil {
+		return in, err
+	}
+	for _, now := range list.Installs {
+		if now.ID == in.ID {
+			return now, nil
 		}
 	}
+	return in, fmt.Errorf("the agent knows nothing of the installation %s of %s any more", in.ID, in.Name)
 }
 
 // installView draws one line: over itself on a terminal, else anew for every state and trouble.
@@ -148,11 +152,7 @@ type installView struct {
 
 func (v *installView) show(in model.Install) {
 	if v.live {
-		end := ""
-		if in.State.Ended() {
-			end = "\n"
-		}
-		fmt.Fprintf(v.out, "\r\033[K%s%s", shorten(oneLine(installLine(in)), max(0, lineWidth(v.out)-1)), end)
+		fmt.Fprint(v.out, eraseLine+shorten(oneLine(installLine(in)), max(0, lineWidth(v.out)-1)))
 		return
 	}
 	told := string(in.State) + in.Error
@@ -160,6 +160,34 @@ func (v *installView) show(in model.Install) {
 		v.told = told
 		fmt.Fprintln(v.out, installWords(in))
 	}
+}
+
+// eraseLine takes away what stands on the line of a terminal.
+const eraseLine = "\r\033[K"
+
+// above has something else written in place of the line, which comes again below it.
+func (v *installView) above(write func()) {
+	if v.live {
+		fmt.Fprint(v.out, eraseLine)
+	}
+	write()
+}
+
+// end says how an installation ended: on the line that it went well, else by the error.
+func (v *installView) end(in model.Install) error {
+	if v.live {
+		fmt.Fprint(v.out, eraseLine)
+	}
+	switch {
+	case in.State == model.Installed && in.Error != "":
+		return errors.New(in.Error)
+	case in.State == model.Installed:
+		_, err := fmt.Fprintln(v.out, installWords(in))
+		return err
+	case in.Error == "":
+		return fmt.Errorf("%s was not installed: somebody stopped it", in.Name)
+	}
+	return fmt.Errorf("%s was not installed: %s", in.Name, in.Error)
 }
 
 // installLine is a bar with what is known of the rest.

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,29 +17,32 @@ import (
 // show prints all models, what is being installed, and where.
 func (l *library) show(cmd *cobra.Command, client *client) error {
 	var offers model.Offers
-	var list model.Installs
 	if err := client.do(cmd.Context(), "GET", "/api/v1/models", nil, &offers); err != nil {
 		return err
 	}
 	out := cmd.OutOrStdout()
-	if l.asJSON {
-		return json.NewEncoder(out).Encode(offers)
-	}
+	list := model.Installs{Installs: []model.Install{}}
 	if offers.Dir != "" {
 		if err := client.do(cmd.Context(), "GET", "/api/v1/models/installs", nil, &list); err != nil {
 			return err
 		}
 	}
+	if l.asJSON {
+		return json.NewEncoder(out).Encode(struct {
+			model.Offers
+			model.Installs
+		}{offers, list})
+	}
 	var text strings.Builder
 	t := modelTable(offers.Models)
 	t.fit(lineWidth(out), "GENERATORS", "LOADED", "FAMILY", "SIZE")
 	t.write(&text)
-	if len(offers.Models) > 0 {
+	if slices.ContainsFunc(offers.Models, func(m model.Offer) bool { return len(m.Fits) > 0 }) {
 		fmt.Fprintln(&text, fitsNote)
 	}
 	for _, in := range list.Installs {
-		if in.State != model.Installed || in.Error != "" {
-			fmt.Fprintf(&text, "%s: %s\n", in.ID, installWords(in))
+		if worthTelling(in, offers.Models, time.Now()) {
+			fmt.Fprintf(&text, "%s: %s\n", in.ID, oneLine(installWords(in)))
 		}
 	}
 	if offers.Problem != "" {
@@ -48,6 +53,19 @@ func (l *library) show(cmd *cobra.Command, client *client) error {
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
+}
+
+// toldFor is how long an installation that failed is told of.
+const toldFor = time.Hour
+
+// worthTelling says whether an installation belongs into a list of models: while it goes on, and for a while when something went wrong
+// with it, unless its model is here now all the same.
+func worthTelling(in model.Install, offers []model.Offer, now time.Time) bool {
+	if !in.State.Ended() {
+		return true
+	}
+	here := in.State != model.Installed && slices.ContainsFunc(offers, func(m model.Offer) bool { return m.InLibrary && m.Name == in.Name })
+	return in.State != model.Stopped && in.Error != "" && !here && in.Ended != nil && now.Sub(*in.Ended) < toldFor
 }
 
 func freeWords(free *uint64) string {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
@@ -61,7 +63,8 @@ func TestModelsByCommandLine(t *testing.T) {
 	}
 	out, err := r.run("models", "--json")
 	var offers model.Offers
-	if err != nil || json.Unmarshal([]byte(out), &offers) != nil || len(offers.Models) != 2 {
+	var list model.Installs
+	if err != nil || json.Unmarshal([]byte(out), &offers) != nil || json.Unmarshal([]byte(out), &list) != nil || len(offers.Models) != 2 || len(list.Installs) != 1 || list.Installs[0].Name != "mine" {
 		t.Errorf("%v %s", err, out)
 	}
 	if out, err = r.run("models", "install", "https://127.0.0.1:9/x.gguf"); err == nil || !strings.Contains(err.Error(), "public addresses only") {
@@ -77,7 +80,7 @@ func TestMistakesWithModels(t *testing.T) {
 		want string
 	}{
 		{[]string{"models", "all"}, `unknown command "all"`}, {[]string{"models", "remove"}, "name a model"}, {[]string{"models", "enable"}, "name a model"}, {[]string{"models", "stop"}, "give the ID"},
-		{[]string{"models", "remove", "../one"}, "not in the models folder"}, {[]string{"models", "disable", "nothing"}, "not in the models folder"}, {[]string{"models", "stop", "0123"}, "no installation"},
+		{[]string{"models", "remove", "../one"}, "not in the models folder"}, {[]string{"models", "disable", "nothing"}, "not in the models folder"}, {[]string{"models", "stop", "0123"}, "0123: there is no such installation; none is under way"},
 		{[]string{"models", "install"}, "give one model"}, {[]string{"models", "install", "a", "b"}, "give one model"}, {[]string{"models", "install", "voodoo"}, "muster models recommend lists"},
 		{[]string{"models", "install", "http://files.test/x.gguf"}, "url: http:// is not downloaded from"}, {[]string{"models", "install", "https://files.test/x.ckpt"}, ".safetensors and .gguf alone"}, {[]string{"models", "install", "a/b:../x.gguf"}, "file: is"},
 		{[]string{"models", "install", "a/b:x.gguf@..", "--detach"}, "revision"}, {[]string{"models", "install", "https://files.test/x.gguf", "--sha256", "abc"}, "64 hex digits"}, {[]string{"models", "install", "https://files.test/one.gguf"}, "is in the models folder"},
@@ -108,6 +111,7 @@ func TestInstallIsFollowed(t *testing.T) {
 			[]string{"sdxl: downloading, 3.5 GB of 6.9 GB, 50.0 MB/s, 1m9s left", "sdxl: verifying", "sdxl: installed"}, ""},
 		"trouble, then failed":  {[]model.Install{at(model.Downloading, 5, 0, "cut; tried again in 1s"), at(model.Failed, 5, 0, "given up")}, []string{"tried again in 1s"}, "sdxl was not installed: given up"},
 		"installed, not loaded": {[]model.Install{at(model.Installed, 1, 0, "it is installed, but was not loaded on Device 1: no room")}, nil, "not loaded on Device 1"},
+		"stopped":               {[]model.Install{at(model.Downloading, 5, 0, ""), at(model.Stopped, 5, 0, "")}, nil, "sdxl was not installed: somebody stopped it"},
 		"interrupted":           {[]model.Install{at(model.Downloading, 5, 0, ""), {}}, nil, "the agent goes on installing sdxl: muster models shows how far it is, muster models stop i ends it"},
 		"forgotten":             {[]model.Install{at(model.Downloading, 5, 0, ""), {ID: "other"}}, nil, "knows nothing of the installation i"},
 	} {
@@ -126,9 +130,12 @@ func TestInstallIsFollowed(t *testing.T) {
 			}))
 			defer agent.Close()
 			var out strings.Builder
-			err := followInstall(ctx, &client{base: agent.URL, token: "t"}, test.answers[0], &installView{out: &out})
+			err := followInstall(ctx, &client{base: agent.URL, token: "t"}, test.answers[0], &installView{out: &out}, io.Discard)
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("%v, want %q", err, test.want)
+			}
+			if err != nil && test.want != "" && strings.Contains(out.String(), test.want) {
+				t.Errorf("the error is printed too:\n%s", out.String())
 			}
 			for _, line := range test.printed {
 				if !strings.Contains(out.String(), line) {
@@ -191,6 +198,52 @@ func loaded(_ context.Context, name string, device gpu.Ref) error {
 		return fmt.Errorf("no model %s on %s", name, device.Label())
 	}
 	return nil
+}
+
+// An installation that has ended is told of while somebody may still ask what became of it, and no longer.
+func TestEndedInstallationsAreForgotten(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	ended := func(ago time.Duration) *time.Time { return new(now.Add(-ago)) }
+	here := []model.Offer{{Model: model.Model{Name: "here"}, InLibrary: true}, {Model: model.Model{Name: "elsewhere"}}}
+	for name, test := range map[string]struct {
+		in   model.Install
+		want bool
+	}{
+		"under way":                 {model.Install{State: model.Downloading}, true},
+		"under way, to be replaced": {model.Install{Name: "here", State: model.Waiting}, true},
+		"failed":                    {model.Install{State: model.Failed, Error: "cut", Ended: ended(59 * time.Minute)}, true},
+		"failed, a generator's":     {model.Install{Name: "elsewhere", State: model.Failed, Error: "cut", Ended: ended(time.Minute)}, true},
+		"failed long ago":           {model.Install{State: model.Failed, Error: "cut", Ended: ended(time.Hour)}, false},
+		"failed, when is not known": {model.Install{State: model.Failed, Error: "cut"}, false},
+		"failed, and here since":    {model.Install{Name: "here", State: model.Failed, Error: "cut", Ended: ended(time.Minute)}, false},
+		"installed":                 {model.Install{Name: "here", State: model.Installed, Ended: ended(time.Minute)}, false},
+		"installed, not loaded":     {model.Install{Name: "here", State: model.Installed, Error: "no room", Ended: ended(time.Minute)}, true},
+		"stopped":                   {model.Install{State: model.Stopped, Ended: ended(time.Minute)}, false},
+	} {
+		if got := worthTelling(test.in, here, now); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestStopNamesTheInstallation(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	if _, err := r.run("models", "install", "https://10.0.0.1/x.gguf", "--name", "mine", "--detach"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.run("models", "stop", "other"); err == nil || !strings.Contains(err.Error(), "other: there is no such installation") {
+		t.Error(err)
+	}
+	var list model.Installs
+	out, err := r.run("models", "--json")
+	if err != nil || json.Unmarshal([]byte(out), &list) != nil || len(list.Installs) != 1 {
+		t.Fatalf("%v %s", err, out)
+	}
+	if out, err := r.run("models", "stop", list.Installs[0].ID); err != nil || !strings.HasPrefix(out, "mine is ") {
+		t.Errorf("%v %s", err, out)
+	}
 }
 
 func TestFitsInShort(t *testing.T) {
