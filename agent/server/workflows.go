@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,9 +13,9 @@ import (
 // Workflows are the administrator's own ComfyUI workflows. Any field may be nil: nobody can do that here.
 type Workflows struct {
 	List func() []wire.Workflow
-	// Import checks a workflow in API format and keeps it under a name, in place of one of that name. Errors that wrap ErrWorkflow are
-	// the workflow's, in words for people.
-	Import func(name string, text []byte) (wire.Workflow, error)
+	// Import checks a workflow in API format and keeps it under a name, in place of one of that name only if replace says so; else that
+	// is fs.ErrExist. Errors that wrap ErrWorkflow are the workflow's, in words for people.
+	Import func(ctx context.Context, name string, text []byte, replace bool) (wire.Workflow, error)
 	Remove func(name string) error // fs.ErrNotExist when there is none
 }
 
@@ -37,7 +38,8 @@ func (s *Server) listWorkflows(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// putWorkflow answers PUT /api/v1/workflows/{name}: the body is what ComfyUI's "Export (API)" writes.
+// putWorkflow answers PUT /api/v1/workflows/{name}: the body is what ComfyUI's "Export (API)" writes. With "If-None-Match: *" (RFC 9110,
+// 13.1.2) it replaces none.
 func (s *Server) putWorkflow(w http.ResponseWriter, r *http.Request) error {
 	if s.config.Workflows.Import == nil {
 		return errNoComfyUI
@@ -46,11 +48,19 @@ func (s *Server) putWorkflow(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	kept, err := s.config.Workflows.Import(r.PathValue("name"), text)
-	if errors.Is(err, ErrWorkflow) {
-		return &refusal{status: http.StatusBadRequest, code: "invalid", message: err.Error()}
+	only := r.Header.Get("If-None-Match")
+	if only != "" && only != "*" {
+		return invalid("If-None-Match", "is %q; there is only *, which replaces no workflow", cut(only))
 	}
-	if err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), commandTimeout)
+	defer cancel()
+	kept, err := s.config.Workflows.Import(ctx, r.PathValue("name"), text, only == "")
+	switch {
+	case errors.Is(err, ErrWorkflow):
+		return &refusal{status: http.StatusBadRequest, code: "invalid", message: err.Error()}
+	case errors.Is(err, fs.ErrExist):
+		return &refusal{status: http.StatusPreconditionFailed, code: "exists", message: "a workflow of this name is here"}
+	case err != nil:
 		return fmt.Errorf("keep workflow: %w", err)
 	}
 	writeJSON(w, http.StatusOK, kept)

@@ -140,7 +140,7 @@ func TestFamilyAndModelsAsConfigured(t *testing.T) {
 func TestImportedWorkflowMakesImages(t *testing.T) {
 	t.Parallel()
 	workflows := OpenWorkflows(filepath.Join(t.TempDir(), "workflows"), nil)
-	if _, err := workflows.Import("portrait", []byte(twoTexts)); err != nil {
+	if _, err := workflows.Import("portrait", []byte(twoTexts), true); err != nil {
 		t.Fatal(err)
 	}
 	b := newAttached(t, attachedSetup{workflows: workflows})
@@ -158,8 +158,24 @@ func TestImportedWorkflowMakesImages(t *testing.T) {
 	if err := b.Load(t.Context(), card(), "portrait"); err == nil || !final(err) {
 		t.Errorf("loading a workflow: %v", err)
 	}
-	if _, err := workflows.Import("of other nodes", []byte(strings.Replace(twoTexts, `"VAEDecode"`, `"VAEDecodeNobodyHas"`, 1))); err != nil {
+	if _, err := workflows.Import("of other nodes", []byte(strings.Replace(twoTexts, `"VAEDecode"`, `"VAEDecodeNobodyHas"`, 1)), true); err != nil {
 		t.Fatal(err)
+	}
+	for _, tt := range []struct{ old, new, want string }{
+		{"", "", ""},
+		{`"VAEDecode"`, `"VAEDecodeNobodyHas"`, `the node "VAEDecodeNobodyHas"`},
+		{`"VAEDecode"`, `"VAE Decode (nobody's)"`, `the node "VAE Decode (nobody's)"`},
+		{`"VAEDecode"`, `"a/b"`, ""}, // which can't be asked for
+		{`"euler"`, `"nobodys"`, `sampler_name "nobodys"`},
+		{"model.safetensors", "gone.safetensors", `ckpt_name "gone.safetensors"`},
+	} {
+		w, err := ParseWorkflow([]byte(strings.Replace(twoTexts, tt.old, tt.new, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lacks, err := b.Lacks(t.Context(), w); err != nil || strings.Join(lacks, ", ") != tt.want {
+			t.Errorf("%s for %s: lacks %q, %v; want %q", tt.new, tt.old, lacks, err, tt.want)
+		}
 	}
 	b.Server().Look()
 	await(t, "the new workflow", func() bool { return len(b.Models()) == 3 })

@@ -1,6 +1,7 @@
 package comfyui
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -178,9 +179,9 @@ func checkName(name string) error {
 	return nil
 }
 
-// Import checks a workflow and puts it into the folder under a name, in place of one of that name. Its error wraps ErrWorkflow, or
-// says why it can't be written.
-func (w *Workflows) Import(name string, text []byte) (*Workflow, error) {
+// Import checks a workflow and puts it into the folder under a name; one of that name stays, unless replace says that it goes. Its error
+// wraps ErrWorkflow, or fs.ErrExist when there is one, or says why it can't be written.
+func (w *Workflows) Import(name string, text []byte, replace bool) (*Workflow, error) {
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrWorkflow, err)
 	}
@@ -203,11 +204,29 @@ func (w *Workflows) Import(name string, text []byte) (*Workflow, error) {
 	if err := root.WriteFile(part, text, 0o600); err != nil {
 		return nil, fmt.Errorf("write workflow %s: %w", name, err)
 	}
-	if err := root.Rename(part, name+".json"); err != nil {
+	put := root.Rename
+	if !replace {
+		defer root.Remove(part)
+		put = func(part, name string) error { return linkNew(root, part, name) }
+	}
+	if err := put(part, name+".json"); err != nil {
 		return nil, fmt.Errorf("write workflow %s: %w", name, err)
 	}
 	w.forget()
 	return workflow, nil
+}
+
+// linkNew gives a file a further name, and fails with fs.ErrExist when that is taken. Where the file system knows no links, it is renamed
+// after a look.
+func linkNew(root *os.Root, from, to string) error {
+	err := root.Link(from, to)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if _, err := root.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return cmp.Or(err, fs.ErrExist)
+	}
+	return root.Rename(from, to)
 }
 
 // Remove takes a workflow out of the folder. Its error wraps ErrWorkflow for a name that can't be one, fs.ErrNotExist when there is

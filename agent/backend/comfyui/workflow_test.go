@@ -289,17 +289,23 @@ func TestFolderOfWorkflows(t *testing.T) {
 		t.Errorf("without a folder: %v", got)
 	}
 	for _, name := range []string{"", ".", "..", "a/b", `a\b`, "../x", ".hidden", strings.Repeat("x", 201), "a\nb"} {
-		if _, err := w.Import(name, []byte(twoTexts)); !errors.Is(err, ErrWorkflow) {
+		if _, err := w.Import(name, []byte(twoTexts), true); !errors.Is(err, ErrWorkflow) {
 			t.Errorf("%q is taken as a name: %v", name, err)
 		}
 		if err := w.Remove(name); !errors.Is(err, ErrWorkflow) {
 			t.Errorf("%q is taken as a name to remove: %v", name, err)
 		}
 	}
-	if _, err := w.Import("bad", []byte("{}")); !errors.Is(err, ErrWorkflow) {
+	if _, err := w.Import("bad", []byte("{}"), true); !errors.Is(err, ErrWorkflow) {
 		t.Errorf("nonsense is imported: %v", err)
 	}
-	if _, err := w.Import("Büste für Anna", []byte(twoTexts)); err != nil {
+	if _, err := w.Import("Büste für Anna", []byte(twoTexts), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Import("Büste für Anna", []byte(twoTexts), false); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("one of that name: %v", err)
+	}
+	if _, err := w.Import("Büste für Anna", []byte(twoTexts), true); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "wrong.json"), []byte(`{"nodes":[],"links":[]}`), 0o600); err != nil {

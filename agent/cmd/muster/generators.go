@@ -150,26 +150,44 @@ func (g *generators) named(name string) bool {
 		slices.ContainsFunc(g.attached, func(a attached) bool { return slices.ContainsFunc(a.Models(), has) })
 }
 
-// workflowsOf lets the administrator import workflows; nil, without ComfyUI, gives none. taken says whether a model that is no workflow
-// has a name.
-func workflowsOf(w *comfyui.Workflows, taken func(name string) bool) server.Workflows {
+// imports lets the administrator import workflows; without ComfyUI there are none.
+func (g *generators) imports() server.Workflows {
+	w := g.workflows
 	if w == nil {
 		return server.Workflows{}
 	}
 	return server.Workflows{
 		List: w.List,
-		Import: func(name string, text []byte) (wire.Workflow, error) {
-			if taken(name) {
+		Import: func(ctx context.Context, name string, text []byte, replace bool) (wire.Workflow, error) {
+			if g.named(name) {
 				return wire.Workflow{}, workflowFault{fmt.Errorf("a model is called %q already: give the workflow another name with --name", name)}
 			}
-			kept, err := w.Import(name, text)
+			kept, err := w.Import(name, text, replace)
 			if err != nil {
 				return wire.Workflow{}, refused(err)
 			}
-			return wire.Workflow{Name: name, Slots: kept.Slots()}, nil
+			return wire.Workflow{Name: name, Slots: kept.Slots(), Lacks: g.lacks(ctx, kept)}, nil
 		},
 		Remove: func(name string) error { return refused(w.Remove(name)) },
 	}
+}
+
+// lacks has every attached ComfyUI look at what there is now, and says what each lacks for a workflow. One that does not answer says nothing.
+func (g *generators) lacks(ctx context.Context, w *comfyui.Workflow) (words []string) {
+	for _, a := range g.attached {
+		comfy, ok := a.(*comfyui.Generator)
+		if !ok {
+			continue
+		}
+		comfy.Server().Look()
+		if comfy.Problem() != nil {
+			continue
+		}
+		if lacks, err := comfy.Lacks(ctx, w); err == nil && len(lacks) > 0 {
+			words = append(words, comfy.Server().Name()+" lacks "+gpu.Listed(lacks))
+		}
+	}
+	return words
 }
 
 // refused tells the server which errors are the workflow's.

@@ -71,7 +71,7 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		return running.Wait()
 	}}
 	hardware.Run, hardware.See, hardware.Slots, hardware.Generators = made.Run, made.machine.See, made.slots, made.list
-	hardware.Workflows = workflowsOf(made.workflows, made.named)
+	hardware.Workflows = made.imports()
 	hardware.Models = shelf.open
 	return hardware, nil
 }
