@@ -37,7 +37,7 @@ var catalogue = []known{
 		}},
 	{"sd-3.5-large-fp8", "Stable Diffusion 3.5 Large (fp8)", "varied styles, writes words; 28 to 40 steps", model.SD3, "Stability AI Community",
 		"Comfy-Org/stable-diffusion-3.5-fp8", "sd3.5_large_fp8_scaled.safetensors", 14_900_000_000, 8.5, nil},
-	{"sd-3.5-medium", "Stable Diffusion 3.5 Medium", "varied styles, for cards of 16 GB; 28 to 40 steps", model.SD3, "Stability AI Community",
+	{"sd-3.5-medium", "Stable Diffusion 3.5 Medium", "varied styles, for cards of 16 GiB; 28 to 40 steps", model.SD3, "Stability AI Community",
 		"Comfy-Org/stable-diffusion-3.5-fp8", "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors", 11_638_004_202, 8, nil},
 	{"juggernaut-xl-9", "Juggernaut XL 9", "photographs of people and places; 30 steps", model.SDXL, "CreativeML OpenRAIL-M",
 		"RunDiffusion/Juggernaut-XL-v9", "Juggernaut-XL_v9_RunDiffusionPhoto_v2.safetensors", 7_110_000_000, 7.5, nil},

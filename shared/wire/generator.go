@@ -32,6 +32,23 @@ type Generator struct {
 	RetryAt  *time.Time `json:"retry_at,omitempty"`
 }
 
+// KindTitle is what people call a kind of generators: "sd-server", "ComfyUI". A kind that is not known is called as it is.
+func KindTitle(kind string) string {
+	switch kind {
+	case "sdserver":
+		return "sd-server"
+	case "comfyui":
+		return "ComfyUI"
+	case "sdapi":
+		return "A1111 API"
+	case "openai":
+		return "OpenAI images API"
+	case "builtin":
+		return "built in"
+	}
+	return kind
+}
+
 // GeneratorState is what a generator does.
 type GeneratorState string
 

@@ -22,11 +22,6 @@ type generators struct {
 // foldedFrom is the number of generators without a problem from which they stand behind a click.
 const foldedFrom = 7
 
-// generatorKinds are what people call the kinds of generators.
-var generatorKinds = map[string]string{
-	"sdserver": "sd-server", "comfyui": "ComfyUI", "sdapi": "A1111 API", "openai": "OpenAI images API", "builtin": "built in",
-}
-
 // connections are the settings that connect a generator, and what each is for.
 var connections = [][2]string{
 	{"--sd-server PATH", "stable-diffusion.cpp: muster starts one for each device"},
@@ -145,12 +140,7 @@ func inShort(list []wire.Generator) string {
 	return listed(kinds...)
 }
 
-func kindName(g *wire.Generator) string {
-	if name := generatorKinds[g.Kind]; name != "" {
-		return name
-	}
-	return g.Kind
-}
+func kindName(g *wire.Generator) string { return wire.KindTitle(g.Kind) }
 
 func (g *generators) row(one *wire.Generator) app.UI {
 	tone := "well"
@@ -265,7 +255,7 @@ func sentenceOf(words string) string {
 	if last != '.' && last != '!' && last != '?' {
 		words += "."
 	}
-	if first, _, _ := strings.Cut(words, " "); strings.ContainsAny(first, ".:/-_0123456789") || generatorKinds[first] != "" {
+	if first, _, _ := strings.Cut(words, " "); strings.ContainsAny(first, ".:/-_0123456789") || wire.KindTitle(first) != first {
 		return words
 	}
 	return capital(words)

@@ -8,6 +8,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/model"
+	"muster/shared/wire"
 	"muster/webapp/live"
 	"muster/webapp/state"
 )
@@ -129,9 +130,7 @@ func (r *modelRow) loadedTitle() string {
 func (r *modelRow) generators() string {
 	kinds := slices.Clone(r.Model.Backends)
 	for i, kind := range kinds {
-		if name := generatorKinds[kind]; name != "" {
-			kinds[i] = name
-		}
+		kinds[i] = wire.KindTitle(kind)
 	}
 	if len(kinds) == 0 {
 		return "a generator that is not there now"

@@ -259,7 +259,7 @@ func (c *Client) refused(response *http.Response) error {
 
 // read takes a body of at most limit bytes, into a buffer of its size where that is told: a large image is held once.
 func read(response *http.Response, limit int64) ([]byte, error) {
-	tooLong := fmt.Errorf("%w: more than %d MB", ErrBroken, limit>>20)
+	tooLong := fmt.Errorf("%w: more than %d MiB", ErrBroken, limit>>20)
 	if response.ContentLength > limit {
 		return nil, tooLong
 	}

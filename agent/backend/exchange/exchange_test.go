@@ -88,8 +88,8 @@ func TestFaults(t *testing.T) {
 			w.Header().Set("Content-Length", "100")
 			io.WriteString(w, `{"a":`)
 		}, nil, "can't be reached"},
-		{"10 GB announced", flood(10 << 30), ErrBroken, "more than 1 MB"},
-		{"a flood without end", flood(0), ErrBroken, "more than 1 MB"},
+		{"10 GB announced", flood(10 << 30), ErrBroken, "more than 1 MiB"},
+		{"a flood without end", flood(0), ErrBroken, "more than 1 MiB"},
 		{"a byte now and then", drip, ErrSlow, "did not answer in time"},
 		{"nothing", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, ErrSlow, "did not answer in time"},
 		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, nil, "answered 302"},

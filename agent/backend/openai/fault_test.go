@@ -29,7 +29,7 @@ func TestFaultsHaveTheirMeaning(t *testing.T) {
 		{do: backendtest.Garbage, want: "elsewhere", words: "nonsense"},
 		{do: backendtest.HalfJSON, want: "elsewhere", words: "can't be reached"},
 		{do: backendtest.Dropped, want: "elsewhere", words: "can't be reached"},
-		{do: backendtest.Huge, want: "elsewhere", words: "more than 64 MB"},
+		{do: backendtest.Huge, want: "elsewhere", words: "more than 64 MiB"},
 		{do: backendtest.Drip, want: "elsewhere", words: "did not answer in time", read: 300 * time.Millisecond},
 		{do: backendtest.HeldAnswer, want: "elsewhere", words: "it hangs", limit: 300 * time.Millisecond},
 		{do: backendtest.Hang, step: 3, want: "elsewhere", words: "it hangs", limit: 300 * time.Millisecond},

@@ -45,7 +45,7 @@ func TestFaultsHaveTheirMeaning(t *testing.T) {
 		{do: backendtest.Garbage, flavours: few, want: "elsewhere", words: "nonsense"},
 		{do: backendtest.HalfJSON, flavours: few, want: "elsewhere", words: "can't be reached"},
 		{do: backendtest.Dropped, flavours: few, want: "elsewhere", words: "can't be reached"},
-		{do: backendtest.Huge, flavours: few[:1], want: "elsewhere", words: "more than 64 MB"},
+		{do: backendtest.Huge, flavours: few[:1], want: "elsewhere", words: "more than 64 MiB"},
 		{do: backendtest.Drip, flavours: few, want: "elsewhere", words: "did not answer in time"},
 		{do: backendtest.HeldAnswer, want: "elsewhere", words: "it hangs", hasty: true},
 		{do: backendtest.Hang, step: 3, want: "elsewhere", words: "it hangs", hasty: true},

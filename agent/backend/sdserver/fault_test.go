@@ -54,7 +54,7 @@ func TestFaults(t *testing.T) {
 		{fault: backendtest.Fault{Do: backendtest.HalfJSON}, want: backend.ErrUnavailable, starts: 2, limits: impatient()},
 		{fault: backendtest.Fault{Do: backendtest.WrongID}, want: backend.ErrUnavailable, text: "another job", starts: 2},
 		{fault: backendtest.Fault{Do: backendtest.Lost}, want: backend.ErrUnavailable, text: "job not found", starts: 2},
-		{fault: backendtest.Fault{Do: backendtest.Huge}, want: backend.ErrUnavailable, text: "more than 64 MB", starts: 2},
+		{fault: backendtest.Fault{Do: backendtest.Huge}, want: backend.ErrUnavailable, text: "more than 64 MiB", starts: 2},
 		{fault: backendtest.Fault{Do: backendtest.Drip}, want: backend.ErrUnavailable, starts: 2, limits: impatient()},
 		{fault: backendtest.Fault{Do: backendtest.HeldAnswer}, want: backend.ErrUnavailable, starts: 2, limits: impatient()},
 		{fault: backendtest.Fault{Do: backendtest.CutPNG}, want: backend.ErrUnavailable, text: "cut off", starts: 2},

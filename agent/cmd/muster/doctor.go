@@ -71,7 +71,7 @@ func (r *report) finding(f telemetry.Finding) {
 func (r *report) mend(how string) { fmt.Fprintf(r.out, "      mend:  %s\n", how) }
 
 // fewBytes is how little free space draws attention: the queue refuses new work below 2 GB.
-const fewBytes = 10 << 30
+const fewBytes = 10_000_000_000
 
 func examineData(config *agent.Config, report *report) {
 	if err := os.MkdirAll(config.Data, 0o700); err != nil {
@@ -85,9 +85,9 @@ func examineData(config *agent.Config, report *report) {
 	if err := unix.Statfs(config.Data, &disk); err != nil {
 		report.fault("disk of %s: %v", config.Data, err)
 	} else if free := disk.Bavail * uint64(disk.Bsize); free < fewBytes {
-		report.fault("disk of %s: %.1f GiB free; below 2 GB new work is refused", config.Data, gpu.RoundGiB(free))
+		report.fault("disk of %s%s; below 2 GB new work is refused", config.Data, freeWords(&free))
 	} else {
-		report.good("data folder %s, %.1f GiB free", config.Data, gpu.RoundGiB(free))
+		report.good("data folder %s%s", config.Data, freeWords(&free))
 	}
 	if _, err := fs.Stat(dist.FS(), "index.html"); err != nil {
 		report.fault("this build has no app in it: run make build")

@@ -116,7 +116,7 @@ func (g *generators) list() []wire.Generator {
 		if dev, known := a.Device(); known && claimed[dev.ID] != a {
 			status.State = wire.GeneratorUnusable
 			status.Problem = fmt.Sprintf("%s takes its images by %s already: a device has one generator, so leave one of the two out of muster's settings",
-				dev.Index.Label(), claimed[dev.ID].Status().ID)
+				dev.Index.Label(), titleOf(claimed[dev.ID].Status()))
 		}
 		list = append(list, status)
 	}
@@ -133,6 +133,18 @@ func (g *generators) list() []wire.Generator {
 		list = append(list, sketcher(g.sketch, new(gpu.CPU)))
 	}
 	return list
+}
+
+// titleOf is what people call a generator: "ComfyUI 0.3.62 at 127.0.0.1:8188", "sd-server" for one that does not run.
+func titleOf(g wire.Generator) string {
+	title := g.Title
+	if title == "" || title == g.Kind {
+		title = wire.KindTitle(g.Kind)
+	}
+	if g.Address != "" {
+		title += " at " + g.Address
+	}
+	return title
 }
 
 // sketcher tells of the built-in renderer; dev is nil where it serves every device, as on simulated machines.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/model"
+	"muster/shared/wire"
 )
 
 // show prints all models, what is being installed, and where.
@@ -72,16 +74,24 @@ func freeWords(free *uint64) string {
 	if free == nil {
 		return ""
 	}
-	return fmt.Sprintf(", %.0f GB free", float64(*free)/1e9)
+	return ", " + fileSize(int64(min(*free, math.MaxInt64))) + " free"
 }
 
 func modelTable(offers []model.Offer) table {
 	t := table{{"NAME", "FAMILY", "SIZE", "NEEDS", "FITS", "LOADED", "GENERATORS", "NOTE"}}
 	for _, m := range offers {
 		t = append(t, []string{m.Name, word(string(m.Family)), fileSize(m.Bytes), needWords(m.VRAMBytes), fitsShort(m.Fits), word(numbers(m.LoadedOn)),
-			word(strings.Join(m.Generators, ", ")), noteWords(m)})
+			word(kindTitles(m.Generators)), noteWords(m)})
 	}
 	return t
+}
+
+func kindTitles(kinds []string) string {
+	var titles []string
+	for _, kind := range kinds {
+		titles = append(titles, wire.KindTitle(kind))
+	}
+	return strings.Join(titles, ", ")
 }
 
 // noteWords is what keeps a model from being used, or what it needs.
@@ -99,14 +109,19 @@ func noteWords(m model.Offer) string {
 	return ""
 }
 
+// fileSize is the size of a file or a disk, in the units that those are sold in: "6.9 GB", "320 MB", "412 GB". Sizes of memory are in GiB.
 func fileSize(bytes int64) string {
-	if bytes <= 0 {
+	switch {
+	case bytes <= 0:
 		return absent
+	case bytes < 1e6:
+		return fmt.Sprintf("%.2f MB", max(0.01, float64(bytes)/1e6))
+	case bytes < 1e9:
+		return fmt.Sprintf("%.0f MB", float64(bytes)/1e6)
+	case bytes < 100e9:
+		return fmt.Sprintf("%.1f GB", float64(bytes)/1e9)
 	}
-	if bytes < 10_000_000 {
-		return fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
-	}
-	return fmt.Sprintf("%.1f GB", float64(bytes)/1e9)
+	return fmt.Sprintf("%.0f GB", float64(bytes)/1e9)
 }
 
 func needWords(bytes uint64) string {

@@ -246,6 +246,15 @@ func TestStopNamesTheInstallation(t *testing.T) {
 	}
 }
 
+func TestSizesOfFiles(t *testing.T) {
+	t.Parallel()
+	for bytes, want := range map[int64]string{-1: absent, 0: absent, 700: "0.01 MB", 250_000: "0.25 MB", 1_000_000: "1 MB", 335_304_388: "335 MB", 6_938_078_334: "6.9 GB", 99_900_000_000: "99.9 GB", 412_000_000_000: "412 GB"} {
+		if got := fileSize(bytes); got != want {
+			t.Errorf("%d: %q, want %q", bytes, got, want)
+		}
+	}
+}
+
 func TestFitsInShort(t *testing.T) {
 	t.Parallel()
 	of := func(fits string) (list []model.DeviceFit) { // y, n or ? for each device
