@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"muster/agent"
 	"muster/shared/gpu"
@@ -53,7 +54,7 @@ func generateCommand(config *agent.Config) *cobra.Command {
 			if cmd.Flags().Changed("guidance") {
 				spec.Guidance = &guidance
 			}
-			if err := spec.Validate(); err != nil { // the flags have their defaults: a 0 was typed
+			if err := checkTyped(spec, cmd.Flags()); err != nil {
 				return err
 			}
 			client, err := newClient(cmd, config)
@@ -75,10 +76,11 @@ func generateCommand(config *agent.Config) *cobra.Command {
 	flags.StringVar(&device, "device", "", "make every image on this device: its number, cpu, or its stable ID (default: spread them)")
 	flags.StringVar(&spec.Model, "model", "", "model (default: the agent's)")
 	flags.StringVar(&spec.NegativePrompt, "negative", "", "what the images should not show")
-	flags.IntVar(&spec.Width, "width", job.DefaultSide, "pixels")
-	flags.IntVar(&spec.Height, "height", job.DefaultSide, "pixels")
-	flags.IntVar(&spec.Steps, "steps", job.DefaultSteps, "sampling steps")
-	flags.Float64Var(&guidance, "guidance", job.DefaultGuidance, "guidance scale")
+	flags.IntVar(&spec.Width, "width", 0, "pixels (default: what suits the model)")
+	flags.IntVar(&spec.Height, "height", 0, "pixels (default: what suits the model)")
+	flags.IntVar(&spec.Steps, "steps", 0, "sampling steps (default: what suits the model)")
+	flags.StringVar(&spec.Sampler, "sampler", "", "sampler (default: what suits the model)")
+	flags.Float64Var(&guidance, "guidance", 0, "guidance scale (default: what suits the model)")
 	flags.Int64Var(&seed, "seed", 0, "seed of the first image (default: random)")
 	flags.IntVar(&spec.Priority, "priority", 0, "-10 to 10, higher first")
 	flags.BoolVar(&asJSON, "json", false, "print the finished jobs as JSON and no progress")
@@ -87,6 +89,19 @@ func generateCommand(config *agent.Config) *cobra.Command {
 	completeFlag(cmd, "output", onlyFolders)
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return cmd
+}
+
+// checkTyped refuses what no agent takes. In a job.Spec 0 stands for what was left out: one that was typed is none of these.
+func checkTyped(spec job.Spec, typed *pflag.FlagSet) error {
+	checked := spec.WithDefaults()
+	for flag, value := range map[string]struct{ to, from *int }{
+		"width": {&checked.Width, &spec.Width}, "height": {&checked.Height, &spec.Height}, "steps": {&checked.Steps, &spec.Steps}, "count": {&checked.Count, &spec.Count},
+	} {
+		if typed.Changed(flag) {
+			*value.to = *value.from
+		}
+	}
+	return checked.Validate()
 }
 
 // pinTo pins by number where a person named the device by it, else by stable ID, of which cpu is one.

@@ -82,6 +82,36 @@ func TestRefusedSubmission(t *testing.T) {
 	}
 }
 
+// What a person leaves open is left to the agent, which knows the model.
+func TestWhatIsLeftOpenIsNotSent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for args, want := range map[string][]string{
+		"":                                   {`"prompt":"a fox","count":1`},
+		"--steps 7 --guidance 0 --width 640": {`"width":640`, `"steps":7`, `"guidance":0`},
+		"--sampler euler":                    {`"sampler":"euler"`},
+	} {
+		var body []byte
+		agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			body, _ = io.ReadAll(q.Body)
+			w.WriteHeader(http.StatusTeapot)
+		}))
+		_, err := r.run(append(append([]string{"generate", "a fox"}, strings.Fields(args)...), "-o", t.TempDir(), "--listen", strings.TrimPrefix(agent.URL, "http://"))...)
+		agent.Close()
+		if err == nil || !strings.Contains(err.Error(), "is no agent") {
+			t.Error(err)
+		}
+		for _, part := range want {
+			if !strings.Contains(string(body), part) {
+				t.Errorf("%s: %s is not in %s", args, part, body)
+			}
+		}
+		if strings.Contains(string(body), "height") {
+			t.Errorf("%s: %s", args, body)
+		}
+	}
+}
+
 func TestPinByAnyName(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
