@@ -352,7 +352,7 @@ func TestDoctorTellsOfGenerators(t *testing.T) {
 	if err == nil {
 		t.Error("doctor finds nothing wrong with a ComfyUI that is not there")
 	}
-	for _, words := range []string{"generates on Device 1, 1 model(s)", "FAULT generator comfyui 127.0.0.1:1:", "is not there", "start it, or leave it out"} {
+	for _, words := range []string{"generates on Device 1, 1 model(s)", "FAULT ComfyUI at 127.0.0.1:1", "is not there", "start it, or leave it out"} {
 		if !strings.Contains(out, words) {
 			t.Errorf("doctor does not say %q:\n%s", words, out)
 		}

@@ -34,7 +34,7 @@ type Config struct {
 // password.
 func Parse(kind, text string) (Config, error) {
 	fail := func(format string, args ...any) (Config, error) {
-		return Config{}, fmt.Errorf(format+"; want an address such as http://127.0.0.1:8188, with #0 behind it when it works on device 0", args...)
+		return Config{}, fmt.Errorf(format+"; want an address such as %s, with #0 behind it when it works on device 0", append(args, example(kind))...)
 	}
 	text = strings.TrimSpace(text)
 	if !strings.Contains(text, "://") {
@@ -50,8 +50,10 @@ func Parse(kind, text string) (Config, error) {
 		return fail("%q is no scheme that is spoken here", u.Scheme)
 	case u.Hostname() == "":
 		return fail("names no host")
+	case !loopback(u.Hostname()) && u.Port() == "" && !strings.ContainsAny(u.Hostname(), ".:"):
+		return fail("%q is no address", u.Hostname())
 	case !loopback(u.Hostname()):
-		return fail("%s is another machine: muster spreads work over the devices of its own, so run muster there", u.Hostname())
+		return fail("%s is another machine, or another name of this one: muster spreads work over the devices of its own machine, so write 127.0.0.1 if it runs here, or run muster there", u.Hostname())
 	case u.Path != "" && u.Path != "/":
 		return fail("%s is a path, where only host and port are wanted", u.Path)
 	case port != "":
@@ -81,6 +83,17 @@ func Parse(kind, text string) (Config, error) {
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// example is the address at which a kind of servers usually is.
+func example(kind string) string {
+	switch kind {
+	case "sdapi":
+		return "http://127.0.0.1:7860"
+	case "openai":
+		return "http://127.0.0.1:8080"
+	}
+	return "http://127.0.0.1:8188"
 }
 
 // loopback says whether a host is this machine by its own name for itself. Names are not looked up: they could lead elsewhere later.

@@ -34,7 +34,7 @@ func findPython(folder, configured string) (string, error) {
 	if configured != "" {
 		path, err := exec.LookPath(configured)
 		if err != nil {
-			return "", fmt.Errorf("interpreter %s can't be run: %w: name the Python that ComfyUI is run with", configured, err)
+			return "", fmt.Errorf("interpreter %s can't be run: %w: name the Python that ComfyUI is run with (--comfyui-python)", configured, process.Cause(err))
 		}
 		return filepath.Abs(path)
 	}
@@ -116,7 +116,8 @@ func (f *Fleet) help(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("ComfyUI does not start: %w", err)
 	case exit.Code != 0:
-		return "", fmt.Errorf("ComfyUI can't be run with %s (%s): %s", f.cfg.Python, exit, orNothing(said.complaint()))
+		return "", fmt.Errorf("ComfyUI can't be run with %s (%s): %s: name the Python of its own environment with --comfyui-python, or install what it needs with %s -m pip install -r %s",
+			f.cfg.Python, exit, orNothing(said.complaint()), f.cfg.Python, filepath.Join(f.cfg.Folder, "requirements.txt"))
 	}
 	return out, nil
 }

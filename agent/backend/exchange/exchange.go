@@ -7,6 +7,7 @@ package exchange
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -236,7 +237,18 @@ func (c *Client) failed(ctx context.Context, err error) error {
 		}
 		return cause
 	}
-	return fmt.Errorf("%s can't be reached: %w", c.config.Name, unwrapURL(err))
+	return fmt.Errorf("%s can't be reached: %w%s", c.config.Name, unwrapURL(err), insteadOfTLS(err))
+}
+
+// insteadOfTLS says what to do about a server that can't be reached by https; "" for anything else.
+func insteadOfTLS(err error) string {
+	if certificate := new(tls.CertificateVerificationError); errors.As(err, &certificate) {
+		return ": have it speak http, which on this machine nobody can listen to, and write http:// in its address"
+	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return ": it speaks http, so write http:// in its address"
+	}
+	return ""
 }
 
 // unwrapURL leaves out the address, whose query may hold what must not be logged.

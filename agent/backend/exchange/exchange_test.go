@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -171,6 +172,26 @@ func TestOnlyLoopbackIsDialled(t *testing.T) {
 }
 
 // An answer whose size is told is held once.
+// https in place of http, and a certificate that nobody knows, are common slips: the error says what to write.
+func TestSlipsWithTLS(t *testing.T) {
+	t.Parallel()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	for base, want := range map[string]string{
+		strings.Replace(plain.URL, "http:", "https:", 1): "it speaks http, so write http:// in its address",
+		secure.URL: "have it speak http, which on this machine nobody can listen to, and write http:// in its address",
+	} {
+		c := New(Config{Name: "the fake", Base: base, Answer: 10 * time.Second})
+		if _, err := c.Bytes(t.Context(), Call{Method: http.MethodGet, Path: "/"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", base, err, want)
+		}
+	}
+}
+
 func TestAnswerIsHeldOnce(t *testing.T) {
 	const size = 8 << 20
 	answer := make([]byte, size)

@@ -94,7 +94,7 @@ func New(cfg Config) (*Fleet, error) { return newFleet(cfg, defaultLimits()) }
 func newFleet(cfg Config, limits limits) (*Fleet, error) {
 	program, err := exec.LookPath(cfg.Program)
 	if err != nil {
-		return nil, fmt.Errorf("sd-server %s can't be run: %w: give the path of stable-diffusion.cpp's sd-server", cfg.Program, err)
+		return nil, fmt.Errorf("sd-server %s can't be run: %w: give the path of stable-diffusion.cpp's sd-server", cfg.Program, process.Cause(err))
 	}
 	if cfg.Program, err = filepath.Abs(program); err != nil {
 		return nil, err

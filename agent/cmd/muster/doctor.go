@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"muster/agent"
 	"muster/agent/telemetry"
 	"muster/shared/gpu"
+	"muster/shared/wire"
 	"muster/webapp/dist"
 )
 
@@ -21,16 +23,17 @@ func doctorCommand(config *agent.Config) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what works on this machine, what does not, and what to do about it",
-		Long:  "Say what works on this machine, what does not, and what to do about it. Give it the flags of muster serve,\nso that it looks at the same devices, generator and data folder.",
+		Long:  "Say what works on this machine, what does not, and what to do about it. Give it the flags of muster serve,\nso that it looks at the same devices, generators and data folder. Without the flags of a generator it tells of those of the\nagent that runs with the data folder.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report := &report{out: cmd.OutOrStdout()}
-			seen, err := examineMachine(cmd.Context(), config, report)
+			running := findRunning(cmd, config)
+			seen, err := examineMachine(cmd.Context(), config, running, report)
 			if err != nil {
 				return err
 			}
 			examineData(config, report)
-			examineAgent(cmd, config, seen, report)
+			examineAgent(cmd.Context(), running, seen, report)
 			if report.bad > 0 {
 				return fmt.Errorf("%d thing(s) need attention", report.bad)
 			}
@@ -94,24 +97,48 @@ func examineData(config *agent.Config, report *report) {
 	}
 }
 
-func examineAgent(cmd *cobra.Command, config *agent.Config, seen []gpu.Device, report *report) {
-	address, err := agent.Address(*config)
-	if errors.Is(err, fs.ErrNotExist) {
+// running is the agent of the data folder, as doctor finds it.
+type running struct {
+	address    string // "" when none runs
+	client     *client
+	err        error            // why it can't be asked, or takes no work; nil when all is well
+	generators []wire.Generator // nil when they are not known
+}
+
+// findRunning asks the agent of the data folder what doctor needs of it.
+func findRunning(cmd *cobra.Command, config *agent.Config) (found running) {
+	if found.address, found.err = agent.Address(*config); errors.Is(found.err, fs.ErrNotExist) {
+		return running{}
+	}
+	if found.err != nil {
+		return found
+	}
+	if found.client, found.err = newClient(cmd, config); found.err != nil {
+		return found
+	}
+	found.err = found.client.do(cmd.Context(), "GET", "/readyz", nil, nil)
+	var list generatorList
+	if err := found.client.do(cmd.Context(), "GET", "/api/v1/generators", nil, &list); err == nil {
+		found.generators = list.Generators
+	} else if found.err == nil {
+		found.err = err
+	}
+	return found
+}
+
+func examineAgent(ctx context.Context, running running, seen []gpu.Device, report *report) {
+	switch {
+	case running.address == "" && running.err == nil:
 		report.note("no agent runs with this data folder; start one with muster serve")
 		return
-	}
-	client, err := newClient(cmd, config)
-	if err == nil {
-		err = client.do(cmd.Context(), "GET", "/readyz", nil, nil)
-	}
-	if err != nil {
-		report.fault("agent at %s: %v", address, err)
+	case running.err != nil:
+		report.fault("agent at %s: %v", running.address, running.err)
 		return
 	}
-	report.good("agent at http://%s is ready", address)
+	report.good("agent at http://%s is ready", running.address)
 	var theirs gpu.Inventory
-	if err := client.do(cmd.Context(), "GET", "/api/v1/inventory", nil, &theirs); err != nil {
-		report.fault("agent at %s: its devices: %v", address, err)
+	if err := running.client.do(ctx, "GET", "/api/v1/inventory", nil, &theirs); err != nil {
+		report.fault("agent at %s: its devices: %v", running.address, err)
 	} else if difference := compareDevices(seen, theirs.Devices); difference != "" {
 		report.note("the agent %s: it was started with other flags or by another user; give doctor the flags of muster serve", difference)
 	}

@@ -12,21 +12,21 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"muster/agent"
-	"muster/agent/scheduler"
 	"muster/agent/telemetry"
 	"muster/shared/gpu"
-	"muster/shared/wire"
 )
 
 // doctorTicks is how many looks doctor takes at most: enough for values that are differences between two of them, and for the
 // first details.
 const doctorTicks = 4
 
-// examineMachine looks at the devices through every reader, asks each what it needs and found, and gives the devices it saw.
-func examineMachine(ctx context.Context, config *agent.Config, report *report) (seen []gpu.Device, err error) {
+// examineMachine looks at the devices through every reader, asks each what it needs and found, and gives the devices it saw. The
+// generators are those of the configuration; where it names none, those of the running agent.
+func examineMachine(ctx context.Context, config *agent.Config, running running, report *report) (seen []gpu.Device, err error) {
 	log := slog.New(slog.DiscardHandler)
 	hardware, err := newHardware(config, log)
-	if err != nil { // a generator that can't be set up hides no device
+	faulty := err != nil
+	if faulty { // a generator that can't be set up hides no device
 		report.fault("%v", err)
 		bare := *config
 		bare.SDServer, bare.ComfyUIDir, bare.ComfyUI, bare.SDAPI, bare.OpenAI = "", "", nil, nil, nil
@@ -49,7 +49,14 @@ func examineMachine(ctx context.Context, config *agent.Config, report *report) (
 		for _, finding := range found {
 			report.finding(finding)
 		}
-		examineGenerators(hardware, *l.inventory, report)
+		switch {
+		case !namesGenerators(config) && len(running.generators) > 0:
+			report.note("the generators are those of the agent at http://%s; give doctor the flags of muster serve to have others looked at", running.address)
+			examineGenerators(running.generators, seen, report)
+		case !faulty:
+			examineWishes(config, hardware.Generators(), seen, report)
+			examineGenerators(hardware.Generators(), seen, report)
+		}
 		return true, nil
 	})
 	return seen, err
@@ -197,46 +204,3 @@ func together(a, b func(context.Context) error) func(context.Context) error {
 		return group.Wait()
 	}
 }
-
-// asking says whether a generator has not answered yet.
-func asking(hardware agent.Hardware) bool {
-	return hardware.Generators != nil && slices.ContainsFunc(hardware.Generators(), func(g wire.Generator) bool {
-		return g.State == wire.GeneratorStarting
-	})
-}
-
-// examineGenerators says of every generator whether it can be used, and which devices have none.
-func examineGenerators(hardware agent.Hardware, inventory gpu.Inventory, report *report) {
-	real := false
-	for _, g := range hardware.Generators() {
-		name := g.Title
-		if g.Address != "" {
-			name += " at " + g.Address
-		}
-		where := "on every device"
-		if g.Device != nil {
-			where = "on " + g.Device.Label()
-		}
-		switch {
-		case g.Problem != "":
-			report.fault("generator %s: %s", g.ID, g.Problem)
-		case g.Kind == sketchName:
-			report.note("%s draws %s", name, where)
-		default:
-			report.good("%s generates %s, %d model(s)", name, where, g.Models)
-		}
-		real = real || g.Kind != sketchName
-	}
-	slots := hardware.Slots(inventory)
-	for _, device := range inventory.Devices {
-		if real && !slices.ContainsFunc(slots, func(slot scheduler.Slot) bool { return slot.Device.ID == device.ID }) {
-			report.note("%s %s has no generator: it stays idle", device.Index.Label(), device.Name)
-		}
-	}
-	if !real {
-		report.note("no generator is set up: give muster serve --sd-server, --comfyui-dir or the address of a running one (--comfyui, --sdapi, --openai); see the README")
-	}
-}
-
-// sketchName is the kind of the built-in renderer.
-const sketchName = "builtin"
