@@ -60,6 +60,7 @@ func command() *cobra.Command {
 	serve := serveCommand(&config)
 	root.RunE = serve.RunE
 	root.AddCommand(serve, linkCommand(&config), gpusCommand(&config), generateCommand(&config), jobsCommand(&config), workflowsCommand(&config), devicesCommand(&config), modelsCommand(&config), doctorCommand(&config), benchCommand(), versionCommand())
+	showOwnFlags(root, serve)
 	return root
 }
 
