@@ -297,7 +297,10 @@ func TestInterruptSaysWhatBecameOfTheImages(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dir := t.TempDir()
 				test.brittle.t = t
-				_, _, err := test.brittle.run(dir, 3, test.interrupt)
+				_, told, err := test.brittle.run(dir, 3, test.interrupt)
+				if hangs := strings.Contains(name, "hangs"); strings.Contains(told, "Ctrl-C again ends the command at once") != hangs {
+					t.Errorf("told of a second Ctrl-C: %s", told)
+				}
 				if !errors.Is(err, errInterrupted) || exitCode(err) != 130 {
 					t.Fatalf("%v with exit code %d, want 130", err, exitCode(err))
 				}

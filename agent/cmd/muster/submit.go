@@ -35,31 +35,61 @@ func (e *errand) post(ctx context.Context) error {
 
 // giveUp cancels what is not finished, saves what is, and says what became of all: a person has interrupted.
 func (e *errand) giveUp(ctx context.Context) error {
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
-	defer cancel()
-	err := e.client.findAgain()
-	if err == nil && e.setID == "" {
-		if !e.sent {
-			return interrupted(ctx, "nothing was asked for yet")
+	if !e.sent {
+		return interrupted(ctx, "nothing was asked for yet")
+	}
+	type taken struct {
+		set setAnswer
+		err error
+	}
+	back := make(chan taken, 1)
+	go func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+		defer cancel()
+		set, err := e.takeBack(last)
+		back <- taken{set, err}
+	}()
+	var now taken
+	select {
+	case now = <-back:
+	case <-time.After(firstWord):
+		e.view.above(func() {
+			fmt.Fprintln(e.tell, "muster: the agent is asked to cancel; Ctrl-C again ends the command at once")
+		})
+		now = <-back
+	}
+	refused := new(refusedError)
+	switch away := e.unanswered(now.err) || errors.Is(now.err, errNoAgent); {
+	case now.err == nil:
+		return e.accountFor(ctx, now.set)
+	case away && e.setID == "":
+		return interrupted(ctx, "the agent is away (%s), and whether it accepted the images is not known: muster jobs lists them when it is back, muster jobs cancel gives them up", reason(now.err))
+	case away:
+		return interrupted(ctx, "the agent is away (%s), so the set %s goes on when it is back: muster jobs cancel %s gives it up%s", reason(now.err), e.setID, e.setID, e.savedWords("; "))
+	case e.setID == "" && errors.As(now.err, &refused):
+		return interrupted(ctx, "nothing was accepted")
+	}
+	return interrupted(ctx, "the images were not cancelled: %v%s", e.explain(now.err), e.savedWords("; "))
+}
+
+// firstWord is how long a person who interrupted is told nothing.
+const firstWord = time.Second
+
+// takeBack cancels the set. One that may have been accepted although there was no answer, or still be, is found by its key.
+func (e *errand) takeBack(ctx context.Context) (set setAnswer, err error) {
+	if err := e.client.findAgain(); err != nil {
+		return set, err
+	}
+	if e.setID == "" {
+		if err := e.post(ctx); err != nil {
+			return set, err
 		}
-		err = e.post(last) // it may have been accepted all the same, or still be: what stands under the key is cancelled
-		if refused := new(refusedError); errors.As(err, &refused) && !e.unanswered(err) {
-			return interrupted(ctx, "nothing was accepted")
-		}
 	}
-	if err != nil && e.setID == "" {
-		return interrupted(ctx, "the agent is away (%s), and whether it accepted the images is not known: muster jobs lists them when it is back, muster jobs cancel gives them up", reason(err))
-	}
-	var set setAnswer
-	if err == nil {
-		set, err = cancelSet(last, e.client, e.setID)
-	}
-	if e.unanswered(err) || errors.Is(err, errNoAgent) {
-		return interrupted(ctx, "the agent is away (%s), so the set %s goes on when it is back: muster jobs cancel %s gives it up%s", reason(err), e.setID, e.setID, e.savedWords("; "))
-	}
-	if err != nil {
-		return interrupted(ctx, "the set %s was not cancelled: %v%s", e.setID, e.explain(err), e.savedWords("; "))
-	}
+	return cancelSet(ctx, e.client, e.setID)
+}
+
+// accountFor saves what was finished of a set that was cancelled, and counts it.
+func (e *errand) accountFor(ctx context.Context, set setAnswer) error {
 	e.jobs = set.Jobs
 	saving := e.saveOnce(context.WithoutCancel(ctx))
 	e.view.show(e.jobs, nil)
