@@ -322,21 +322,33 @@ func TestAnImportedWorkflowIsAModel(t *testing.T) {
 	if err != nil || !strings.Contains(out, "my style is a model now") {
 		t.Fatalf("%s, %v", out, err)
 	}
-	eventually(t, "it is a model", func() bool {
-		var status struct {
-			Models []struct{ Name string } `json:"available_models"`
-		}
-		get(t, agent, "/api/v1/setup/ai-models/status", &status)
-		return slices.ContainsFunc(status.Models, func(m struct{ Name string }) bool { return m.Name == "my style" })
-	})
+	var status struct {
+		Models []struct{ Name string } `json:"available_models"`
+	}
+	get(t, agent, "/api/v1/setup/ai-models/status", &status)
+	if !slices.ContainsFunc(status.Models, func(m struct{ Name string }) bool { return m.Name == "my style" }) {
+		t.Errorf("it is said to be a model before it is one: %+v", status)
+	}
 	if j := settled(t, agent, ordered(t, agent, job.Spec{Prompt: "x", Model: "my style", Steps: 4}))[0]; j.State != job.Succeeded || j.Steps != 4 {
 		t.Errorf("%+v", j)
+	}
+	if out, err := agent.Command(t.Context(), "workflows", "import", file); err == nil || !strings.Contains(out, "replace it with --force") {
+		t.Errorf("one of the same name: %s, %v", out, err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(graph, "dreams.safetensors", "nightmares.safetensors", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := agent.Command(t.Context(), "workflows", "import", file, "--force"); err == nil || !strings.Contains(out, "my style is replaced") || !strings.Contains(out, `lacks ckpt_name "nightmares.safetensors"`) {
+		t.Errorf("one that lacks its checkpoint: %s, %v", out, err)
 	}
 	bad := filepath.Join(t.TempDir(), "ui.json")
 	if err := os.WriteFile(bad, []byte(`{"nodes":[],"links":[]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := agent.Command(t.Context(), "workflows", "import", bad); err == nil || !strings.Contains(out+err.Error(), "API") {
+		t.Errorf("%s, %v", out, err)
+	}
+	if out, err := agent.Command(t.Context(), "workflows", "remove", "my styel"); err == nil || !strings.Contains(out, `there is no workflow "my styel"; there are my style`) {
 		t.Errorf("%s, %v", out, err)
 	}
 	if out, err := agent.Command(t.Context(), "workflows", "remove", "my style"); err != nil {
