@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
 	"slices"
 	"strconv"
@@ -209,7 +210,7 @@ func (s *steering) change(cmd *cobra.Command, args []string, wait bool, do func(
 		}
 	}
 	if wait {
-		if err := awaitDrained(cmd.Context(), client, keys); err != nil {
+		if err := awaitDrained(cmd.Context(), client, keys, cmd.ErrOrStderr()); err != nil {
 			return err
 		}
 	}
@@ -251,13 +252,19 @@ func poolChoices(now wire.Pool) string {
 	return choices(append(known, choice{ref: gpu.CPU}), "all")
 }
 
-// awaitDrained waits until nothing runs on the devices and no model is loaded.
-func awaitDrained(ctx context.Context, client *client, keys []string) error {
+// awaitDrained waits until nothing runs on the devices and no model is loaded. While the agent is away it is waited for, for what was
+// decided outlives it; tell is where a person is told that.
+func awaitDrained(ctx context.Context, client *client, keys []string, tell io.Writer) error {
+	agent := patience{client: client, tell: tell, above: func(write func()) { write() }, sent: true, kept: func() string { return "the devices go on being drained when it is back" }}
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
 	for {
 		var now wire.Pool
-		if err := client.do(ctx, "GET", "/api/v1/pool", nil, &now); err != nil {
+		if err := agent.patiently(ctx, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+			defer cancel()
+			return client.do(ctx, "GET", "/api/v1/pool", nil, &now)
+		}); err != nil {
 			return cmp.Or(errStillDraining(ctx), err)
 		}
 		left := slices.Clone(keys)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -89,10 +90,11 @@ func TestDrainIsWaitedFor(t *testing.T) {
 		answers []string // of device a, one after the other
 		want    string   // of the error; "" for none
 	}{
-		"at once":     {[]string{drained}, ""},
-		"in a moment": {[]string{draining, draining, drained}, ""},
-		"taken back":  {[]string{draining, other}, "device 0 is not being drained any more: it is active"},
-		"interrupted": {[]string{draining, ""}, "go on being drained"},
+		"at once":            {[]string{drained}, ""},
+		"in a moment":        {[]string{draining, draining, drained}, ""},
+		"taken back":         {[]string{draining, other}, "device 0 is not being drained any more: it is active"},
+		"the agent restarts": {[]string{draining, "stopping", "stopping", drained}, ""},
+		"interrupted":        {[]string{draining, ""}, "go on being drained"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -103,12 +105,15 @@ func TestDrainIsWaitedFor(t *testing.T) {
 					t.Errorf("asked %d times", asked)
 				} else if now := test.answers[asked-1]; now == "" {
 					interruptAsked(r, interrupt)
+				} else if now == "stopping" {
+					w.WriteHeader(http.StatusServiceUnavailable)
+					fmt.Fprint(w, `{"error":{"code":"stopping","message":"the agent is stopping"}}`)
 				} else {
 					fmt.Fprintf(w, `{"devices":[{"device_id":0,"device_key":"a",%s},{"device_id":1,"device_key":"b",%s}]}`, now, other)
 				}
 			}))
 			defer agent.Close()
-			err := awaitDrained(ctx, &client{base: agent.URL, token: "t"}, []string{"a"})
+			err := awaitDrained(ctx, &client{base: agent.URL, token: "t"}, []string{"a"}, io.Discard)
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
