@@ -35,7 +35,7 @@ type Core struct {
 	bound      map[string]string          // by job: slot that round robin dealt it to
 	failing    map[string]bool            // jobs that are being failed
 	returns    map[string]bool            // jobs without an attempt that are being given back
-	missing    map[string]time.Time       // by Kind.wants: since when no slot has it
+	missing    map[want]time.Time         // since when no slot has it
 	wishes     []*wish                    // models that people want loaded
 	told       map[string]*telling        // by job: what was explained
 	toldBefore map[string]*telling        // the one before that
@@ -64,7 +64,7 @@ func NewCore(policy Policy) *Core {
 	return &Core{
 		policy: policy, estimates: newEstimates(), accuracy: newAccuracy(), byKey: map[string]*slotState{}, attempts: map[string]*Attempt{},
 		avoid: map[string]map[string]bool{}, bound: map[string]string{}, failing: map[string]bool{}, returns: map[string]bool{},
-		missing: map[string]time.Time{}, told: map[string]*telling{}, toldBefore: map[string]*telling{}, usage: usage{},
+		missing: map[want]time.Time{}, told: map[string]*telling{}, toldBefore: map[string]*telling{}, usage: usage{},
 	}
 }
 

@@ -41,6 +41,7 @@ func (c *Core) input(active []job.Job, now time.Time, orders *Orders) input {
 	}
 	in.Pending, in.jobs = make([]Pending, 0, len(active)), make([]*job.Job, 0, len(active)) // they can be thousands
 	kinds := map[demand]int{}
+	var hopeless []bool // by kind
 	var last demand
 	kind := -1
 	for i := range active {
@@ -58,7 +59,10 @@ func (c *Core) input(active []job.Job, now time.Time, orders *Orders) input {
 			}
 			kind, last = at, d
 		}
-		if c.hopeless(in.Kinds[kind], now) {
+		if kind == len(hopeless) { // each is asked about once
+			hopeless = append(hopeless, c.hopeless(in.Kinds[kind], now))
+		}
+		if hopeless[kind] {
 			c.failing[j.ID] = true
 			orders.Refuse = append(orders.Refuse, Refusal{*j, fmt.Sprintf("no device here has a generator for %s: choose another", in.Kinds[kind].wants())})
 			continue
@@ -183,12 +187,12 @@ func (c *Core) kind(d demand) Kind {
 func (c *Core) hopeless(kind Kind, now time.Time) bool {
 	served := slices.ContainsFunc(kind.Costs, func(c Cost) bool { return c.Serves })
 	if served || c.inventory == nil || c.away() != nil {
-		delete(c.missing, kind.wants())
+		delete(c.missing, kind.want())
 		return false
 	}
-	since, known := c.missing[kind.wants()]
+	since, known := c.missing[kind.want()]
 	if !known {
-		c.missing[kind.wants()] = now
+		c.missing[kind.want()] = now
 		return false
 	}
 	return now.Sub(since) >= missingAfter
@@ -207,9 +211,9 @@ func (c *Core) away() *wire.Generator {
 }
 
 func (c *Core) forgetMissing(kinds []Kind) {
-	for wants := range c.missing {
-		if !slices.ContainsFunc(kinds, func(k Kind) bool { return k.wants() == wants }) {
-			delete(c.missing, wants)
+	for missing := range c.missing {
+		if !slices.ContainsFunc(kinds, func(k Kind) bool { return k.want() == missing }) {
+			delete(c.missing, missing)
 		}
 	}
 }

@@ -1,37 +1,45 @@
 package scheduler
 
 import (
+	"cmp"
 	"slices"
 
 	"muster/agent/backend"
 	"muster/shared/gpu"
+	"muster/shared/model"
 	"muster/shared/sampler"
 )
 
-// Offer says what images of a model can be asked to be like: the grid that both sides are whole multiples of on every generator that has
-// the model, so that a set has one size wherever its images are made, and the samplers that at least one of them has, nil when that is
-// not known. device is the only one that is meant; nil means all. Any goroutine may call it.
-func (s *Scheduler) Offer(model string, device *gpu.Ref) (grid int, samplers *sampler.List) {
+// Offer is what images of a model can be asked to be like.
+type Offer struct {
+	// Family is the model's, as far as a generator knows it.
+	Family model.Family
+	// Grid is what both sides of an image are whole multiples of on every generator of the model, so that a set has one size wherever
+	// its images are made; 1 is any size.
+	Grid int
+	// Samplers are those of its generators, each list once.
+	Samplers sampler.Lists
+}
+
+// Offer says what can be asked of a model now. device is the only one that is meant; nil means all. Any goroutine may call it.
+func (s *Scheduler) Offer(name string, device *gpu.Ref) Offer {
 	s.mu.Lock()
 	slots := s.slots
 	s.mu.Unlock()
-	grid = 1
-	first := true
+	offer := Offer{Grid: 1}
 	for _, slot := range slots {
-		at := slices.IndexFunc(slot.Models, func(m backend.Model) bool { return m.Name == model })
+		at := slices.IndexFunc(slot.Models, func(m backend.Model) bool { return m.Name == name })
 		if at < 0 || slot.Fallback || device != nil && slot.Device.Index != *device {
 			continue
 		}
 		m := slot.Models[at]
-		grid = common(grid, max(1, m.Grid))
-		switch {
-		case first:
-			samplers, first = m.Samplers, false
-		case samplers != m.Samplers:
-			samplers = samplers.With(m.Samplers)
+		offer.Family = cmp.Or(offer.Family, m.Family)
+		offer.Grid = common(offer.Grid, max(1, m.Grid))
+		if !slices.Contains(offer.Samplers, m.Samplers) {
+			offer.Samplers = append(offer.Samplers, m.Samplers)
 		}
 	}
-	return grid, samplers
+	return offer
 }
 
 // common is the least common multiple.

@@ -9,6 +9,7 @@ import (
 	"muster/agent/backend"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/sampler"
 )
 
@@ -22,7 +23,7 @@ func TestOffer(t *testing.T) {
 	}
 	s.slots = []Slot{
 		slot(0, false, backend.Model{Name: "a", Grid: 8, Samplers: one}, backend.Model{Name: "b", Grid: 48, Samplers: one}),
-		slot(1, false, backend.Model{Name: "a", Grid: 64, Samplers: two}, backend.Model{Name: "b", Grid: 64}),
+		slot(1, false, backend.Model{Name: "a", Family: model.Flux, Grid: 64, Samplers: two}, backend.Model{Name: "b", Grid: 64}),
 		slot(2, false, backend.Model{Name: "a", Samplers: one}, backend.Model{Name: "c", Samplers: &sampler.List{}}),
 		slot(gpu.CPU, true, backend.Model{Name: "d", Grid: 1000}),
 	}
@@ -30,19 +31,29 @@ func TestOffer(t *testing.T) {
 		model    string
 		device   *gpu.Ref
 		grid     int
-		samplers string // "?" is not known
+		samplers string // of each list; "?" is not known
 	}{
-		{"a", nil, 64, "Euler,Euler a,DDIM"}, {"a", new(gpu.Ref(0)), 8, "Euler,Euler a"}, {"a", new(gpu.Ref(1)), 64, "Euler,DDIM"}, {"a", new(gpu.Ref(2)), 1, "Euler,Euler a"},
-		{"b", nil, 192, "?"}, {"b", new(gpu.Ref(1)), 64, "?"}, {"c", nil, 1, ""}, {"c", new(gpu.Ref(0)), 1, "?"}, {"d", nil, 1, "?"}, {"e", nil, 1, "?"},
+		{"a", nil, 64, "Euler,Euler a|Euler,DDIM"}, {"a", new(gpu.Ref(0)), 8, "Euler,Euler a"}, {"a", new(gpu.Ref(1)), 64, "Euler,DDIM"}, {"a", new(gpu.Ref(2)), 1, "Euler,Euler a"},
+		{"b", nil, 192, "Euler,Euler a|?"}, {"b", new(gpu.Ref(1)), 64, "?"}, {"c", nil, 1, "none"}, {"c", new(gpu.Ref(0)), 1, ""}, {"d", nil, 1, ""}, {"e", nil, 1, ""},
 	} {
-		grid, samplers := s.Offer(tt.model, tt.device)
-		got := "?"
-		if samplers != nil {
-			got = strings.Join(samplers.Titles(), ",")
+		offer := s.Offer(tt.model, tt.device)
+		var got []string
+		for _, list := range offer.Samplers {
+			switch {
+			case list == nil:
+				got = append(got, "?")
+			case len(list.Samplers) == 0:
+				got = append(got, "none")
+			default:
+				got = append(got, strings.Join(list.Titles(), ","))
+			}
 		}
-		if grid != tt.grid || got != tt.samplers {
-			t.Errorf("%s on %v: %d %s, want %d %s", tt.model, tt.device, grid, got, tt.grid, tt.samplers)
+		if words := strings.Join(got, "|"); offer.Grid != tt.grid || words != tt.samplers {
+			t.Errorf("%s on %v: %d %s, want %d %s", tt.model, tt.device, offer.Grid, words, tt.grid, tt.samplers)
 		}
+	}
+	if offer := s.Offer("a", nil); offer.Family != model.Flux {
+		t.Errorf("family %q", offer.Family)
 	}
 }
 

@@ -48,7 +48,12 @@ type Kind struct {
 	Costs   []Cost // by position in Input.Stations
 }
 
-// wants names what a generator must have, for people.
+// want is what a generator must have for an image.
+type want struct{ model, sampler string }
+
+func (k Kind) want() want { return want{k.Model, k.Sampler} }
+
+// wants names it, for people.
 func (k Kind) wants() string {
 	if k.Sampler != "" {
 		return fmt.Sprintf("model %q with the sampler %q", k.Model, k.Sampler)

@@ -7,14 +7,26 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 )
 
-// List is what a generator can be told to sample with. The zero value is one that can't be told at all.
+// List is what a generator can be told to sample with. The zero value is one that can't be told at all. Nobody changes it once it was
+// asked.
 type List struct {
 	Samplers []Name
 	// Schedules of noise may stand behind a sampler's name, as in "DPM++ 2M Karras".
 	Schedules []Name
+
+	once    sync.Once
+	index   index    // of Samplers
+	endings []ending // of Schedules, as they were told
 }
+
+// index finds a generator's own name by any spelling.
+type index struct{ plain, meaning map[string]string }
+
+// ending is a plain spelling of a schedule behind a sampler's name.
+type ending struct{ plain, own string }
 
 // Name is what a generator calls something.
 type Name struct {
@@ -56,23 +68,56 @@ func meaning(name string) string {
 // Find gives the generator's own names for what a person wrote: of the sampler, and of the schedule that stands behind it, "" when none
 // does. It is false for what the generator does not know.
 func (l *List) Find(wanted string) (sampler, schedule string, ok bool) {
-	if sampler, ok := find(l.Samplers, plain(wanted)); ok {
-		return sampler, "", true
+	l.once.Do(l.prepare)
+	wanted = plain(wanted)
+	if own, ok := l.index.find(wanted); ok {
+		return own, "", true
 	}
-	for _, s := range l.Schedules {
-		for _, name := range append([]string{s.Own}, s.Aliases...) {
-			for _, ending := range endings(name) {
-				first, ok := strings.CutSuffix(plain(wanted), ending)
-				if !ok || first == "" {
-					continue
-				}
-				if sampler, ok := find(l.Samplers, first); ok {
-					return sampler, s.Own, true
-				}
+	for _, e := range l.endings {
+		if first, ok := strings.CutSuffix(wanted, e.plain); ok && first != "" {
+			if own, ok := l.index.find(first); ok {
+				return own, e.own, true
 			}
 		}
 	}
 	return "", "", false
+}
+
+// prepare makes the index: lists are asked again and again, by every plan of the scheduler.
+func (l *List) prepare() {
+	l.index = index{map[string]string{}, map[string]string{}}
+	for _, n := range l.Samplers {
+		for _, name := range append([]string{n.Own}, n.Aliases...) {
+			l.index.add(name, n.Own)
+		}
+	}
+	for _, n := range l.Schedules {
+		for _, name := range append([]string{n.Own}, n.Aliases...) {
+			for _, end := range endings(name) {
+				l.endings = append(l.endings, ending{end, n.Own})
+			}
+		}
+	}
+}
+
+// add has the first of several names count.
+func (x index) add(name, own string) {
+	for _, to := range []struct {
+		names map[string]string
+		key   string
+	}{{x.plain, plain(name)}, {x.meaning, meaning(name)}} {
+		if _, taken := to.names[to.key]; !taken {
+			to.names[to.key] = own
+		}
+	}
+}
+
+// find gives the own name of the one whose plain spelling is wanted, else of one that means the same.
+func (x index) find(wanted string) (own string, ok bool) {
+	if own, ok = x.plain[wanted]; !ok {
+		own, ok = x.meaning[cmp.Or(synonyms[wanted], wanted)]
+	}
+	return own, ok
 }
 
 // Knows says whether the generator has what a person wrote. A nil List is that of one whose samplers are not known: it may have
@@ -99,26 +144,35 @@ func endings(schedule string) []string {
 	return slices.DeleteFunc(all, func(ending string) bool { return ending == "" })
 }
 
-// find gives the own name of the one whose plain spelling is wanted, else of one that means the same.
-func find(names []Name, wanted string) (string, bool) {
-	for _, same := range []func(name string) bool{
-		func(name string) bool { return plain(name) == wanted },
-		func(name string) bool { return Same(name, wanted) },
-	} {
-		for _, n := range names {
-			if same(n.Own) || slices.ContainsFunc(n.Aliases, same) {
-				return n.Own, true
-			}
-		}
-	}
-	return "", false
+// Lists are those of several generators; a nil one is not known.
+type Lists []*List
+
+// Knows says whether one of them has what a person wrote; where there are none, nothing is known.
+func (all Lists) Knows(wanted string) bool {
+	return len(all) == 0 || slices.ContainsFunc(all, func(l *List) bool { return l.Knows(wanted) })
 }
 
-// With gives what this generator or another one has, each once. nil, of one that is not known, makes the whole not known.
-func (l *List) With(other *List) *List {
-	if l == nil || other == nil {
-		return nil
+// Known says that all are known.
+func (all Lists) Known() bool { return len(all) > 0 && !slices.Contains(all, nil) }
+
+// Silent says whether one of them can't be told at all.
+func (all Lists) Silent() bool {
+	return slices.ContainsFunc(all, func(l *List) bool { return l != nil && len(l.Samplers) == 0 })
+}
+
+// Union gives everything that the known ones have, each once.
+func (all Lists) Union() *List {
+	whole := &List{}
+	for _, l := range all {
+		if l != nil {
+			whole = whole.With(l)
+		}
 	}
+	return whole
+}
+
+// With gives what this generator or another one has, each once.
+func (l *List) With(other *List) *List {
 	return &List{Samplers: union(l.Samplers, other.Samplers), Schedules: union(l.Schedules, other.Schedules)}
 }
 

@@ -93,11 +93,40 @@ func TestWith(t *testing.T) {
 	if n := len(both.Samplers); n != len(sdServer.Samplers)+2 { // PLMS is ipndm
 		t.Errorf("%d samplers: %v", n, both.Titles())
 	}
-	if !both.Knows("UniPC") || !both.Knows("tcd") || sdServer.With(nil) != nil || (*List)(nil).With(sdServer) != nil {
-		t.Error("a union has what both have, and is not known where one of them is not")
+	if !both.Knows("UniPC") || !both.Knows("tcd") {
+		t.Error("a union has what both have")
 	}
 	if len(sdServer.Samplers) != 15 {
 		t.Error("With has changed its receiver")
+	}
+}
+
+// What one has must not be joined with what another has: nobody knows both.
+func TestLists(t *testing.T) {
+	t.Parallel()
+	one, two := &List{Samplers: Named("uni_pc"), Schedules: Named("beta")}, &List{Samplers: Named("tcd"), Schedules: Named("gits")}
+	for _, tt := range []struct {
+		all                  Lists
+		wanted               string
+		knows, known, silent bool
+	}{
+		{nil, "x", true, false, false}, {Lists{one, two}, "UniPC beta", true, true, false}, {Lists{one, two}, "UniPC gits", false, true, false}, {Lists{one, nil}, "x", true, false, false},
+		{Lists{one, {}}, "tcd", false, true, true}, {Lists{one, {}}, "", true, true, true},
+	} {
+		if knows, known, silent := tt.all.Knows(tt.wanted), tt.all.Known(), tt.all.Silent(); knows != tt.knows || known != tt.known || silent != tt.silent {
+			t.Errorf("%v, %q: %v %v %v", tt.all, tt.wanted, knows, known, silent)
+		}
+	}
+	if got := (Lists{one, nil, two}).Union(); len(got.Samplers) != 2 || len(got.Schedules) != 2 {
+		t.Errorf("%+v", got.Titles())
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	for b.Loop() {
+		for _, wanted := range []string{"Euler a", "DPM++ 2M Karras", "no such sampler"} {
+			sdServer.Find(wanted)
+		}
 	}
 }
 
