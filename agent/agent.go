@@ -154,7 +154,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 		Library: p.library, LoadModel: p.load,
 		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, History: p.history, Temperatures: p.temperatures,
 		Report: p.sampler.Report, PCIeThroughput: p.sampler.PCIeThroughput, Query: p.query,
-		Capacity: p.spread.Capacity, Offer: p.spread.Offer, Steering: p.jobs.Steering, Steer: p.steer, SteerPool: p.jobs.SteerPool, Ready: ready(p.spread), Site: site, Log: log,
+		Capacity: p.spread.Capacity, Offer: p.offer, Steering: p.jobs.Steering, Steer: p.steer, SteerPool: p.jobs.SteerPool, Ready: ready(p.spread), Site: site, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.discard())
@@ -264,6 +264,10 @@ func (p *parts) temperatures(ref gpu.Ref) []server.TemperaturePoint {
 		out[i] = server.TemperaturePoint(point)
 	}
 	return out
+}
+
+func (p *parts) offer(model string, device *gpu.Ref) server.Offer {
+	return server.Offer(p.spread.Offer(model, device))
 }
 
 // steer keeps what a person decided about a device, by its stable ID.

@@ -105,15 +105,15 @@ type Part struct {
 }
 
 // Guidance gives what a guidance that was asked for is for this model: the classifier-free scale, and the number of its own that a
-// distilled model has beside it, 0 for none.
-func (m Model) Guidance(asked float64) (scale, own float64) {
+// distilled model has beside it, nil for none.
+func (m Model) Guidance(asked float64) (scale float64, own *float64) {
 	switch {
 	case m.Family.OwnGuidance():
-		return 1, asked
+		return 1, &asked
 	case model.Unguided(m.Family, m.Name):
-		return 1, 0
+		return 1, nil
 	}
-	return asked, 0
+	return asked, nil
 }
 
 // CPU gives the pseudo device that stands for the processor in calls of Generate.

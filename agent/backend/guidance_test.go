@@ -9,14 +9,15 @@ import (
 func TestGuidance(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		m          Model
-		scale, own float64
+		m     Model
+		scale float64
+		own   bool
 	}{
-		{Model{}, 5, 0}, {Model{Family: model.SDXL, Name: "sdxl_turbo"}, 5, 0}, {Model{Family: model.Flux}, 1, 5},
-		{Model{Family: model.ZImage, Name: "z_image_turbo"}, 1, 0}, {Model{Family: model.ZImage, Name: "z_image"}, 5, 0},
+		{Model{}, 5, false}, {Model{Family: model.SDXL, Name: "sdxl_turbo"}, 5, false}, {Model{Family: model.Flux}, 1, true},
+		{Model{Family: model.ZImage, Name: "z_image_turbo"}, 1, false}, {Model{Family: model.ZImage, Name: "z_image"}, 5, false},
 	} {
-		if scale, own := tt.m.Guidance(5); scale != tt.scale || own != tt.own {
-			t.Errorf("%+v: %g %g, want %g %g", tt.m, scale, own, tt.scale, tt.own)
+		if scale, own := tt.m.Guidance(5); scale != tt.scale || (own != nil) != tt.own || own != nil && *own != 5 {
+			t.Errorf("%+v: %g %v", tt.m, scale, own)
 		}
 	}
 }

@@ -144,6 +144,7 @@ func (c *Core) capacity(now time.Time) wire.Capacity {
 				at = len(out.Models)
 				out.Models = append(out.Models, wire.Model{Name: m.Name, Title: m.Title, Bytes: m.Bytes, Grid: 1})
 			}
+			out.Models[at].Family = cmp.Or(out.Models[at].Family, m.Family)
 			out.Models[at].Grid = common(out.Models[at].Grid, max(1, m.Grid))
 		}
 		out.Slots = append(out.Slots, slot)

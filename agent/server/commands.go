@@ -10,8 +10,6 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
-	"muster/shared/model"
-	"muster/shared/sampler"
 	"muster/shared/wire"
 )
 
@@ -19,8 +17,9 @@ import (
 const commandTimeout = 10 * time.Second
 
 // submit is the one way in for generation, from HTTP and from the socket. created is false when the key was used for the same
-// command before: then the jobs are as they are now.
-func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Spec) (jobs []job.Job, created bool, err error) {
+// command before: then the jobs are as they are now. adapt may change what is made of the command once its model is known, nil for
+// nothing: what was asked for stays the same whatever this machine is by then.
+func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Spec, adapt adapter) (jobs []job.Job, created bool, err error) {
 	if len(key) > job.MaxKeyBytes {
 		return nil, false, invalid("Idempotency-Key", "is %d bytes long; at most %d are allowed", len(key), job.MaxKeyBytes)
 	}
@@ -36,7 +35,7 @@ func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Sp
 	capacity := s.capacity(ctx)
 	made, unfit := fit(asked, capacity, s.config.Inventory())
 	if unfit == nil {
-		made, unfit = s.offered(s.suited(spec, made))
+		made, unfit = s.settle(spec, made, adapt)
 	}
 	if why := s.barred(asked.Model); unfit != nil && why != "" {
 		unfit = invalid("model", "%q %s", cut(asked.Model), why)
@@ -101,51 +100,6 @@ func fit(spec job.Spec, capacity wire.Capacity, inventory *gpu.Inventory) (job.S
 	}
 	return spec, nil
 }
-
-// suited fills in what the command left open as it suits the model that was chosen.
-func (s *Server) suited(asked, made job.Spec) job.Spec {
-	suits := model.SuitsOf(s.familyOf(made.Model), made.Model)
-	if asked.Width == 0 {
-		made.Width = suits.Side
-	}
-	if asked.Height == 0 {
-		made.Height = suits.Side
-	}
-	if asked.Steps == 0 {
-		made.Steps = suits.Steps
-	}
-	if asked.Guidance == nil {
-		made.Guidance = &suits.Guidance
-	}
-	return made
-}
-
-// offer says what can be asked of a model, as Config.Offer does.
-func (s *Server) offer(model string, device *gpu.Ref) (grid int, samplers *sampler.List) {
-	if s.config.Offer == nil {
-		return 1, nil
-	}
-	return s.config.Offer(model, device)
-}
-
-// offered rounds a size up to one that every generator of the model makes, so that all images of a set have it wherever they are made,
-// and refuses a sampler that none of them knows. A device that was asked for is the only one that counts for the sampler.
-func (s *Server) offered(spec job.Spec) (job.Spec, error) {
-	grid, _ := s.offer(spec.Model, nil)
-	spec.Width, spec.Height = roundUp(spec.Width, grid), roundUp(spec.Height, grid)
-	_, samplers := s.offer(spec.Model, spec.DeviceID)
-	switch {
-	case samplers.Knows(spec.Sampler):
-		return spec, nil
-	case len(samplers.Samplers) == 0:
-		return spec, invalid("sampler", "the generator of %s can't be told which sampler to use: leave it out", spec.Model)
-	default:
-		return spec, invalid("sampler", "%q is not known to the generator of %s; it has %s", cut(spec.Sampler), spec.Model, strings.Join(samplers.Titles(), ", "))
-	}
-}
-
-// roundUp gives the next whole multiple of a grid. The largest side is one of every grid that there is, and no side passes it.
-func roundUp(side, grid int) int { return min((side+grid-1)/grid*grid, job.MaxSide) }
 
 // defaultModel gives the agent's default, or the first model of the device that was asked for when it has not that one.
 func defaultModel(capacity wire.Capacity, device *gpu.Ref) string {

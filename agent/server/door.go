@@ -13,7 +13,6 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
-	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -85,7 +84,7 @@ func clientOf(r *http.Request, door, user string) string {
 }
 
 // order submits a set whose images somebody waits for. keep says that the client may come for it again, with the same key.
-func (s *Server) order(r *http.Request, spec job.Spec) (jobs []job.Job, keep bool, err error) {
+func (s *Server) order(r *http.Request, spec job.Spec, adapt adapter) (jobs []job.Job, keep bool, err error) {
 	if err := canMake(s.capacity(r.Context()), spec); err != nil {
 		return nil, false, err
 	}
@@ -94,7 +93,7 @@ func (s *Server) order(r *http.Request, spec job.Spec) (jobs []job.Job, keep boo
 		return nil, false, invalid("Idempotency-Key", "is given %d times: once is enough", len(keys))
 	}
 	key := strings.Join(keys, "")
-	jobs, _, err = s.submit(r.Context(), callerOf(r), key, spec)
+	jobs, _, err = s.submit(r.Context(), callerOf(r), key, spec, adapt)
 	return jobs, key != "", err
 }
 
@@ -128,18 +127,6 @@ func modelFor(name string, capacity wire.Capacity, device *gpu.Ref) string {
 		return name
 	}
 	return defaultModel(capacity, device)
-}
-
-// familyOf gives the kind of a model: by its file where the library has it, else by its name.
-func (s *Server) familyOf(name string) model.Family {
-	if s.config.Library != nil {
-		for _, m := range s.config.Library.Library().Models {
-			if m.Name == name && m.Family != model.Unknown {
-				return m.Family
-			}
-		}
-	}
-	return model.FamilyOfName(name)
 }
 
 // wait is how a door waits for its set.

@@ -10,7 +10,6 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
-	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -150,7 +149,7 @@ func FuzzOpenAIBody(f *testing.F) {
 			refusedWell(t, err)
 			return
 		}
-		spec, err := ask.spec(capacity, func(string) model.Family { return model.SD1 })
+		spec, err := ask.spec(capacity)
 		if err != nil {
 			refusedWell(t, err)
 			return
@@ -181,10 +180,10 @@ func FuzzSdapiBody(f *testing.F) {
 			refusedWell(t, err)
 			return
 		}
-		if err := spec.WithDefaults().Validate(); err != nil || spec.Count != ask.batchSize*ask.batches || spec.Count < 1 || spec.Width == 0 {
+		if err := spec.WithDefaults().Validate(); err != nil || spec.Count != ask.batchSize*ask.batches || spec.Count < 1 {
 			t.Errorf("%v: %+v of %s", err, spec, body)
 		}
-		if _, err := json.Marshal(ask.parameters()); err != nil {
+		if _, err := json.Marshal(ask.parameters(job.Job{})); err != nil {
 			t.Error(err)
 		}
 	})

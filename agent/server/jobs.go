@@ -33,7 +33,7 @@ func (s *Server) postJobs(w http.ResponseWriter, r *http.Request) error {
 	if len(keys) > 1 {
 		return invalid("Idempotency-Key", "is given %d times: once is enough", len(keys))
 	}
-	jobs, created, err := s.submit(r.Context(), callerOf(r), strings.Join(keys, ""), spec)
+	jobs, created, err := s.submit(r.Context(), callerOf(r), strings.Join(keys, ""), spec, nil)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func offersOf(library model.Library, capacity wire.Capacity, devices []gpu.Devic
 	}
 	for _, m := range capacity.Models {
 		if !known[m.Name] {
-			offers.Models = append(offers.Models, offerOf(model.Model{Name: m.Name, Title: m.Title, Bytes: m.Bytes}, false, capacity, devices))
+			offers.Models = append(offers.Models, offerOf(model.Model{Name: m.Name, Title: m.Title, Family: m.Family, Bytes: m.Bytes}, false, capacity, devices))
 		}
 	}
 	return offers

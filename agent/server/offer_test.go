@@ -1,25 +1,36 @@
 package server
 
 import (
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"muster/agent/queue"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/sampler"
 	"muster/shared/wire"
 )
 
 // offers has sd15 of a generator that tells its samplers on device 0, and sketch of one that does not on both.
 func offers(c *Config) {
-	c.Offer = func(model string, device *gpu.Ref) (int, *sampler.List) {
+	c.Offer = func(name string, device *gpu.Ref) Offer {
 		switch {
-		case model != "sd15":
-			return 1, nil
+		case name != "sd15":
+			return Offer{Grid: 1, Samplers: sampler.Lists{nil}}
 		case device != nil && *device == 1:
-			return 1, &sampler.List{}
+			return Offer{Grid: 1}
 		}
-		return 64, &sampler.List{Samplers: sampler.Named("euler_a", "dpm++2m"), Schedules: sampler.Named("karras")}
+		return Offer{Grid: 64, Samplers: sampler.Lists{{Samplers: sampler.Named("euler_a", "dpm++2m"), Schedules: sampler.Named("karras")}}}
+	}
+}
+
+// offering offers the same of every model.
+func offering(offer Offer) func(*Config) {
+	return func(c *Config) {
+		c.Offer = func(string, *gpu.Ref) Offer { return offer }
 	}
 }
 
@@ -128,9 +139,7 @@ func TestSamplersAtTheSdapiDoor(t *testing.T) {
 // Programs send a sampler with every request: a generator that can't be told one must not make them fail.
 func TestSamplerOfAGeneratorThatHasNone(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, func(c *Config) {
-		c.Offer = func(string, *gpu.Ref) (int, *sampler.List) { return 1, &sampler.List{} }
-	})
+	a := newAgent(t, offering(Offer{Grid: 1, Samplers: sampler.Lists{{}}}))
 	a.generate(func(job.Job) string { return "" })
 	_, info := a.txt2img(`{"prompt":"x","sampler_name":"Euler a","scheduler":"Karras"}`)
 	if strings.Join(info.Muster.Ignored, ",") != "sampler_name,scheduler" || info.SamplerName != "" {
@@ -168,6 +177,68 @@ func TestWhatIsLeftOpenSuitsTheModel(t *testing.T) {
 		a.ask("POST", "/api/v1/jobs", body).into(t, &got)
 		if j := got.Jobs[0]; (made{j.Width, j.Height, j.Steps, j.Guidance}) != want {
 			t.Errorf("%s: %dx%d, %d steps, guidance %g", body, j.Width, j.Height, j.Steps, j.Guidance)
+		}
+	}
+}
+
+// A retry under its key is the same request, although the machine has changed what comes of it.
+func TestDoorsKeepTheirKeys(t *testing.T) {
+	t.Parallel()
+	euler := &sampler.List{Samplers: sampler.Named("euler_a"), Schedules: sampler.Named("karras")}
+	var offer atomic.Pointer[Offer]
+	a := newAgent(t, func(c *Config) { c.Offer = func(string, *gpu.Ref) Offer { return *offer.Load() } })
+	a.generate(func(job.Job) string { return "" })
+	for path, body := range map[string]string{
+		"/sdapi/v1/txt2img": `{"prompt":"x","sampler_name":"Euler a","scheduler":"Karras"}`, imagesPath: `{"prompt":"x","model":"sketch"}`,
+	} {
+		for i, now := range []Offer{
+			{Grid: 64, Samplers: sampler.Lists{euler}}, {Grid: 8, Samplers: sampler.Lists{nil}}, {Grid: 1, Samplers: sampler.Lists{{}}}, {Grid: 1, Family: model.Flux, Samplers: sampler.Lists{{Samplers: sampler.Named("ddim")}}},
+		} {
+			offer.Store(&now)
+			if r := a.ask("POST", path, body, append(basic("muster", testToken), "Idempotency-Key", "k "+path)...); r.status != 200 {
+				t.Errorf("%s, machine %d: %d %.200s", path, i, r.status, r.body)
+			}
+		}
+	}
+	if jobs, _, err := a.queue.List(t.Context(), queue.Filter{}); err != nil || len(jobs) != 2 {
+		t.Errorf("%d jobs, %v", len(jobs), err)
+	}
+}
+
+// Clients of Forge send FLUX.1's guidance in a field of its own, and those of A1111 a schedule that is none of a flow's.
+func TestFluxAtTheSdapiDoor(t *testing.T) {
+	t.Parallel()
+	known := &sampler.List{Samplers: sampler.Named("euler", "dpm++2m"), Schedules: sampler.Named("karras", "simple")}
+	a := newAgent(t, offering(Offer{Family: model.Flux, Grid: 1, Samplers: sampler.Lists{known}}))
+	a.generate(func(job.Job) string { return "" })
+	for fields, want := range map[string]struct {
+		guidance         float64
+		sampler, ignored string
+	}{
+		`"cfg_scale":1,"distilled_cfg_scale":4`:       {4, "", ""},
+		`"cfg_scale":1`:                               {3.5, "", ""},
+		`"cfg_scale":5`:                               {5, "", ""},
+		`"steps":9`:                                   {3.5, "", ""},
+		`"sampler_name":"DPM++ 2M Karras"`:            {3.5, "DPM++ 2M", "scheduler"},
+		`"sampler_name":"Euler","scheduler":"Simple"`: {3.5, "Euler Simple", ""},
+	} {
+		_, info := a.txt2img(`{"prompt":"x",` + fields + `}`)
+		j, err := a.queue.Job(t.Context(), info.Muster.Images[0].JobID)
+		if err != nil || j.Guidance != want.guidance || j.Sampler != want.sampler || strings.Join(info.Muster.Ignored, ",") != want.ignored || j.Width != 1024 {
+			t.Errorf("%s: guidance %g, sampler %q, ignored %q, %d px, %v", fields, j.Guidance, j.Sampler, info.Muster.Ignored, j.Width, err)
+		}
+	}
+}
+
+// The sampler that every program sends by habit must not cost the cards whose generator can't be told any.
+func TestHabitsCostNoCards(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, offering(Offer{Grid: 1, Samplers: sampler.Lists{{Samplers: sampler.Named("euler_a", "ddim")}, {}}}))
+	a.generate(func(job.Job) string { return "" })
+	for asked, want := range map[string]string{"Euler a": "", "DDIM": "DDIM"} {
+		_, info := a.txt2img(`{"prompt":"x","sampler_name":"` + asked + `"}`)
+		if j, err := a.queue.Job(t.Context(), info.Muster.Images[0].JobID); err != nil || j.Sampler != want || (want == "") != slices.Contains(info.Muster.Ignored, "sampler_name") {
+			t.Errorf("%s: %q, ignored %q, %v", asked, j.Sampler, info.Muster.Ignored, err)
 		}
 	}
 }

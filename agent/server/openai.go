@@ -24,12 +24,12 @@ func (s *Server) openAIGenerate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	spec, err := ask.spec(s.capacity(r.Context()), s.familyOf)
+	spec, err := ask.spec(s.capacity(r.Context()))
 	if err != nil {
 		return err
 	}
 	spec.ClientID = clientOf(r, "openai", ask.user)
-	jobs, keep, err := s.order(r, spec)
+	jobs, keep, err := s.order(r, spec, ask.adapt)
 	if err != nil {
 		return renamed(err, openAINames)
 	}

@@ -149,20 +149,25 @@ func openAIByURL(f *fields, model string) bool {
 	return false
 }
 
-// spec makes a command of it. capacity says which models are here, family what kind each is, as far as that is known.
-func (a openAIAsk) spec(capacity wire.Capacity, family func(name string) model.Family) (job.Spec, error) {
+// spec makes a command of it. capacity says which models are here.
+func (a openAIAsk) spec(capacity wire.Capacity) (job.Spec, error) {
 	name, err := openAIModel(a.model, capacity)
 	if err != nil {
 		return job.Spec{}, err
-	}
-	if a.width == 0 && family(modelFor(name, capacity, a.device)) == model.Unknown {
-		a.width, a.height = openAISide, openAISide
 	}
 	spec := job.Spec{
 		Prompt: a.prompt, NegativePrompt: a.negative, Model: name, Width: a.width, Height: a.height, Steps: a.steps, Guidance: a.guidance,
 		Seed: a.seed, Count: a.count, DeviceID: a.device,
 	}
 	return spec, renamed(spec.WithDefaults().Validate(), openAINames)
+}
+
+// adapt gives images of a model of which nothing is known the size of OpenAI's.
+func (a openAIAsk) adapt(made job.Spec, offer Offer) (job.Spec, error) {
+	if a.width == 0 && offer.Family == model.Unknown {
+		made.Width, made.Height = openAISide, openAISide
+	}
+	return made, nil
 }
 
 // openAIModel gives the model that a name stands for; "" for the agent's default. The names of OpenAI's own models, one of which

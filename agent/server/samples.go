@@ -196,7 +196,7 @@ func (s *Server) makeSamples(r *http.Request, spec job.Spec) ([]job.Job, error) 
 	if err := canGenerate(s.capacity(r.Context()), spec.DeviceID); err != nil {
 		return nil, err
 	}
-	jobs, _, err := s.submit(r.Context(), callerOf(r), "", spec)
+	jobs, _, err := s.submit(r.Context(), callerOf(r), "", spec, nil)
 	if err != nil {
 		return nil, sampleRefusal(err)
 	}

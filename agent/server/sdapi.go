@@ -28,10 +28,6 @@ func (s *Server) sdapiTxt2img(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	_, samplers := s.offer(model, ask.device)
-	if err := ask.choose(samplers); err != nil {
-		return err
-	}
 	spec, err := ask.spec(model)
 	if err != nil {
 		return err
@@ -39,7 +35,7 @@ func (s *Server) sdapiTxt2img(w http.ResponseWriter, r *http.Request) error {
 	spec.ClientID = sdapiClient(r, ask.user)
 	run := s.sdapi.begin(sdapiCaller(r, ask.user), ask.task, spec.Count)
 	defer s.sdapi.end(run)
-	jobs, keep, err := s.order(r, spec)
+	jobs, keep, err := s.order(r, spec, ask.adapt)
 	if err != nil {
 		return renamed(err, sdapiNames)
 	}
@@ -107,14 +103,14 @@ func (s *Server) sdapiAnswer(w http.ResponseWriter, r *http.Request, ask sdapiAs
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	out := newReply(w)
-	if err := s.writeSdapi(out, r, ask, pictures, string(info)); err != nil {
+	if err := s.writeSdapi(out, r, ask, jobs, pictures, string(info)); err != nil {
 		s.log.Warn("write images", "error", err)
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
 	return nil
 }
 
-func (s *Server) writeSdapi(out reply, r *http.Request, ask sdapiAsk, pictures []imageFile, info string) error {
+func (s *Server) writeSdapi(out reply, r *http.Request, ask sdapiAsk, jobs []job.Job, pictures []imageFile, info string) error {
 	io.WriteString(out, `{"images":[`)
 	if !ask.sendImages {
 		pictures = nil
@@ -133,7 +129,7 @@ func (s *Server) writeSdapi(out reply, r *http.Request, ask sdapiAsk, pictures [
 	if err := writeRest(out, struct {
 		Parameters sdapiParameters `json:"parameters"`
 		Info       string          `json:"info"`
-	}{ask.parameters(), info}); err != nil {
+	}{ask.parameters(jobs[0]), info}); err != nil {
 		return err
 	}
 	io.WriteString(out, "}\n")

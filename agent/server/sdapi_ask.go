@@ -1,23 +1,20 @@
 package server
 
 import (
-	"fmt"
-	"net/http"
 	"strings"
 
 	"muster/shared/gpu"
 	"muster/shared/job"
-	"muster/shared/sampler"
 )
 
 // sdapiAsk is a request to POST /sdapi/v1/txt2img.
 type sdapiAsk struct {
 	prompt, negative, user string
-	model                  string // by any of its names; "" for the one that is chosen in the options
-	sampler, schedule      string // by names of any program; "" for the generator's own
-	width, height, steps   int
-	guidance               float64
-	seed                   int64 // -1 for one that is drawn
+	model                  string   // by any of its names; "" for the one that is chosen in the options
+	sampler, schedule      string   // by names of any program; "" for the generator's own
+	width, height, steps   int      // 0 for what suits the model
+	guidance, distilled    *float64 // nil for the same; distilled is Forge's, of models that have one of their own
+	seed                   int64    // -1 for one that is drawn
 	batchSize, batches     int
 	device                 *gpu.Ref // nil for any
 	sendImages, saveImages bool
@@ -35,7 +32,7 @@ var sdapiNames = map[string]string{
 	"guidance": "cfg_scale", "count": "batch_size", "sampler": "sampler_name", "model": "override_settings.sd_model_checkpoint", "client_id": "user",
 }
 
-// parseSdapi reads the body of a request. Errors are *refusal. Defaults are those of stable-diffusion-webui's page.
+// parseSdapi reads the body of a request. Errors are *refusal.
 func parseSdapi(body []byte) (sdapiAsk, error) {
 	f, err := parseFields(body, true)
 	if err != nil {
@@ -47,13 +44,13 @@ func parseSdapi(body []byte) (sdapiAsk, error) {
 	overrides := f.object("override_settings")
 	a := sdapiAsk{
 		prompt: f.text("prompt"), negative: f.text("negative_prompt"), user: f.text("user"), model: overrides.text("sd_model_checkpoint"),
-		width: f.within("width", job.DefaultSide, job.MinSide, job.MaxSide), height: f.within("height", job.DefaultSide, job.MinSide, job.MaxSide),
-		steps: f.within("steps", job.DefaultSteps, 1, job.MaxSteps), guidance: job.DefaultGuidance, seed: -1,
+		width: f.within("width", 0, job.MinSide, job.MaxSide), height: f.within("height", 0, job.MinSide, job.MaxSide),
+		steps: f.within("steps", 0, 1, job.MaxSteps), guidance: f.number("cfg_scale"), distilled: f.number("distilled_cfg_scale"), seed: -1,
 		batchSize: f.within("batch_size", 1, 1, maxBatchField), batches: f.within("n_iter", 1, 1, maxBatchField),
 		device: f.device(), sendImages: f.flag("send_images", true), saveImages: f.flag("save_images", false), task: f.text("force_task_id"),
 	}
-	if n := f.number("cfg_scale"); n != nil {
-		a.guidance = *n
+	if a.distilled != nil && (*a.distilled <= 0 || *a.distilled > job.MaxGuidance) {
+		a.distilled = nil
 	}
 	if n := f.whole("seed"); n != nil {
 		a.seed = *n
@@ -79,47 +76,16 @@ func parseSdapi(body []byte) (sdapiAsk, error) {
 func (a sdapiAsk) spec(model string) (job.Spec, error) {
 	spec := job.Spec{
 		Prompt: a.prompt, NegativePrompt: a.negative, Model: model, Sampler: a.wanted(), Width: a.width, Height: a.height, Steps: a.steps,
-		Guidance: &a.guidance, Count: a.batchSize * a.batches, DeviceID: a.device,
+		Guidance: a.guidance, Count: a.batchSize * a.batches, DeviceID: a.device,
 	}
 	if a.seed >= 0 {
 		spec.Seed = &a.seed
 	}
-	return spec, renamed(spec.Validate(), sdapiNames)
+	return spec, renamed(spec.WithDefaults().Validate(), sdapiNames)
 }
 
 // sdapiScheduleEndings are ends of older samplers' names, which name a schedule of noise.
 var sdapiScheduleEndings = []string{" Karras", " Exponential", " SGM Uniform", " Polyexponential"}
-
-// choose settles the sampler by what the generators of the model know; nil samplers are not known. Programs always send one, so that of a
-// generator that can't be told is left out, and so is a schedule that is not there; a sampler that is not there is an error, as it is
-// in stable-diffusion-webui.
-func (a *sdapiAsk) choose(samplers *sampler.List) error {
-	switch {
-	case a.sampler == "" || samplers == nil:
-		a.ignore("scheduler", &a.schedule)
-	case len(samplers.Samplers) == 0:
-		a.ignore("sampler_name", &a.sampler)
-		a.ignore("scheduler", &a.schedule)
-	case samplers.Knows(a.wanted()):
-	case samplers.Knows(a.sampler):
-		a.ignore("scheduler", &a.schedule)
-	default:
-		return &refusal{status: http.StatusNotFound, code: "sampler_not_found", field: sdapiNames["sampler"],
-			message: fmt.Sprintf("Sampler not found: %q; there are %s", cut(a.sampler), strings.Join(samplers.Titles(), ", "))}
-	}
-	return nil
-}
-
-// wanted is the sampler with its schedule, as a command names them.
-func (a *sdapiAsk) wanted() string { return strings.TrimSpace(a.sampler + " " + a.schedule) }
-
-// ignore notes that what was asked for is not here, and forgets it.
-func (a *sdapiAsk) ignore(name string, asked *string) {
-	if *asked != "" {
-		a.ignored = append(a.ignored, name)
-		*asked = ""
-	}
-}
 
 // sdapiSampler gives the sampler's name, and the schedule of noise that was asked for beside or behind it; both "" for none.
 func sdapiSampler(f *fields) (name, schedule string) {
@@ -158,7 +124,6 @@ func sdapiIgnored(f, overrides *fields) (names []string) {
 	ask("subseed_strength", some(f.number("subseed_strength")))
 	ask("styles", len(f.list("styles")) > 0)
 	ask("refiner_checkpoint", chosen(f.text("refiner_checkpoint")))
-	ask("distilled_cfg_scale", some(f.number("distilled_cfg_scale")))
 	ask("clip_skip", f.number("clip_skip") != nil && *f.number("clip_skip") > 1)
 	ask("override_settings.CLIP_stop_at_last_layers", overrides.number("CLIP_stop_at_last_layers") != nil && *overrides.number("CLIP_stop_at_last_layers") > 1)
 	ask("override_settings.sd_vae", chosen(overrides.text("sd_vae")))

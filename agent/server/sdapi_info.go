@@ -35,10 +35,15 @@ type sdapiParameters struct {
 	ForceTaskID      *string        `json:"force_task_id"`
 }
 
-func (a sdapiAsk) parameters() sdapiParameters {
+// parameters is the request as it was understood; what it left open is as it is in a job that was made of it.
+func (a sdapiAsk) parameters(made job.Job) sdapiParameters {
+	guidance := made.Guidance
+	if a.guidance != nil {
+		guidance = *a.guidance
+	}
 	p := sdapiParameters{
 		Prompt: a.prompt, NegativePrompt: a.negative, Styles: []string{}, Seed: a.seed, Subseed: -1, SamplerName: a.sampler, Scheduler: cmp.Or(a.schedule, sdapiScheduler),
-		BatchSize: a.batchSize, Batches: a.batches, Steps: a.steps, CFGScale: a.guidance, Width: a.width, Height: a.height,
+		BatchSize: a.batchSize, Batches: a.batches, Steps: cmp.Or(a.steps, made.Steps), CFGScale: guidance, Width: cmp.Or(a.width, made.Width), Height: cmp.Or(a.height, made.Height),
 		OverrideSettings: map[string]any{}, SendImages: a.sendImages, SaveImages: a.saveImages,
 	}
 	if a.model != "" {
@@ -99,16 +104,16 @@ type sdapiMuster struct {
 func (s *Server) sdapiInfo(ask sdapiAsk, jobs []job.Job, pictures []imageFile, lost []unmade) sdapiInfo {
 	first := jobs[0]
 	info := sdapiInfo{
-		Prompt: ask.prompt, NegativePrompt: ask.negative, Seed: first.Seed, Width: ask.width, Height: ask.height, SamplerName: ask.sampler, Scheduler: cmp.Or(ask.schedule, sdapiScheduler),
-		CFGScale: ask.guidance, Steps: ask.steps, BatchSize: ask.batchSize, ModelName: first.Model, SeedResizeFromW: -1, SeedResizeFromH: -1,
+		Prompt: ask.prompt, NegativePrompt: ask.negative, Seed: first.Seed, Width: first.Width, Height: first.Height, SamplerName: ask.sampler, Scheduler: cmp.Or(ask.schedule, sdapiScheduler),
+		CFGScale: first.Guidance, Steps: first.Steps, BatchSize: ask.batchSize, ModelName: first.Model, SeedResizeFromW: -1, SeedResizeFromH: -1,
 		ExtraGenerationParams: map[string]any{}, Styles: []string{}, JobTimestamp: sdapiTime(first.Created), ClipSkip: 1,
 		Version: "muster " + s.config.Build, AllPrompts: []string{}, AllNegativePrompts: []string{}, AllSeeds: []int64{},
 		AllSubseeds: []int64{}, Infotexts: []string{}, Muster: sdapiMuster{Images: []made{}, Ignored: ask.ignored, Errors: openAILosses(lost)},
 	}
 	if len(pictures) > 0 {
 		info.Width, info.Height = pictures[0].sides()
-		if info.Width != ask.width || info.Height != ask.height {
-			info.Muster.Notes = append(info.Muster.Notes, resized(ask.width, ask.height, info.Width, info.Height))
+		if width, height := cmp.Or(ask.width, info.Width), cmp.Or(ask.height, info.Height); info.Width != width || info.Height != height {
+			info.Muster.Notes = append(info.Muster.Notes, resized(width, height, info.Width, info.Height))
 		}
 		info.Seed = pictures[0].job.Seed
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"muster/shared/sampler"
@@ -56,18 +57,19 @@ func (s *Server) allSamplers(ctx context.Context) *sampler.List {
 	if err != nil {
 		s.log.Warn("read the chosen model", "error", err) // it is only about the order
 	}
-	all := &sampler.List{}
-	seen := map[*sampler.List]bool{}
+	var lists sampler.Lists
 	add := func(model string) {
-		if _, known := s.offer(model, nil); known != nil && !seen[known] {
-			seen[known] = true
-			all = all.With(known)
+		for _, list := range s.offer(model, nil).Samplers {
+			if !slices.Contains(lists, list) {
+				lists = append(lists, list)
+			}
 		}
 	}
 	add(chosen)
 	for _, m := range capacity.Models {
 		add(m.Name)
 	}
+	all := lists.Union()
 	if len(all.Samplers) == 0 {
 		return commonSamplers
 	}

@@ -107,7 +107,7 @@ func TestTxt2imgDefaults(t *testing.T) {
 		`{"prompt":"x","override_settings":{"sd_model_checkpoint":"sketch (built-in sketch renderer, no AI model)"}}`:      {512, 20, 1, "", "sketch", ""},
 		`{"prompt":"x","restore_faces":true,"tiling":true,"styles":["a"],"subseed_strength":0.3,"refiner_checkpoint":"r"}`: {512, 20, 1, "", "sketch", "restore_faces,tiling,subseed_strength,styles,refiner_checkpoint"},
 		`{"prompt":"x","clip_skip":2,"distilled_cfg_scale":3.5,"override_settings":{"CLIP_stop_at_last_layers":2,"sd_vae":"v.pt"}}`: {512, 20, 1, "", "sketch",
-			"distilled_cfg_scale,clip_skip,override_settings.CLIP_stop_at_last_layers,override_settings.sd_vae"},
+			"clip_skip,override_settings.CLIP_stop_at_last_layers,override_settings.sd_vae,distilled_cfg_scale"},
 		`{"prompt":"x","alwayson_scripts":{"ControlNet":{"args":[]},"ADetailer":{},"AnimateDiff":{"args":[{"enable":false}]},"controlnet":{"args":[{"enabled":false,"image":"x"}]},"Sampler":{"args":[20,"Euler"]}}}`: {512, 20, 1, "", "sketch", ""},
 		`{"prompt":"x","script_name":"None","init_images":[],"enable_hr":false}`: {512, 20, 1, "", "sketch", ""},
 	} {

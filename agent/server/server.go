@@ -28,7 +28,6 @@ import (
 	"muster/agent/queue"
 	"muster/shared/gpu"
 	"muster/shared/pool"
-	"muster/shared/sampler"
 	"muster/shared/wire"
 )
 
@@ -79,9 +78,8 @@ type Config struct {
 	// can, fs.ErrNotExist when there is no such device any more, and context.DeadlineExceeded when the driver does not answer.
 	PCIeThroughput func(context.Context, gpu.Ref) (gpu.PCIeThroughput, error)
 	Capacity       func() wire.Capacity // what can generate
-	// Offer says what can be asked of a model on a device, or on any for nil: the grid that both sides of an image are whole multiples
-	// of, 1 for any size, and the samplers, nil when they are not known; nil: everything can.
-	Offer func(model string, device *gpu.Ref) (grid int, samplers *sampler.List)
+	// Offer says what can be asked of a model on a device, or on any for nil; nil: everything can.
+	Offer func(model string, device *gpu.Ref) Offer
 	// Steering is what people decided about the devices: never nil, and nobody changes it. Steer and SteerPool keep a decision, and
 	// return when it is durable. Steer gives the control as it was kept; its error wraps ErrNoDevice where there is none.
 	Steering  func() *pool.Steering

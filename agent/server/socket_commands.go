@@ -88,7 +88,7 @@ func (s *Server) carryOut(who caller, frame []byte) (unchanged []job.Job, id str
 		if err := checkZeros(spec); err != nil {
 			return nil, id, err
 		}
-		jobs, created, err := s.submit(context.Background(), who, id, command.Submit.Spec)
+		jobs, created, err := s.submit(context.Background(), who, id, command.Submit.Spec, nil)
 		if err != nil || created {
 			return nil, id, err
 		}

@@ -2,35 +2,64 @@ package model
 
 import (
 	"path"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 )
 
-// names tell a family by a part of a file's path in lower case, "/" between folders. The first that fits counts: "flux" would fit
-// Chroma's files too.
-var names = []struct {
-	part   string
+// sign is a part of a name by which a family is known.
+type sign struct {
 	family Family
-}{
-	{"chroma", Chroma}, {"qwen_image", QwenImage}, {"qwen-image", QwenImage}, {"qwenimage", QwenImage},
-	{"z_image", ZImage}, {"z-image", ZImage}, {"zimage", ZImage},
-	{"flux2", Unknown}, {"flux.2", Unknown}, {"flux-2", Unknown}, {"flux", Flux},
-	{"sd3", SD3}, {"stable-diffusion-3", SD3}, {"sd_3", SD3}, {"sd-3", SD3},
-	{"sd_xl", SDXL}, {"sdxl", SDXL}, {"-xl", SDXL}, {"_xl", SDXL}, {"xl_", SDXL}, {"xl-", SDXL}, {"xl/", SDXL},
-	{"pony", SDXL}, {"illustrious", SDXL}, {"noobai", SDXL}, {"animagine", SDXL},
-	{"v2-1", SD2}, {"v2-0", SD2}, {"sd2", SD2}, {"sd_2", SD2}, {"sd_turbo", SD2}, {"sd-turbo", SD2}, {"768-v", SD2},
-	{"v1-5", SD1}, {"v1-4", SD1}, {"sd15", SD1}, {"sd1.5", SD1}, {"sd_1", SD1}, {"sd-v1", SD1},
+	parts  []string // in lower case; "^" before one wants it at the beginning, "$" behind one at the end
 }
 
-// FamilyOfName guesses a model's family by its name, or by its file's with folders; Unknown when it does not know.
+// signs tell a family by a name in lower case. The first that fits counts: what people mix and train has the names of several
+// families, and such a model is most often one of SDXL.
+var signs = []sign{
+	{QwenImage, []string{"qwen_image", "qwen-image", "qwenimage"}},
+	{ZImage, []string{"z_image", "z-image", "zimage"}},
+	{SD3, []string{"sd3", "sd_3", "sd-3", "stable-diffusion-3"}},
+	{SDXL, []string{"sdxl", "sd_xl", "_xl", "-xl", "xl_", "xl-", "xl$", "pony", "illustrious", "noobai", "animagine"}},
+	{Unknown, []string{"flux2", "flux.2", "flux-2", "flux_2"}},
+	{Chroma, []string{"^chroma", "-chroma", "_chroma"}},
+	{Flux, []string{"flux"}},
+	{SD2, []string{"^v2-1_", "^v2-0_", "^768-v", "^512-base", "sd2", "sd_2", "sd-2", "sd-v2", "stable-diffusion-2", "sd_turbo", "sd-turbo"}},
+	{SD1, []string{"^v1-5", "^v1-4", "sd15", "sd1.5", "sd_1", "sd-1", "sd-v1", "stable-diffusion-v1"}},
+}
+
+func (s sign) fits(name string) bool {
+	return slices.ContainsFunc(s.parts, func(part string) bool {
+		if begins, ok := strings.CutPrefix(part, "^"); ok {
+			return strings.HasPrefix(name, begins)
+		}
+		if ends, ok := strings.CutSuffix(part, "$"); ok {
+			return strings.HasSuffix(name, ends)
+		}
+		return strings.Contains(name, part)
+	})
+}
+
+// FamilyOfName guesses a model's family by its name, or by its file's: by that itself, else by the folders that it stands in, the nearest
+// first. It is Unknown when it does not know.
 func FamilyOfName(file string) Family {
 	file = strings.ToLower(strings.ReplaceAll(file, `\`, "/"))
-	for _, n := range names {
-		if strings.Contains(file, n.part) {
-			return n.family
+	parts := strings.Split(file, "/")
+	slices.Reverse(parts)
+	if extension := path.Ext(parts[0]); slices.Contains(weights, extension) {
+		parts[0] = strings.TrimSuffix(parts[0], extension)
+	}
+	for _, part := range parts {
+		for _, s := range signs {
+			if s.fits(part) {
+				return s.family
+			}
 		}
 	}
 	return Unknown
 }
+
+var weights = []string{".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin", ".sft"}
 
 // Suits is what a model makes good images with, for commands that leave it open.
 type Suits struct {
@@ -45,14 +74,24 @@ var families = map[Family]Suits{
 	Chroma: {1024, 26, 4}, QwenImage: {1024, 20, 2.5}, ZImage: {1024, 28, 5},
 }
 
-// few are parts of names of models that were distilled to few steps; 0 guidance leaves the family's. The first that fits counts.
-var few = []struct {
-	part     string
+// few tells a model that was distilled to few steps by a word of its name.
+type few struct {
+	word     string
 	steps    int
-	guidance float64
-}{
-	{"schnell", 4, 0}, {"lightning", 4, 1}, {"hyper", 8, 1}, {"dmd2", 4, 1}, {"lcm", 6, 1.5}, {"turbo", 4, 1},
+	guidance float64 // classifier-free
 }
+
+// fews are those words. The first that fits counts. "turbo" may stand within a word, as in TurboVisionXL; the others are words by
+// themselves: hyperrealistic models are made in as many steps as any.
+var fews = []few{{"schnell", 4, 1}, {"lightning", 4, 1}, {"hyper", 8, 1}, {"hypersd", 8, 1}, {"dmd", 4, 1}, {"lcm", 6, 1.5}, {"turbo", 6, 2}}
+
+// stability are the models that Stability AI itself made for images of 512 pixels in 1 to 4 steps.
+var stability = []string{"sd_xl_turbo", "sdxl-turbo", "sdxl_turbo", "sd_turbo", "sd-turbo"}
+
+var (
+	notLetters = regexp.MustCompile(`[^a-z]+`)
+	stepCount  = regexp.MustCompile(`([1-9][0-9]?)[ _-]?steps?`)
+)
 
 // SuitsOf gives what suits a model of a family, by its name.
 func SuitsOf(f Family, name string) Suits {
@@ -61,23 +100,38 @@ func SuitsOf(f Family, name string) Suits {
 		suits = families[Unknown]
 	}
 	name = strings.ToLower(path.Base(strings.ReplaceAll(name, `\`, "/")))
-	for _, n := range few {
-		if !strings.Contains(name, n.part) {
-			continue
-		}
-		suits.Steps = n.steps
-		if n.guidance != 0 {
-			suits.Guidance = n.guidance
-		}
-		break
-	}
-	switch turbo := strings.Contains(name, "turbo"); {
-	case turbo && f == ZImage:
-		suits.Steps = 8
-	case turbo && (f == SDXL || f == SD2 || f == SD1):
+	suits.hurry(f, name)
+	switch {
+	case slices.ContainsFunc(stability, func(part string) bool { return strings.Contains(name, part) }):
+		suits = Suits{512, 4, 1}
+	case f == SD2 && strings.Contains(name, "512"):
 		suits.Side = 512
 	}
 	return suits
+}
+
+// hurry takes fewer steps where the name says that the model needs no more.
+func (s *Suits) hurry(f Family, name string) {
+	words := notLetters.Split(name, -1)
+	at := slices.IndexFunc(fews, func(one few) bool {
+		return slices.Contains(words, one.word) || one.word == "turbo" && strings.Contains(name, one.word)
+	})
+	if at < 0 {
+		return
+	}
+	s.Steps = fews[at].steps
+	if !f.OwnGuidance() {
+		s.Guidance = fews[at].guidance
+	}
+	if fews[at].word == "turbo" && (f == ZImage || f == Flux) {
+		s.Steps = 8
+	}
+	if Unguided(f, name) || f == SD3 && fews[at].word == "turbo" {
+		s.Guidance = 1
+	}
+	if said := stepCount.FindStringSubmatch(name); said != nil {
+		s.Steps, _ = strconv.Atoi(said[1]) // at most two digits
+	}
 }
 
 // OwnGuidance says that a model takes its guidance as a number of its own, beside the classifier-free scale, which must be 1: any other

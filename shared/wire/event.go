@@ -116,6 +116,8 @@ type Model struct {
 	// Title is for people: "built-in sketch renderer, no AI model".
 	Title string `json:"title"`
 	Bytes int64  `json:"bytes,omitempty"` // of its file; 0 when it has none
+	// Family is its architecture, as far as a generator knows it.
+	Family model.Family `json:"family,omitempty"`
 	// Grid is what both sides of its images are whole multiples of, in pixels; other sizes are rounded up when a command is taken. 1 is
 	// any size, and so is 0, of agents that do not tell.
 	Grid int `json:"grid,omitempty"`

@@ -41,7 +41,7 @@ func (s State) Models() []Model {
 		return out
 	}
 	for _, m := range s.Capacity.Models {
-		add(Model{Model: model.Model{Name: m.Name, Title: m.Title, Bytes: m.Bytes}})
+		add(Model{Model: model.Model{Name: m.Name, Title: m.Title, Family: m.Family, Bytes: m.Bytes}})
 	}
 	for i := range s.Capacity.Slots {
 		slot := &s.Capacity.Slots[i]

@@ -50,13 +50,12 @@ func (f *form) suits() model.Suits {
 	if c := f.Page.state.Capacity; (name == "" || name == automatic) && c != nil {
 		name = c.DefaultModel
 	}
-	family := model.FamilyOfName(name)
 	for _, m := range f.Page.state.Models() {
 		if m.Name == name && m.Family != model.Unknown {
-			family = m.Family
+			return model.SuitsOf(m.Family, name)
 		}
 	}
-	return model.SuitsOf(family, name)
+	return model.SuitsOf(model.FamilyOfName(name), name)
 }
 
 // sizes and qualities are the choices, first what suits the model.

@@ -59,8 +59,8 @@ func onePart(text string) string { return strings.ReplaceAll(text, "|", ",") }
 // without the signs of a tag.
 func arguments(seed int64, model backend.Model, req backend.Request) string {
 	type guidance struct {
-		Text      float64 `json:"txt_cfg"`
-		Distilled float64 `json:"distilled_guidance,omitempty"`
+		Text      float64  `json:"txt_cfg"`
+		Distilled *float64 `json:"distilled_guidance,omitempty"`
 	}
 	type sample struct {
 		Steps    int      `json:"sample_steps"`

@@ -102,15 +102,16 @@ func TestGuidanceOfFlux(t *testing.T) {
 	t.Parallel()
 	flux := backend.Model{Family: model.Flux}
 	for _, tt := range []struct {
-		p          program
-		m          backend.Model
-		scale, own float64
+		p     program
+		m     backend.Model
+		scale float64
+		own   bool
 	}{
-		{forge, flux, 1, 3.5}, {sdnext, flux, 3.5, 0}, {koboldcpp, flux, 1, 0}, {a1111, flux, 3.5, 0}, {sdserver, flux, 1, 0}, {forge, backend.Model{Family: model.SDXL}, 3.5, 0},
-		{sdnext, backend.Model{Family: model.ZImage, Name: "z_image_turbo"}, 1, 0},
+		{forge, flux, 1, true}, {sdnext, flux, 3.5, false}, {koboldcpp, flux, 1, false}, {a1111, flux, 3.5, false}, {sdserver, flux, 1, false}, {forge, backend.Model{Family: model.SDXL}, 3.5, false},
+		{sdnext, backend.Model{Family: model.ZImage, Name: "z_image_turbo"}, 1, false},
 	} {
-		if scale, own := tt.p.guidance(tt.m, 3.5); scale != tt.scale || own != tt.own {
-			t.Errorf("%s, %s: %g %g, want %g %g", tt.p.name, tt.m.Family, scale, own, tt.scale, tt.own)
+		if scale, own := tt.p.guidance(tt.m, 3.5); scale != tt.scale || (own != nil) != tt.own || own != nil && *own != 3.5 {
+			t.Errorf("%s, %s: %g %v", tt.p.name, tt.m.Family, scale, own)
 		}
 	}
 }

@@ -23,7 +23,7 @@ type order struct {
 	Height         int            `json:"height"`
 	Steps          int            `json:"steps"`
 	Guidance       float64        `json:"cfg_scale"`
-	Distilled      float64        `json:"distilled_cfg_scale,omitempty"` // Forge's, of models that have one of their own
+	Distilled      *float64       `json:"distilled_cfg_scale,omitempty"` // Forge's, of models that have one of their own
 	Sampler        string         `json:"sampler_name,omitempty"`
 	Scheduler      string         `json:"scheduler,omitempty"`
 	BatchSize      int            `json:"batch_size"`
@@ -200,13 +200,13 @@ func (p program) sampler(model backend.Model, wanted string) (name, schedule str
 }
 
 // guidance is the scale that is sent for what a job asks for, and the model's own where there is a field for it.
-func (p program) guidance(model backend.Model, asked float64) (scale, own float64) {
+func (p program) guidance(model backend.Model, asked float64) (scale float64, own *float64) {
 	scale, own = model.Guidance(asked)
 	switch {
-	case p.pipelines && own != 0:
-		return asked, 0
+	case p.pipelines && own != nil:
+		return asked, nil
 	case !p.distilled:
-		own = 0
+		own = nil
 	}
 	return scale, own
 }

@@ -130,19 +130,20 @@ func (g *Generator) learnSamplers(ctx context.Context, p program) (*sampler.List
 		Aliases []string
 	}
 	list := &sampler.List{}
-	if err := g.get(ctx, "/sdapi/v1/samplers", &known); exchange.StatusOf(err) != 0 || errors.Is(err, exchange.ErrBroken) {
-		return list, nil
-	} else if err != nil {
-		return nil, err
+	if told, err := g.list(ctx, "/sdapi/v1/samplers", &known); !told {
+		return list, err
 	}
 	for _, one := range known[:min(len(known), maxSamplers)] {
 		if one.Name != "" {
-			list.Samplers = append(list.Samplers, sampler.Name{Own: one.Name, Aliases: one.Aliases})
+			list.Samplers = append(list.Samplers, sampler.Name{Own: one.Name, Aliases: one.Aliases[:min(len(one.Aliases), maxAliases)]})
 		}
 	}
+	if !p.web {
+		return list, nil
+	}
 	var schedules []struct{ Name, Label string }
-	if p.web {
-		_ = g.get(ctx, "/sdapi/v1/schedulers", &schedules) // before 1.9 there were none apart from samplers
+	if told, err := g.list(ctx, "/sdapi/v1/schedulers", &schedules); !told { // before 1.9 there were none apart from samplers
+		return list, err
 	}
 	for _, one := range schedules[:min(len(schedules), maxSamplers)] {
 		if one.Label != "" {
@@ -152,8 +153,20 @@ func (g *Generator) learnSamplers(ctx context.Context, p program) (*sampler.List
 	return list, nil
 }
 
-// maxSamplers bounds how many names of samplers are used.
-const maxSamplers = 1000
+// list asks for a list; told is false when the program has none. A program that fails to tell now is asked again.
+func (g *Generator) list(ctx context.Context, path string, out any) (told bool, err error) {
+	err = g.get(ctx, path, out)
+	if code := exchange.StatusOf(err); code >= 400 && code < 500 || errors.Is(err, exchange.ErrBroken) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// maxSamplers bounds how many names of samplers are used, and maxAliases how many others each may have.
+const (
+	maxSamplers = 500
+	maxAliases  = 8
+)
 
 // told keeps the version that a program tells: koboldcpp's, or the day of SD.Next's. It is "" when none is told.
 func (g *Generator) told(text []byte) {

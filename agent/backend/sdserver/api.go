@@ -65,8 +65,8 @@ type sampleParams struct {
 }
 
 type guidance struct {
-	TextCFG   float64 `json:"txt_cfg"`
-	Distilled float64 `json:"distilled_guidance,omitempty"` // of models that have one of their own
+	TextCFG   float64  `json:"txt_cfg"`
+	Distilled *float64 `json:"distilled_guidance,omitempty"` // of models that have one of their own; nil for the others
 }
 
 // grid is what sd-server rounds both sides of an image up to: whole multiples of so many pixels.

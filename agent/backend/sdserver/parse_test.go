@@ -2,6 +2,7 @@ package sdserver
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
@@ -155,9 +156,12 @@ func TestCapturedHelp(t *testing.T) {
 // FLUX.1 has a guidance of its own, and wants none of the other.
 func TestGuidanceOfFlux(t *testing.T) {
 	t.Parallel()
-	for family, want := range map[model.Family]guidance{model.Flux: {1, 3.5}, model.SDXL: {3.5, 0}, model.Unknown: {3.5, 0}} {
-		if o := newOrder(backend.Model{Family: family}, backend.Request{Guidance: 3.5}, "", ""); o.SampleParams.Guidance != want {
-			t.Errorf("%s: %+v", family, o.SampleParams.Guidance)
+	for family, want := range map[model.Family]string{
+		model.Flux: `"guidance":{"txt_cfg":1,"distilled_guidance":0}`, model.SDXL: `"guidance":{"txt_cfg":0}`, model.Unknown: `"guidance":{"txt_cfg":0}`,
+	} {
+		text, err := json.Marshal(newOrder(backend.Model{Family: family}, backend.Request{}, "", ""))
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %s, %v", family, text, err)
 		}
 	}
 }
