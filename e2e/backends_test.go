@@ -121,7 +121,7 @@ func TestEveryKindOfGeneratorMakesTheImagesOfItsCard(t *testing.T) {
 func sameSizeWithSampler(t *testing.T, agent *harness.Agent) {
 	t.Helper()
 	made := map[string]bool{}
-	images, info := txt2img(t, agent.URL, agent.Token, `{"prompt":"a lighthouse","sampler_name":"Euler a","steps":20,"width":500,"height":300,"batch_size":16,"override_settings":{"sd_model_checkpoint":"sd15"}}`)
+	images, info := txt2img(t, agent.URL, agent.Token, `{"prompt":"a lighthouse","sampler_name":"DPM++ 2M","steps":20,"width":500,"height":300,"batch_size":16,"override_settings":{"sd_model_checkpoint":"sd15"}}`)
 	for i, image := range images {
 		raw, err := base64.StdEncoding.DecodeString(image)
 		if err != nil {

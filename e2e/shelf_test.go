@@ -129,7 +129,7 @@ func TestChoicesStayWithTheirModels(t *testing.T) {
 	library.Models, capacity.Models = library.Models[2:], capacity.Models[2:]
 	made.Tell(wire.Event{Library: library})
 	made.Tell(wire.Event{Capacity: capacity})
-	until(t, tab, `document.querySelectorAll("[data-model].entry").length == 10`)
+	until(t, tab, `document.querySelectorAll("[data-model].entry").length == 11`)
 	until(t, tab, `document.querySelector("#model").value == "z_image_turbo-Q8_0" && document.querySelector('[data-model="z_image_turbo-Q8_0"] select').value == "4"`)
 	capacity.Models = slices.DeleteFunc(slices.Clone(capacity.Models), func(m wire.Model) bool { return m.Name == "z_image_turbo-Q8_0" })
 	made.Tell(wire.Event{Capacity: capacity})
