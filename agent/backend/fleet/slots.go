@@ -32,6 +32,13 @@ func (s *Slots[S]) Of(dev gpu.Device) S {
 	return slot
 }
 
+// Count is how many devices were asked for.
+func (s *Slots[S]) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
 // Known gives the device's, if it was ever asked for.
 func (s *Slots[S]) Known(dev gpu.Device) (slot S, ok bool) {
 	s.mu.Lock()

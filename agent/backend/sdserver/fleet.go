@@ -32,7 +32,8 @@ type Config struct {
 	Program string // path of sd-server, or its name on PATH
 	// Dir holds a private working folder per device, made when needed. Driver caches stay there over restarts.
 	Dir string
-	// Threads is each child's -t; 0 is 1 on a GPU and half the processors on the CPU. sd-server's own default spins on shared cores.
+	// Threads is each child's -t; 0 is 1 on a GPU, its share of the processors where they do the work of text encoders, and half the
+	// processors on the CPU. sd-server's own default spins on shared cores.
 	Threads int
 	// Models lists what the children can be started with now; a VRAMBytes of 0 becomes model.EstimateVRAM of the file's size. It
 	// must not block; nil for none.
@@ -69,7 +70,7 @@ type limits struct {
 	answer    time.Duration // for one HTTP exchange
 	load      time.Duration // until a child is ready, plus a second per loadBytes of model
 	stall     time.Duration // without a sign of life during a job, or 20 steps if that is longer
-	firstStep time.Duration // the same before a child's first step ever: drivers compile kernels then
+	firstStep time.Duration // the same before a child's first step ever, when drivers compile kernels, and before that of each job whose text encoders are off the device
 	poll      time.Duration // between looks at a job's status
 	grace     time.Duration // between SIGTERM and SIGKILL
 	backoff   process.Backoff
@@ -174,12 +175,15 @@ func (f *Fleet) model(name string) (backend.Model, error) {
 	return backend.Model{}, fmt.Errorf("model %q is not in the models folder now: choose one of those listed, or put it there", name)
 }
 
-func (f *Fleet) threads(dev gpu.Device) int {
+// threads is the -t of a child: of processors that work for text encoders each device's child has its share.
+func (f *Fleet) threads(dev gpu.Device, p pin, encoders residence) int {
 	switch {
 	case f.cfg.Threads > 0:
 		return f.cfg.Threads
 	case dev.Index == gpu.CPU:
 		return max(1, runtime.NumCPU()/2)
+	case encoders == offDevice:
+		return max(1, runtime.NumCPU()/max(f.slots.Count(), f.program.Load().build.count(p)))
 	default:
 		return 1
 	}

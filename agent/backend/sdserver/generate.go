@@ -80,7 +80,7 @@ func (s *slot) generate(ctx context.Context, p pin, model backend.Model, req bac
 	if err := context.Cause(ctx); err != nil {
 		return nil, true, err
 	}
-	server.out.begin()
+	server.begin(req)
 	sent, err := s.send(server, newOrder(model, req, sampler, schedule))
 	if err != nil {
 		return nil, true, err
@@ -186,15 +186,18 @@ func (s *slot) submitFault(server *server, err error) error {
 
 // stalled gives an error, and ends the child, when it has shown no sign of life for too long.
 func (s *slot) stalled(server *server, seen said) error {
-	l := s.fleet.limits
-	limit := max(l.stall, time.Duration(20*seen.slowest*float64(time.Second)))
-	if !server.stepped && seen.step == 0 {
-		limit = l.firstStep
-	}
-	if idle := time.Since(seen.active); idle > limit {
+	if idle := time.Since(seen.active); idle > s.fleet.limits.patience(server, seen) {
 		return s.Failed(s.Stop(fmt.Sprintf("sd-server on %s made no progress for %s at step %d: it hangs", s.Device.Index.Label(), idle.Round(time.Second), seen.step)))
 	}
 	return nil
+}
+
+// patience is how long a child may show no sign of life now.
+func (l limits) patience(server *server, seen said) time.Duration {
+	if seen.step == 0 && (!server.stepped || server.encoders != onDevice) { // kernels are compiled, or text encoders take their time
+		return l.firstStep
+	}
+	return max(l.stall, time.Duration(20*seen.slowest*float64(time.Second)))
 }
 
 // finish takes the image of a job that has ended.

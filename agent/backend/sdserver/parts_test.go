@@ -1,11 +1,14 @@
 package sdserver
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"muster/agent/backend"
 	"muster/agent/backend/backendtest"
@@ -38,22 +41,83 @@ func TestModelArguments(t *testing.T) {
 	}
 }
 
-func TestPlacement(t *testing.T) {
+// Text encoders are as near to the device as there is room for them: beside the steps of an image, beside the weights, or not at all.
+func TestResidence(t *testing.T) {
 	t.Parallel()
-	m := backend.Model{VRAMBytes: 12 * gpu.GiB, Parts: []backend.Part{{Kind: model.T5, Bytes: 9 * gpu.GiB}, {Kind: model.FluxVAE, Bytes: gpu.GiB}}}
+	m := backend.Model{Bytes: 8 * gpu.GiB, VRAMBytes: 12 * gpu.GiB, Parts: []backend.Part{{Kind: model.T5, Bytes: 5 * gpu.GiB}, {Kind: model.CLIPL, Bytes: gpu.GiB / 4}, {Kind: model.FluxVAE, Bytes: gpu.GiB}}}
 	card := func(bytes uint64) gpu.Device { return gpu.Device{Index: 0, MemoryBytes: &bytes} }
+	knows, knowsNot := build{flags: map[string]bool{"--params-backend": true}}, build{}
+	whole := backend.Model{Bytes: 80 * gpu.GiB, VRAMBytes: 90 * gpu.GiB}
 	for _, tt := range []struct {
-		m    backend.Model
-		dev  gpu.Device
-		lean bool
-		want string
+		b     build
+		m     backend.Model
+		dev   gpu.Device
+		least residence
+		want  residence
 	}{
-		{m, card(24 * gpu.GiB), false, "rocm0"}, {m, card(16 * gpu.GiB), false, "te=cpu,rocm0"}, {m, card(22 * gpu.GiB), false, "te=cpu,rocm0"}, {m, card(24 * gpu.GiB), true, "te=cpu,rocm0"},
-		{m, gpu.Device{Index: 0}, false, "rocm0"}, {m, backend.CPU(), true, "rocm0"}, {backend.Model{VRAMBytes: 90 * gpu.GiB}, card(gpu.GiB), true, "rocm0"},
+		{knows, m, card(24 * gpu.GiB), onDevice, onDevice},
+		{knows, m, card(24 * gpu.GiB), inMemory, inMemory},
+		{knows, m, card(24 * gpu.GiB), offDevice, offDevice},
+		{knows, m, card(16 * gpu.GiB), onDevice, inMemory},
+		{knows, m, card(15 * gpu.GiB), inMemory, inMemory},
+		{knows, m, card(14 * gpu.GiB), onDevice, offDevice},
+		{knowsNot, m, card(16 * gpu.GiB), onDevice, offDevice},
+		{knowsNot, m, card(24 * gpu.GiB), inMemory, offDevice},
+		{knows, m, gpu.Device{Index: 0}, onDevice, onDevice},
+		{knows, m, gpu.Device{Index: 0}, inMemory, inMemory},
+		{knows, m, backend.CPU(), offDevice, onDevice},
+		{knows, whole, card(gpu.GiB), offDevice, onDevice},
 	} {
-		if got := placement(tt.m, tt.dev, "rocm0", tt.lean); got != tt.want {
-			t.Errorf("%v: %s, want %s", tt, got, tt.want)
+		if got := tt.b.residence(tt.m, tt.dev, tt.least); got != tt.want {
+			t.Errorf("%v, %v, %s: %s, want %s", tt.b.flags, tt.dev, tt.least, got, tt.want)
 		}
+	}
+	for residence, want := range map[residence]string{onDevice: "--backend rocm0", inMemory: "--backend rocm0 --params-backend te=cpu", offDevice: "--backend te=cpu,rocm0"} {
+		if got := strings.Join(placement("rocm0", residence), " "); got != want {
+			t.Errorf("%s: %s", residence, got)
+		}
+	}
+}
+
+// Processors that work for text encoders are shared among the devices; otherwise a child on a GPU has one thread, which would spin.
+func TestThreads(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setup{}) // of 8 devices
+	p := pin{backend: "rocm0"}
+	for residence, want := range map[residence]int{onDevice: 1, inMemory: 1, offDevice: max(1, runtime.NumCPU()/8)} {
+		if got := b.threads(b.devices[0], p, residence); got != want {
+			t.Errorf("%s: %d threads, want %d", residence, got, want)
+		}
+	}
+	one := backendtest.MI25x8()
+	one.Devices = one.Devices[:1]
+	if b := newBench(t, setup{settings: one}); b.threads(b.devices[0], p, offDevice) != runtime.NumCPU() {
+		t.Error("the only device does not have all processors")
+	}
+	b.cfg.Threads = 3
+	if got := b.threads(b.devices[0], p, offDevice); got != 3 {
+		t.Errorf("%d threads where 3 are configured", got)
+	}
+}
+
+// Text encoders off the device take their time before the first step of every job, not of the first alone.
+func TestPatienceWithTextEncoders(t *testing.T) {
+	t.Parallel()
+	l := defaultLimits()
+	for encoders, want := range map[residence]time.Duration{onDevice: l.stall, inMemory: l.firstStep, offDevice: l.firstStep} {
+		server := &server{stepped: true, encoders: encoders}
+		if got := l.patience(server, said{}); got != want {
+			t.Errorf("%s: %s before the first step, want %s", encoders, got, want)
+		}
+		if got := l.patience(server, said{step: 1, slowest: 1}); got != l.stall {
+			t.Errorf("%s: %s after a step", encoders, got)
+		}
+		if got := l.patience(server, said{step: 1, slowest: 60}); got != 20*time.Minute {
+			t.Errorf("%s: %s between steps of a minute", encoders, got)
+		}
+	}
+	if got := l.patience(&server{}, said{}); got != l.firstStep {
+		t.Errorf("%s before the first step ever", got)
 	}
 }
 
@@ -104,22 +168,69 @@ func TestModelOfParts(t *testing.T) {
 	}
 }
 
-// Text encoders that found no room on the device are kept off it from then on.
+// Text encoders that found no room on the device are kept off it from then on, a step further each time.
 func TestEncodersLeaveACrowdedDevice(t *testing.T) {
 	t.Parallel()
-	b := flux(t, backendtest.Scenario{Faults: []backendtest.Fault{{Start: 1, Do: backendtest.OutOfMemory, Step: 1}}})
-	if err := b.make(t, "model"); err == nil {
-		t.Fatal("it was made without memory")
+	full := func(start int) backendtest.Fault {
+		return backendtest.Fault{Start: start, Do: backendtest.OutOfMemory, Step: 1}
+	}
+	b := flux(t, backendtest.Scenario{Faults: []backendtest.Fault{full(1), full(2)}})
+	for range 2 {
+		if err := b.make(t, "model"); err == nil {
+			t.Fatal("it was made without memory")
+		}
+	}
+	for range 2 {
+		if err := b.make(t, "model"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := b.placed(t), []string{"rocm0", "rocm0 te=cpu", "te=cpu,rocm0"}; !slices.Equal(got, want) {
+		t.Errorf("placed %q, want %q", got, want)
+	}
+}
+
+// placed are the --backend and the --params-backend of each child.
+func (b *bench) placed(t *testing.T) (all []string) {
+	t.Helper()
+	for _, start := range backendtest.Serving(t, b.program) {
+		placed := start.Args[slices.Index(start.Args, "--backend")+1]
+		if at := slices.Index(start.Args, "--params-backend"); at >= 0 {
+			placed += " " + start.Args[at+1]
+		}
+		all = append(all, placed)
+	}
+	return all
+}
+
+// A large image that finds no room does not make all others slower.
+func TestLargeImageLeavesEncodersWhereTheyAre(t *testing.T) {
+	t.Parallel()
+	b := flux(t, backendtest.Scenario{Faults: []backendtest.Fault{{Start: 1, Job: 1, Do: backendtest.OutOfMemory, Step: 1}}})
+	large := b.request("model")
+	large.Width, large.Height = 4096, 4096
+	if err := b.makeAs(t, large, nil); !errors.Is(err, backend.ErrOutOfMemory) {
+		t.Fatal(err)
 	}
 	if err := b.make(t, "model"); err != nil {
 		t.Fatal(err)
 	}
-	starts := backendtest.Serving(t, b.program)
-	var placed []string
-	for _, start := range starts {
-		placed = append(placed, start.Args[slices.Index(start.Args, "--backend")+1])
+	if got := b.placed(t); !slices.Equal(got, []string{"rocm0"}) {
+		t.Errorf("placed %q", got)
 	}
-	if want := []string{"rocm0", "te=cpu,rocm0"}; !slices.Equal(placed, want) {
-		t.Errorf("placed %q, want %q", placed, want)
+}
+
+// One that has no room for the weights alone leaves no doubt.
+func TestEncodersLeaveADeviceThatCannotLoad(t *testing.T) {
+	t.Parallel()
+	b := flux(t, backendtest.Scenario{Faults: []backendtest.Fault{{Start: 1, Do: backendtest.LoadOutOfMemory}}})
+	if err := b.make(t, "model"); !errors.Is(err, backend.ErrOutOfMemory) {
+		t.Fatal(err)
+	}
+	if err := b.make(t, "model"); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.placed(t); !slices.Equal(got, []string{"rocm0", "rocm0 te=cpu"}) {
+		t.Errorf("placed %q", got)
 	}
 }

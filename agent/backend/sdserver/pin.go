@@ -73,6 +73,16 @@ func (b build) kind(dev gpu.Device, override string) (string, error) {
 		dev.Index.Label(), strings.Join(names(wanted), " or "), b.listing())
 }
 
+// count is how many devices the build lists of a pinned one's kind; 0 when it lists none.
+func (b build) count(p pin) (n int) {
+	for _, d := range b.devices {
+		if d.kind == strings.TrimRight(p.backend, "0123456789") {
+			n++
+		}
+	}
+	return n
+}
+
 func names(kinds []string) []string {
 	if len(kinds) == 0 {
 		return []string{"usable"}

@@ -25,16 +25,18 @@ type server struct {
 	out   *output
 	api   *api
 	lazy  bool // it loads the model with its first job, not before it listens
-	lean  bool // its text encoders were kept off the device because they had found no room there
+	// encoders is where its text encoders are; least what was known then, see slot.
+	encoders, least residence
+	pixels          int // of its newest job's image; 0 before the first
 
 	loadTook time.Duration // from start to ready
 	stepped  bool          // it has finished a job: its kernels are compiled
 	samplers *sampler.List // as it says itself; nil when it does not
 }
 
-// launch starts a child for the model on a free port. It does not wait until it is ready. lean leaves the device's memory to what must be
-// there.
-func (f *Fleet) launch(dev gpu.Device, p pin, model backend.Model, lean bool) (*server, error) {
+// launch starts a child for the model on a free port. It does not wait until it is ready. Its text encoders are no nearer to the device
+// than least.
+func (f *Fleet) launch(dev gpu.Device, p pin, model backend.Model, least residence) (*server, error) {
 	port, err := f.freePort()
 	if err != nil {
 		return nil, err
@@ -44,10 +46,11 @@ func (f *Fleet) launch(dev gpu.Device, p pin, model backend.Model, lean bool) (*
 	if err := os.MkdirAll(empty, 0o700); err != nil {
 		return nil, fmt.Errorf("working folder of sd-server: %w", err)
 	}
-	b, placed := f.program.Load().build, placement(model, dev, p.backend, lean)
-	s := &server{model: model, out: newOutput(), api: newAPI(port, f.limits.answer), lazy: !b.flags["--eager-load"], lean: lean}
+	b := f.program.Load().build
+	encoders := b.residence(model, dev, least)
+	s := &server{model: model, out: newOutput(), api: newAPI(port, f.limits.answer), lazy: !b.flags["--eager-load"], encoders: encoders, least: least}
 	child, err := f.children.Start(process.Command{
-		Path: f.cfg.Program, Args: b.arguments(port, model, f.threads(dev), placed, empty),
+		Path: f.cfg.Program, Args: b.arguments(port, model, f.threads(dev, p, encoders), placement(p.backend, encoders), empty),
 		Env: append(environment(f.cfg, dir), p.env...), Dir: dir,
 		Stdout: s.out.stdout, Stderr: s.out.stderr, Grace: f.limits.grace,
 	})
@@ -55,19 +58,19 @@ func (f *Fleet) launch(dev gpu.Device, p pin, model backend.Model, lean bool) (*
 		return nil, err
 	}
 	s.Child = &fleet.Child{Process: child, Port: port, Close: s.api.close}
-	f.cfg.Log.Info("sd-server starts", "device", dev.Index.Label(), "backend", placed, "mask", strings.Join(p.env, " "),
-		"model", model.Name, "pid", child.PID(), "port", port)
+	f.cfg.Log.Info("sd-server starts", "device", dev.Index.Label(), "backend", p.backend, "mask", strings.Join(p.env, " "),
+		"model", model.Name, "text encoders", encoders, "pid", child.PID(), "port", port)
 	return s, nil
 }
 
 // arguments are those of a child: as many as this build knows. The empty folder keeps it from walking its working folder for
 // LoRAs with every job.
-func (b build) arguments(port int, model backend.Model, threads int, device, empty string) []string {
+func (b build) arguments(port int, model backend.Model, threads int, placed []string, empty string) []string {
 	args := append([]string{"--listen-ip", "127.0.0.1", "--listen-port", strconv.Itoa(port)}, modelArguments(model)...)
 	if b.flags["--eager-load"] {
 		args = append(args, "--eager-load")
 	}
-	args = append(args, "--seed", "-1", "-t", strconv.Itoa(threads), "--backend", device)
+	args = append(append(args, "--seed", "-1", "-t", strconv.Itoa(threads)), placed...)
 	for _, flag := range []string{"--lora-model-dir", "--hires-upscalers-dir"} {
 		if b.flags[flag] {
 			args = append(args, flag, empty)
@@ -93,6 +96,12 @@ func (s *server) await(ctx context.Context, l limits) error {
 		s.loadTook = s.Process.Age()
 	}
 	return err
+}
+
+// begin readies it for a job's order.
+func (s *server) begin(req backend.Request) {
+	s.pixels = side(req.Width) * side(req.Height)
+	s.out.begin()
 }
 
 // check gives nil when it is our child that listens, with our model in place. Its log line "listening on" proves nothing: it is

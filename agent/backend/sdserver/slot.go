@@ -17,14 +17,14 @@ type slot struct {
 	fleet *Fleet
 
 	// Whoever has the turn.
-	lean map[string]bool // models, by name, whose text encoders found no room on the device
+	least map[string]residence // of models, by name, whose text encoders found no room: no nearer to the device than this
 	// Measured on this device.
 	stepSeconds   float64 // of the newest step; 0 before the first
 	decodeSeconds float64 // between the last step and the finished image, per pixel; 0 before the first
 }
 
 func (f *Fleet) newSlot(dev gpu.Device) *slot {
-	return &slot{Slot: fleet.NewSlot[*server](f.children, dev), fleet: f, lean: map[string]bool{}}
+	return &slot{Slot: fleet.NewSlot[*server](f.children, dev), fleet: f, least: map[string]residence{}}
 }
 
 // ensure gives a ready child with the model, starting or replacing it as needed. Its error is what Generate returns.
@@ -37,7 +37,7 @@ func (s *slot) ensure(ctx context.Context, p pin, model backend.Model) (*server,
 	}
 	for range fleet.PortTries {
 		if s.Child == nil {
-			if err := s.Launch(ctx, model.Name, func() (*server, error) { return s.fleet.launch(s.Device, p, model, s.lean[model.Name]) }); err != nil {
+			if err := s.Launch(ctx, model.Name, func() (*server, error) { return s.fleet.launch(s.Device, p, model, s.least[model.Name]) }); err != nil {
 				return nil, err
 			}
 		}
@@ -69,7 +69,7 @@ func (s *slot) retire(model backend.Model) error {
 	switch alive := s.Child.Alive(); {
 	case errors.Is(alive, fleet.ErrEnded):
 		s.fleet.cfg.Log.Warn("sd-server ended", "device", s.Device.Index.Label(), "error", s.died())
-	case !sameFiles(s.Child.model, model) || s.Child.lean != s.lean[model.Name]:
+	case !sameFiles(s.Child.model, model) || s.Child.least != s.least[model.Name]:
 		return s.Drop("another model is wanted")
 	case s.Child.Ready && alive != nil:
 		return s.Drop(alive.Error())
@@ -83,7 +83,7 @@ func (s *slot) warmUp(ctx context.Context) error {
 		return nil
 	}
 	req := backend.Request{Prompt: "warm-up", Width: 64, Height: 64, Steps: 1, Guidance: 1}
-	s.Child.out.begin()
+	s.Child.begin(req)
 	sent, err := s.send(s.Child, newOrder(s.Child.model, req, "", ""))
 	if err == nil {
 		_, err = s.follow(ctx, s.Child, sent, req, nil)
