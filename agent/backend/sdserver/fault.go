@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,7 +55,7 @@ func (s *slot) startFault(p pin, model backend.Model) error {
 	case strings.Contains(said, "unknown argument"), strings.Contains(said, "arguments are required"):
 		return s.Broken(fmt.Errorf("this sd-server does not know what muster asks of it (%s): update stable-diffusion.cpp: %w", said, backend.ErrUnavailable))
 	}
-	return s.fleet.blame(model, fmt.Errorf("sd-server can't load model %q: %s: replace the file, or choose another model", model.Name, said))
+	return s.fleet.blame(model, said)
 }
 
 // died explains a child that ended by itself, counts it and forgets it.
@@ -104,23 +105,43 @@ func (s *slot) jobFault(server *server, job status) error {
 	return fmt.Errorf("sd-server could not make the image: %s", text)
 }
 
-// modelFault is a model file that sd-server refused.
+// modelFault is a model that sd-server refused.
 type modelFault struct {
-	err      error
-	size     int64
-	modified time.Time
-	until    time.Time
+	err   error
+	files []fileState // of the model and its parts, as they were
+	until time.Time
 }
 
-// modelRest is how long a refused file is not tried again while it stays as it is.
+// fileState is what tells that a file was changed; zero sizes and times are those of one that is not there.
+type fileState struct {
+	path           string
+	size, modified int64
+}
+
+// statesOf looks at all files of a model.
+func statesOf(m backend.Model) []fileState {
+	states := []fileState{{path: m.Path}}
+	for _, part := range m.Parts {
+		states = append(states, fileState{path: part.Path})
+	}
+	for i := range states {
+		if info, err := os.Stat(states[i].path); err == nil {
+			states[i].size, states[i].modified = info.Size(), info.ModTime().UnixNano()
+		}
+	}
+	return states
+}
+
+// modelRest is how long a refused model is not tried again while its files stay as they are.
 const modelRest = 10 * time.Minute
 
-// blame keeps a model from being started again and again, on whatever device, and gives the error back.
-func (f *Fleet) blame(model backend.Model, err error) error {
-	fault := &modelFault{err: err, until: time.Now().Add(modelRest)}
-	if info, statErr := os.Stat(model.Path); statErr == nil {
-		fault.size, fault.modified = info.Size(), info.ModTime()
+// blame keeps a model from being started again and again, on whatever device, and gives the error.
+func (f *Fleet) blame(model backend.Model, said string) error {
+	err := fmt.Errorf("sd-server can't load model %q: %s: replace the file, or choose another model", model.Name, said)
+	if len(model.Parts) > 0 {
+		err = fmt.Errorf("sd-server can't load model %q with %s: %s: replace the file that is at fault, or choose another model", model.Name, strings.Join(partNames(model), ", "), said)
 	}
+	fault := &modelFault{err: err, files: statesOf(model), until: time.Now().Add(modelRest)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.faults[model.Name] = fault
@@ -132,12 +153,8 @@ func (f *Fleet) refuses(model backend.Model) error {
 	f.mu.Lock()
 	fault := f.faults[model.Name]
 	f.mu.Unlock()
-	if fault == nil || time.Now().After(fault.until) {
+	if fault == nil || time.Now().After(fault.until) || !slices.Equal(fault.files, statesOf(model)) {
 		return nil
 	}
-	info, err := os.Stat(model.Path)
-	if err != nil && fault.size == 0 || err == nil && info.Size() == fault.size && info.ModTime().Equal(fault.modified) {
-		return fault.err
-	}
-	return nil
+	return fault.err
 }

@@ -153,6 +153,27 @@ func TestBadModelIsNotStartedAgainUntilItsFileChanges(t *testing.T) {
 	}
 }
 
+// A part that is replaced is reason to try a refused model again, and the error names all files that may be at fault.
+func TestRefusedModelIsTriedAgainWithAnotherPart(t *testing.T) {
+	t.Parallel()
+	b := flux(t, backendtest.Scenario{Faults: []backendtest.Fault{{Start: 1, Do: backendtest.LoadFails, Text: "tensor 'shared.weight' not in model file"}}})
+	for range 2 {
+		err := b.make(t, "model")
+		if err == nil || !strings.Contains(err.Error(), `"model" with t5xxl_fp16, clip_l, ae: tensor 'shared.weight'`) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if n := b.starts(t); n != 1 {
+		t.Errorf("%d starts while all files are as they were", n)
+	}
+	if err := os.WriteFile(b.cfg.Models()[0].Parts[0].Path, []byte("another part"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.make(t, "model"); err != nil {
+		t.Errorf("after the text encoder was replaced: %v", err)
+	}
+}
+
 func TestDeviceThatTheBuildDoesNotSeeIsNotTriedAgain(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setup{})
