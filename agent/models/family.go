@@ -28,7 +28,10 @@ type traits struct {
 
 	// The marks of parts, see parts.go; 0 where there are none.
 	clipWidth, words, wordWidth, latentChannels, filmChannels uint64
-	scaled                                                    bool // weights of 8 bits with scales beside them
+	sees                                                      bool // a language model that is shown images too
+
+	// The marks of weights with scales beside them, see scaled.go.
+	oldScales, scales, packed, configured bool
 }
 
 // see takes one tensor into account.
@@ -38,6 +41,7 @@ func (t *traits) see(one tensor) {
 		return // a copy for training, which generators leave on the disk
 	}
 	t.weights += one.bytes
+	t.seeScales(one)
 	t.seeEncoder(one)
 	if anyIn(one.name, ".lora_", ".lora.", "_lora.", "lora_unet_", "lora_te", ".hada_w", ".lokr_w", ".oft_", ".boft_") {
 		t.lora++
@@ -144,11 +148,11 @@ func (t *traits) judge() inspection {
 	family, diffusion := t.family()
 	if problem := t.noModel(diffusion); problem != "" {
 		if part := t.part(); part != model.NoPart {
-			return inspection{part: part, scaled: t.scaled}
+			return inspection{part: part, scaled: t.scaled()}
 		}
 		return inspection{problem: problem}
 	}
-	return inspection{family: family, partial: !t.textEncoder || !t.vae, encoders: t.textEncoder, vae: t.vae, weights: t.weights}
+	return inspection{family: family, partial: !t.textEncoder || !t.vae, encoders: t.textEncoder, vae: t.vae, scaled: t.scaled(), weights: t.weights}
 }
 
 // What the widths stand for: a text encoder's vectors.

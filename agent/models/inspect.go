@@ -18,7 +18,7 @@ type inspection struct {
 	encoders, vae bool
 	// part is what the file is a part of models as; NoPart for a model.
 	part    model.Part
-	scaled  bool   // weights of 8 bits with scales beside them; only of parts
+	scaled  bool   // weights of 8 bits with scales beside them that sd-server leaves out
 	weights uint64 // bytes of the tensors that a generator loads; 0 when not known
 	problem string // why it is no model that can be used, as "the file" would continue; "" when it may be one
 }
@@ -89,6 +89,7 @@ func sizeWords[T int64 | uint64](bytes T) string {
 // tensor is one entry of a header.
 type tensor struct {
 	name  string
+	dtype string   // as safetensors name it; "" in a gguf file
 	shape []uint64 // outermost first, as PyTorch has it
 	bytes uint64   // 0 when its type is not known
 }

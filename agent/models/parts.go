@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -31,14 +32,15 @@ const (
 	t5Vocabulary    = 32128
 	qwen25Width     = 3584
 	qwen3Width      = 2560
-	qwenVocabulary  = 150_000 // at least: builds of one model have padded it differently
+	qwenFewest      = 150_000 // words: builds of one model have padded them differently
+	qwenMost        = 155_000
 	fluxVAEChannels = 16
 )
 
 // seeEncoder takes a tensor of a part into account: the table of a text encoder's words, or a VAE's first layer.
 func (t *traits) seeEncoder(one tensor) {
-	if strings.HasSuffix(one.name, ".scale_weight") || one.name == "scaled_fp8" {
-		t.scaled = true
+	if strings.HasPrefix(one.name, "visual.") || strings.HasPrefix(one.name, "model.visual.") {
+		t.sees = true
 	}
 	if len(one.shape) < 2 {
 		return
@@ -66,9 +68,9 @@ func (t *traits) part() model.Part {
 		return model.CLIPG
 	case t.wordWidth == t5Width && t.words == t5Vocabulary:
 		return model.T5
-	case t.wordWidth == qwen25Width && t.words >= qwenVocabulary:
+	case t.wordWidth == qwen25Width && t.qwenWords() && (t.architecture == "qwen2vl" || t.architecture == "" && t.sees):
 		return model.Qwen25
-	case t.wordWidth == qwen3Width && t.words >= qwenVocabulary:
+	case t.wordWidth == qwen3Width && t.qwenWords() && (t.architecture == "qwen3" || t.architecture == "" && !t.sees):
 		return model.Qwen3
 	case t.vae && t.filmChannels == fluxVAEChannels:
 		return model.QwenVAE
@@ -78,11 +80,24 @@ func (t *traits) part() model.Part {
 	return model.NoPart
 }
 
-// partOf corrects by its name what a file's header can't tell: the VAEs of SD3 and FLUX.1 are built alike, and so are those of
-// Qwen-Image and of Wan, which makes films.
+// qwenWords says whether the vocabulary is Qwen's. Others have models of the same widths: Gemma's has more than 250,000 words.
+//
+// Qwen2.5 7B, which only reads, is built as the text half of Qwen2.5-VL 7B, and sd-server would load it; but its weights are others than
+// those that Qwen-Image was trained with. The same goes for Qwen3-VL 4B and Qwen3 4B.
+func (t *traits) qwenWords() bool { return t.words >= qwenFewest && t.words <= qwenMost }
+
+// shard is how a piece of a file is called that was published in several.
+var shard = regexp.MustCompile(`(?i)-\d{5}-of-\d{5}$`)
+
+func (f *seenFile) isShard() bool { return shard.MatchString(stem(f.fileName())) }
+
+// partOf corrects by its name what a file's header can't tell: that it is not whole, and that the VAEs of SD3 and FLUX.1 are built
+// alike, and so are those of Qwen-Image and of Wan, which makes films.
 func partOf(f *seenFile) model.Part {
 	name := strings.ToLower(f.Name)
 	switch {
+	case f.isShard():
+		return model.NoPart
 	case f.part == model.FluxVAE && strings.Contains(name, "sd3"):
 		return model.SD3VAE
 	case f.part == model.FluxVAE && strings.Contains(name, "flux2"), f.part == model.QwenVAE && strings.Contains(name, "wan"):
@@ -101,19 +116,20 @@ func (i *inspection) needs() (parts []model.Part) {
 	return parts
 }
 
-// complete finds what a model needs among the files that are there: for each part one that every generator can read, the smallest of
-// several. missing says in words what is not there.
+// serves says whether a file is the part, and one that sd-server can read.
+func (f *seenFile) serves(p model.Part) bool { return partOf(f) == p && f.problem == "" && !f.scaled }
+
+// complete finds what a model needs among the files that are there, the smallest of several. missing says in words what is not there.
 func complete(i *inspection, there []seenFile) (files []PartFile, missing []string) {
 	for _, p := range i.needs() {
 		var best *seenFile
 		for n := range there {
-			f := &there[n]
-			if partOf(f) == p && f.problem == "" && (best == nil || better(f, best)) {
+			if f := &there[n]; f.serves(p) && (best == nil || smaller(f, best)) {
 				best = f
 			}
 		}
 		if best == nil {
-			missing = append(missing, fmt.Sprintf("%s (%s)", p.Title(), p.Sample()))
+			missing = append(missing, lackOf(p, there))
 			continue
 		}
 		files = append(files, PartFile{p, best.Path, best.Bytes})
@@ -121,11 +137,16 @@ func complete(i *inspection, there []seenFile) (files []PartFile, missing []stri
 	return files, missing
 }
 
-// better prefers weights without scales beside them, which not every generator knows, then the smaller file.
-func better(f, than *seenFile) bool {
-	if f.scaled != than.scaled {
-		return than.scaled
+// lackOf names a part that is missing, and the file that looks like it but is of no use.
+func lackOf(p model.Part, there []seenFile) string {
+	at := slices.IndexFunc(there, func(f seenFile) bool { return partOf(&f) == p && f.problem == "" && f.scaled })
+	if at < 0 {
+		return fmt.Sprintf("%s (%s)", p.Title(), p.Sample())
 	}
+	return fmt.Sprintf("%s (%s; %s is there, but sd-server can't read its scaled 8-bit weights)", p.Title(), p.Sample(), stem(there[at].fileName()))
+}
+
+func smaller(f, than *seenFile) bool {
 	return cmp.Or(cmp.Compare(f.Bytes, than.Bytes), cmp.Compare(f.Path, than.Path)) < 0
 }
 

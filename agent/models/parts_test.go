@@ -22,11 +22,14 @@ func sparse(t *testing.T, path string, tensors ...tensor) {
 	header := map[string]any{}
 	at := uint64(0)
 	for _, one := range tensors {
-		size := uint64(2)
+		if one.dtype == "" {
+			one.dtype = "F16"
+		}
+		size := elementBytes[one.dtype]
 		for _, side := range one.shape {
 			size *= side
 		}
-		header[one.name] = map[string]any{"dtype": "F16", "shape": one.shape, "data_offsets": []uint64{at, at + size}}
+		header[one.name] = map[string]any{"dtype": one.dtype, "shape": one.shape, "data_offsets": []uint64{at, at + size}}
 		at += size
 	}
 	text, err := json.Marshal(header)
@@ -47,25 +50,30 @@ func sparse(t *testing.T, path string, tensors ...tensor) {
 
 // partTensors are the marks of parts as they are published.
 var partTensors = map[string][]tensor{
-	"t5xxl_fp16":       {one("shared.weight", 32128, 4096), one("encoder.block.0.layer.0.SelfAttention.k.weight", 4)},
-	"t5xxl_gguf_like":  {one("token_embd.weight", 32128, 4096), one("enc.blk.0.attn_k.weight", 4)},
-	"umt5":             {one("shared.weight", 256384, 4096), one("encoder.block.0.layer.0.SelfAttention.k.weight", 4)},
-	"clip_l":           {one("text_model.embeddings.token_embedding.weight", 49408, 768)},
-	"clip_g":           {one("text_model.embeddings.token_embedding.weight", 49408, 1280)},
-	"clip_h":           {one("text_model.embeddings.token_embedding.weight", 49408, 1024)},
-	"qwen_2.5_vl_7b":   {one("model.embed_tokens.weight", 152064, 3584), one("model.layers.0.self_attn.q_proj.weight", 4), one("visual.blocks.0.attn.qkv.weight", 4)},
-	"Qwen3-4B":         {one("token_embd.weight", 151936, 2560), one("blk.0.attn_q.weight", 4)},
-	"Qwen3-8B":         {one("token_embd.weight", 151936, 4096), one("blk.0.attn_q.weight", 4)},
-	"ae":               {one("decoder.conv_in.weight", 512, 16, 3, 3), one("encoder.down.0.block.0.conv1.weight", 4)},
-	"sd3_vae":          {one("decoder.conv_in.weight", 512, 16, 3, 3), one("encoder.down.0.block.0.conv1.weight", 4)},
-	"sdxl_vae":         {one("decoder.conv_in.weight", 512, 4, 3, 3), one("encoder.down.0.block.0.conv1.weight", 4)},
-	"qwen_image_vae":   {one("decoder.conv1.weight", 384, 16, 3, 3, 3), one("decoder.upsamples.0.residual.0.gamma", 4)},
-	"wan_2.1_vae":      {one("decoder.conv1.weight", 384, 16, 3, 3, 3), one("decoder.upsamples.0.residual.0.gamma", 4)},
-	"t5xxl_fp8_scaled": {one("shared.weight", 32128, 4096), one("encoder.block.0.layer.0.SelfAttention.k.weight", 4), one("encoder.block.0.layer.0.SelfAttention.k.scale_weight", 1)},
-	"flux1-dev":        {one("double_blocks.0.img_attn.norm.key_norm.scale", 128), one("img_in.weight", 1, 64), one("txt_in.weight", 1, 4096)},
-	"sd3.5_large":      {one("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight", 4), one("first_stage_model.decoder.conv_in.weight", 512, 16, 3, 3)},
-	"sdxl_unet":        {one("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", 2, 2048)},
-	"realesrgan":       {one("model.0.weight", 4), one("model.1.sub.0.RDB1.conv1.0.weight", 4)},
+	"t5xxl_fp16":           {one("shared.weight", 32128, 4096), one("encoder.block.0.layer.0.SelfAttention.k.weight", 4)},
+	"t5xxl_gguf_like":      {one("token_embd.weight", 32128, 4096), one("enc.blk.0.attn_k.weight", 4)},
+	"umt5":                 {one("shared.weight", 256384, 4096), one("encoder.block.0.layer.0.SelfAttention.k.weight", 4)},
+	"clip_l":               {one("text_model.embeddings.token_embedding.weight", 49408, 768)},
+	"clip_g":               {one("text_model.embeddings.token_embedding.weight", 49408, 1280)},
+	"clip_h":               {one("text_model.embeddings.token_embedding.weight", 49408, 1024)},
+	"qwen_2.5_vl_7b":       {one("model.embed_tokens.weight", 152064, 3584), one("model.layers.0.self_attn.q_proj.weight", 4), one("visual.blocks.0.attn.qkv.weight", 4)},
+	"Qwen3-4B":             {one("token_embd.weight", 151936, 2560), one("blk.0.attn_q.weight", 4)},
+	"Qwen3-8B":             {one("token_embd.weight", 151936, 4096), one("blk.0.attn_q.weight", 4)},
+	"ae":                   {one("decoder.conv_in.weight", 512, 16, 3, 3), one("encoder.down.0.block.0.conv1.weight", 4)},
+	"sd3_vae":              {one("decoder.conv_in.weight", 512, 16, 3, 3), one("encoder.down.0.block.0.conv1.weight", 4)},
+	"sdxl_vae":             {one("decoder.conv_in.weight", 512, 4, 3, 3), one("encoder.down.0.block.0.conv1.weight", 4)},
+	"qwen_image_vae":       {one("decoder.conv1.weight", 384, 16, 3, 3, 3), one("decoder.upsamples.0.residual.0.gamma", 4)},
+	"wan_2.1_vae":          {one("decoder.conv1.weight", 384, 16, 3, 3, 3), one("decoder.upsamples.0.residual.0.gamma", 4)},
+	"t5xxl-00001-of-00002": {one("shared.weight", 32128, 4096), one("encoder.block.0.layer.0.SelfAttention.k.weight", 4)},
+	"Qwen2.5-7B":           {one("model.embed_tokens.weight", 152064, 3584), one("model.layers.0.self_attn.q_proj.weight", 4)},
+	"Qwen3-VL-4B":          {one("model.embed_tokens.weight", 151936, 2560), one("model.layers.0.self_attn.q_proj.weight", 4), one("model.visual.blocks.0.attn.qkv.weight", 4)},
+	"gemma-3-4b":           {one("model.embed_tokens.weight", 262208, 2560), one("model.layers.0.self_attn.q_proj.weight", 4)},
+	"gemma-2-9b":           {one("model.embed_tokens.weight", 256000, 3584), one("model.layers.0.self_attn.q_proj.weight", 4), one("visual.blocks.0.attn.qkv.weight", 4)},
+	"t5xxl_fp8_scaled":     {one("shared.weight", 32128, 4096), one("encoder.block.0.layer.0.SelfAttention.k.weight", 4), one("encoder.block.0.layer.0.SelfAttention.k.scale_weight", 1)},
+	"flux1-dev":            {one("double_blocks.0.img_attn.norm.key_norm.scale", 128), one("img_in.weight", 1, 64), one("txt_in.weight", 1, 4096)},
+	"sd3.5_large":          {one("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight", 4), one("first_stage_model.decoder.conv_in.weight", 512, 16, 3, 3)},
+	"sdxl_unet":            {one("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", 2, 2048)},
+	"realesrgan":           {one("model.0.weight", 4), one("model.1.sub.0.RDB1.conv1.0.weight", 4)},
 }
 
 func TestPartsAreKnownByTheirHeaders(t *testing.T) {
@@ -88,6 +96,89 @@ func TestPartsAreKnownByTheirHeaders(t *testing.T) {
 		}
 		if isPart := f.part != model.NoPart; isPart && f.problem != "" {
 			t.Errorf("%s has the problem %s", f.Name, f.problem)
+		}
+	}
+}
+
+// gguf files of language models say what they are.
+func TestLanguageModelsAreToldApart(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		architecture string
+		words, width uint64
+		want         model.Part
+	}{
+		{"qwen2vl", 152064, 3584, model.Qwen25}, {"qwen2", 152064, 3584, model.NoPart}, {"qwen3", 151936, 2560, model.Qwen3}, {"qwen3vl", 151936, 2560, model.NoPart},
+		{"qwen2", 151936, 2560, model.NoPart}, {"gemma3", 262208, 2560, model.NoPart}, {"gemma2", 256000, 3584, model.NoPart}, {"t5encoder", 32128, 4096, model.T5},
+	} {
+		seen := traits{architecture: tt.architecture}
+		seen.see(one("token_embd.weight", tt.words, tt.width))
+		if got := seen.judge(); got.part != tt.want || (tt.want == model.NoPart) != (got.problem != "") {
+			t.Errorf("%s of %d words: %q, %s", tt.architecture, tt.words, got.part, got.problem)
+		}
+	}
+}
+
+// Weights whose scales sd-server does not apply are told from those that it reads right, in models and in parts.
+func TestScaledWeights(t *testing.T) {
+	t.Parallel()
+	typed := func(dtype string, of tensor) tensor { of.dtype = dtype; return of }
+	const layer = "double_blocks.0.img_attn.proj."
+	plain := one("double_blocks.0.img_attn.norm.key_norm.scale", 128)
+	for name, tt := range map[string]struct {
+		tensors []tensor
+		want    bool
+	}{
+		"16 bits":                         {[]tensor{plain, one(layer+"weight", 4, 4)}, false},
+		"8 bits without scales":           {[]tensor{plain, typed("F8_E4M3", one(layer+"weight", 4, 4))}, false},
+		"fp8, ComfyUI's first scales":     {[]tensor{plain, typed("F8_E4M3", one(layer+"weight", 4, 4)), typed("F32", one(layer+"scale_weight", 1)), typed("F8_E4M3", one("scaled_fp8", 2))}, true},
+		"fp8 inside a checkpoint":         {[]tensor{plain, one("text_encoders.t5xxl.transformer.scaled_fp8", 0), one(layer+"weight", 4, 4)}, true},
+		"fp8, ComfyUI's later scales":     {[]tensor{plain, typed("F8_E4M3", one(layer+"weight", 4, 4)), typed("F32", one(layer+"weight_scale", 1)), typed("U8", one(layer+"comfy_quant", 30))}, true},
+		"fp8, diffusers":                  {[]tensor{plain, typed("F32", one(layer+"weight_scale", 1)), typed("F8_E5M2", one(layer+"weight", 4, 4))}, true},
+		"nvfp4":                           {[]tensor{plain, typed("U8", one(layer+"weight", 4, 4)), typed("F8_E4M3", one(layer+"weight_scale", 4)), typed("F32", one(layer+"weight_scale_2", 1)), typed("U8", one(layer+"comfy_quant", 30))}, true},
+		"int8, as ComfyUI describes it":   {[]tensor{plain, typed("I8", one(layer+"weight", 4, 4)), typed("F32", one(layer+"weight_scale", 4, 1)), typed("U8", one(layer+"comfy_quant", 90))}, false},
+		"int8 that nothing describes":     {[]tensor{plain, typed("I8", one(layer+"weight", 4, 4)), typed("F32", one(layer+"weight_scale", 4, 1))}, true},
+		"int8, and fp8 in another module": {[]tensor{plain, typed("I8", one(layer+"weight", 4, 4)), typed("F32", one(layer+"weight_scale", 4, 1)), typed("U8", one(layer+"comfy_quant", 90)), typed("F8_E4M3", one("img_in.weight", 4, 4))}, true},
+	} {
+		path := filepath.Join(t.TempDir(), "model.safetensors")
+		sparse(t, path, tt.tensors...)
+		if got := inspectFile(File{Path: path}); got.scaled != tt.want || got.problem != "" {
+			t.Errorf("%s: scaled is %v; %s", name, got.scaled, got.problem)
+		}
+	}
+}
+
+// A part that sd-server can't read right is missing, and said to be there.
+func TestScaledPartIsMissing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"flux1-dev", "t5xxl_fp8_scaled", "t5xxl-00001-of-00002", "clip_l", "ae"} {
+		sparse(t, filepath.Join(dir, name+".safetensors"), partTensors[name]...)
+	}
+	usable, err := Look(dir)
+	if err != nil || len(usable) != 1 || usable[0].Parts != nil {
+		t.Fatalf("%+v, %v", usable, err)
+	}
+	const want = "a T5-XXL text encoder (t5xxl_fp16.safetensors; t5xxl_fp8_scaled is there, but sd-server can't read its scaled 8-bit weights)"
+	if got := usable[0].Missing; len(got) != 1 || got[0] != want {
+		t.Errorf("missing %q", got)
+	}
+}
+
+// A piece of a file is no model and no part, and its problem says why.
+func TestPieces(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t, nil)
+	for name, of := range map[string]string{"diffusion_pytorch_model-00001-of-00003": "flux1-dev", "text-00001-OF-00002": "t5xxl_fp16", "flux2_vae": "ae"} {
+		sparse(t, filepath.Join(s.dir, name+".safetensors"), partTensors[of]...)
+	}
+	s.scan(t.Context())
+	if usable := s.Usable(); len(usable) != 0 {
+		t.Errorf("%+v", usable)
+	}
+	for _, m := range s.Library.Library().Models {
+		if want := map[bool]string{true: "the file is a piece", false: "the file is a VAE"}[strings.Contains(m.Name, "0")]; m.Part != model.NoPart || !strings.HasPrefix(m.Problem, want) {
+			t.Errorf("%s: %q, %q", m.Name, m.Part, m.Problem)
 		}
 	}
 }

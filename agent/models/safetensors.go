@@ -154,7 +154,7 @@ func readTensors(header io.Reader, seen *traits) ([]span, error) {
 			return nil, err
 		}
 		spans = append(spans, at)
-		seen.see(tensor{name: name, shape: e.Shape, bytes: at.to - at.from})
+		seen.see(tensor{name: name, dtype: e.Type, shape: e.Shape, bytes: at.to - at.from})
 	}
 	if _, err := decoder.Token(); err != nil {
 		return nil, headerFlaw(err)

@@ -29,10 +29,10 @@ func (f File) same(other File) bool {
 func (f *seenFile) model(m *memory) model.Model {
 	out := model.Model{
 		Name: f.Name, Title: f.Name, Family: f.family, Format: formatOf(f.fileName()), Bytes: f.Bytes,
-		Disabled: m.Disabled[f.fileName()], Partial: f.partial, Part: partOf(f),
+		Disabled: m.Disabled[f.fileName()], Partial: f.partial, Part: partOf(f), Scaled: f.scaled,
 	}
-	if f.problem != "" {
-		out.Problem = "the file " + f.problem
+	if problem := f.fault(); problem != "" {
+		out.Problem = "the file " + problem
 	}
 	if f.weights > 0 {
 		out.VRAMBytes = model.EstimateVRAM(f.family, f.weights)
@@ -41,6 +41,19 @@ func (f *seenFile) model(m *memory) model.Model {
 		out.SHA256 = from.SHA256
 	}
 	return out
+}
+
+// fault is why the file can't be used, as "the file" would continue; "" when nothing is known against it.
+func (f *seenFile) fault() string {
+	switch {
+	case f.problem != "":
+		return f.problem
+	case f.isShard():
+		return "is a piece of one that was published in several, and generators open a single one: look for it in one piece"
+	case f.part != model.NoPart && partOf(f) == model.NoPart:
+		return "is a VAE, one part of models that generators here load from a folder of their own"
+	}
+	return ""
 }
 
 // modelWith is the same, with what completes it among the parts that are there.

@@ -68,10 +68,23 @@ type Model struct {
 	Partial bool     `json:"partial,omitempty"`
 	With    []string `json:"with,omitempty"`
 	Missing []string `json:"missing,omitempty"`
+	// Scaled says that its weights are of 8 bits or fewer with scales beside them that sd-server can't read; ComfyUI can.
+	Scaled bool `json:"scaled,omitempty"`
 	// Part says that it is no model, but a part of others.
 	Part Part `json:"part,omitempty"`
 	// Problem is why it can't be used, in words for people: "the file is cut short". "" when nothing is known against it.
 	Problem string `json:"problem,omitempty"`
+}
+
+// Lacks says why sd-server can't load it, as a sentence about it would go on; "" when nothing is known against that.
+func (m *Model) Lacks() string {
+	switch {
+	case m.Scaled && m.Part == NoPart:
+		return "has scaled 8-bit weights, which ComfyUI can read but sd-server can't"
+	case len(m.Missing) > 0:
+		return "lacks " + gpu.Listed(m.Missing) + " for sd-server"
+	}
+	return ""
 }
 
 // InstallState is where an installation is.

@@ -83,6 +83,8 @@ func (r *modelRow) files() string {
 	switch {
 	case m.Part != model.NoPart:
 		return sentenceOf(m.Part.Title() + " for the models here that need it")
+	case m.Scaled:
+		return sentenceOf("it " + m.Lacks())
 	case len(m.Missing) > 0:
 		return sentenceOf("for sd-server it lacks " + enumerated(m.Missing) + ": its place is beside the model, or in a folder text_encoders or vae there")
 	case len(m.With) > 0:

@@ -101,6 +101,12 @@ func noteWords(m model.Offer) string {
 		return m.Problem
 	case m.Disabled:
 		return "disabled"
+	case m.Lacks() != "":
+		return m.Lacks()
+	case len(m.With) > 0:
+		return "with " + gpu.Listed(m.With)
+	case m.Part != model.NoPart:
+		return m.Part.Title() + ", a part of models"
 	case m.InLibrary && m.Partial:
 		return "needs text encoders and a VAE beside it"
 	case !m.InLibrary && m.Title != m.Name:

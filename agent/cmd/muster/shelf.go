@@ -45,11 +45,11 @@ func (s *shelf) list() []models.Model {
 	return found
 }
 
-// complete gives the models that are whole, or whose further files are there: what a generator can be started with by their paths.
+// complete gives the models that are whole, or whose further files are there, and that sd-server can read: what it can be started with.
 func (s *shelf) complete() []backend.Model {
 	var complete []backend.Model
 	for _, m := range s.list() {
-		if m.Partial && len(m.Parts) == 0 {
+		if m.Scaled || m.Partial && len(m.Parts) == 0 {
 			continue
 		}
 		one := backend.Model{Name: m.Name, Title: m.Title, Family: m.Family, Path: m.Path, Bytes: m.Bytes, VRAMBytes: m.VRAMBytes}
