@@ -22,9 +22,18 @@ type source struct {
 	part       model.Part
 	repo, file string
 	bytes      int64
+	name       string // that it gets in the folder; "" is its own
 }
 
-// catalogue is well-known models. Nearly all are published as one whole file: any generator makes images with it alone.
+// sd35 are the parts of Stable Diffusion 3.5, whose whole files in one have weights that sd-server can't read (scaled.go).
+var sd35 = []source{
+	{model.CLIPL, "Comfy-Org/stable-diffusion-3.5-fp8", "text_encoders/clip_l.safetensors", 246_144_152, ""},
+	{model.CLIPG, "Comfy-Org/stable-diffusion-3.5-fp8", "text_encoders/clip_g.safetensors", 1_389_382_176, ""},
+	{model.T5, "city96/t5-v1_1-xxl-encoder-gguf", "t5-v1_1-xxl-encoder-Q8_0.gguf", 5_060_000_000, ""},
+	{model.SD3VAE, "Shio-Koube/SD-3.5-vae", "diffusion_pytorch_model.safetensors", 167_666_902, "sd3_vae"},
+}
+
+// catalogue is well-known models that every generator reads. Most are published as one whole file.
 var catalogue = []known{
 	{"flux1-dev-fp8", "FLUX.1 dev (fp8)", "detailed and true to the prompt, writes words; 20 to 30 steps", model.Flux, "FLUX.1 [dev] Non-Commercial",
 		"Comfy-Org/flux1-dev", "flux1-dev-fp8.safetensors", 17_246_524_772, 9.5, nil},
@@ -32,13 +41,13 @@ var catalogue = []known{
 		"Comfy-Org/flux1-schnell", "flux1-schnell-fp8.safetensors", 17_236_328_572, 9, nil},
 	{"z-image-turbo", "Z-Image Turbo (Q8)", "photographs and words in 8 steps, on cards from 12 GiB; for sd-server, with a text encoder and a VAE", model.ZImage, "Apache 2.0",
 		"leejet/Z-Image-Turbo-GGUF", "z_image_turbo-Q8_0.gguf", 6_577_440_704, 9.2, []source{
-			{model.Qwen3, "unsloth/Qwen3-4B-Instruct-2507-GGUF", "Qwen3-4B-Instruct-2507-Q4_K_M.gguf", 2_497_281_120},
-			{model.FluxVAE, "Comfy-Org/z_image_turbo", "split_files/vae/ae.safetensors", 335_304_388},
+			{model.Qwen3, "unsloth/Qwen3-4B-Instruct-2507-GGUF", "Qwen3-4B-Instruct-2507-Q4_K_M.gguf", 2_497_281_120, ""},
+			{model.FluxVAE, "Comfy-Org/z_image_turbo", "split_files/vae/ae.safetensors", 335_304_388, ""},
 		}},
-	{"sd-3.5-large-fp8", "Stable Diffusion 3.5 Large (fp8)", "varied styles, writes words; 28 to 40 steps", model.SD3, "Stability AI Community",
-		"Comfy-Org/stable-diffusion-3.5-fp8", "sd3.5_large_fp8_scaled.safetensors", 14_900_000_000, 8.5, nil},
-	{"sd-3.5-medium", "Stable Diffusion 3.5 Medium", "varied styles, for cards of 16 GiB; 28 to 40 steps", model.SD3, "Stability AI Community",
-		"Comfy-Org/stable-diffusion-3.5-fp8", "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors", 11_638_004_202, 8, nil},
+	{"sd-3.5-large", "Stable Diffusion 3.5 Large (Q8)", "varied styles, writes words, 28 to 40 steps; for sd-server, with three text encoders and a VAE", model.SD3, "Stability AI Community",
+		"city96/stable-diffusion-3.5-large-gguf", "sd3.5_large-Q8_0.gguf", 8_779_212_512, 8.5, sd35},
+	{"sd-3.5-medium", "Stable Diffusion 3.5 Medium (Q8)", "varied styles on cards from 8 GiB, 28 to 40 steps; for sd-server, with three text encoders and a VAE", model.SD3, "Stability AI Community",
+		"city96/stable-diffusion-3.5-medium-gguf", "sd3.5_medium-Q8_0.gguf", 2_855_825_856, 8, sd35},
 	{"juggernaut-xl-9", "Juggernaut XL 9", "photographs of people and places; 30 steps", model.SDXL, "CreativeML OpenRAIL-M",
 		"RunDiffusion/Juggernaut-XL-v9", "Juggernaut-XL_v9_RunDiffusionPhoto_v2.safetensors", 7_110_000_000, 7.5, nil},
 	{"animagine-xl-4.0", "Animagine XL 4.0", "anime, drawn by tags; 28 steps", model.SDXL, "CreativeML OpenRAIL++-M",

@@ -99,7 +99,7 @@ func (l *Library) accompany(r *record) (added []*record) {
 		if slices.ContainsFunc(l.files, there) || slices.ContainsFunc(l.parts, there) || slices.ContainsFunc(l.memory.Installs, comes) {
 			continue
 		}
-		one, err := l.parse(Request{Repo: s.repo, File: s.file})
+		one, err := l.parse(Request{Repo: s.repo, File: s.file, Name: s.name})
 		if err != nil { // a mistake in the catalogue, see TestCatalogue
 			l.log.Error("a part can't be asked for", "file", s.file, "error", err)
 			continue

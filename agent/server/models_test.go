@@ -208,7 +208,7 @@ func TestSetupRecommendations(t *testing.T) {
 	r := a.ask("GET", "/api/v1/setup/ai-models/recommendations", "")
 	r.into(t, &got)
 	info, _ := json.Marshal(got.Info)
-	if want := `{"cpu_count":0,"disk_space_gb":465.66,"gpu_count":2,"gpu_memory_gb":16,"gpu_type":"rocm","platform":"linux","ram_gb":0,"recommended_engines":{"image":"sd-3.5-medium"}}`; string(info) != want || !got.Success {
+	if want := `{"cpu_count":0,"disk_space_gb":465.66,"gpu_count":2,"gpu_memory_gb":16,"gpu_type":"rocm","platform":"linux","ram_gb":0,"recommended_engines":{"image":"z-image-turbo"}}`; string(info) != want || !got.Success {
 		t.Errorf("got  %s\nwant %s", info, want)
 	}
 	if len(got.To["installable"]) == 0 || len(got.To["requires_upgrade"]) == 0 || got.To["api_only"] == nil || len(got.To["api_only"]) != 0 {
