@@ -20,9 +20,10 @@ const (
 	maxURL     = 4096
 )
 
-// Install takes an installation. When it returns nil, it is durable: it goes on after a restart. Asking again for what is under way
-// or failed gives that one, and the failed one goes on where it was. Errors: *FieldError, ErrExists when a model of that name is
-// here, ErrFull, ErrDisk, the context's.
+// Install takes an installation, and of a model of the catalogue those of the parts that the folder lacks, which come before it. When it
+// returns nil, they are durable: they go on after a restart. Asking again for what is under way or failed gives that one, and the failed
+// one goes on where it was. Where only parts are missing, the last of them is given. Errors: *FieldError, ErrExists when a model of that
+// name is here, ErrFull, ErrDisk, the context's.
 func (l *Library) Install(ctx context.Context, q Request) (model.Install, error) {
 	r, err := l.parse(q)
 	if err != nil {
@@ -32,14 +33,21 @@ func (l *Library) Install(ctx context.Context, q Request) (model.Install, error)
 	if err := within(ctx, func() error { taken = l.taken(r.FileName); return nil }); err != nil {
 		return model.Install{}, err
 	}
-	r, fresh, dropped, err := l.enter(r, taken)
+	parts, err := l.partsFor(ctx, r)
 	if err != nil {
 		return model.Install{}, err
 	}
-	with := l.accompany(r)
+	order := append(parts, r)
+	if taken && len(parts) > 0 {
+		order, taken = parts, false
+	}
+	entered, fresh, dropped, err := l.enter(order, taken)
+	if err != nil {
+		return model.Install{}, err
+	}
 	if err := l.keep(ctx); err != nil {
 		l.mu.Lock()
-		l.memory.Installs = slices.DeleteFunc(l.memory.Installs, func(other *record) bool { return other == r && fresh || slices.Contains(with, other) })
+		l.memory.Installs = slices.DeleteFunc(l.memory.Installs, func(r *record) bool { return slices.Contains(fresh, r) })
 		l.mu.Unlock()
 		l.publish()
 		return model.Install{}, err
@@ -49,67 +57,101 @@ func (l *Library) Install(ctx context.Context, q Request) (model.Install, error)
 	l.publish()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.log.Info("a model is to be installed", "name", stem(r.FileName), "from", r.from(l.web))
-	return r.view(l.web), nil
+	for _, r := range entered {
+		l.log.Info("a model is to be installed", "name", stem(r.FileName), "from", r.from(l.web))
+	}
+	return entered[len(entered)-1].view(l.web), nil
 }
 
-// enter puts a request among the installations; fresh is false when it was there. taken says that a model of its name is in the
-// folder. dropped are the ids of those that made room for it, whose parts are to go.
-func (l *Library) enter(r *record, taken bool) (_ *record, fresh bool, dropped []string, err error) {
+// enter puts requests among the installations, all or none, the first to be carried out first. entered are what stands there for them,
+// fresh those of them that did not stand there before. taken says that a model of the last one's name is in the folder. dropped are the
+// ids of those that made room, whose parts are to go.
+func (l *Library) enter(order []*record, taken bool) (entered, fresh []*record, dropped []string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for i, r := range order {
+		other, err := l.standing(r, taken && i == len(order)-1)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		if other == nil {
+			fresh, other = append(fresh, r), r
+		}
+		entered = append(entered, other)
+	}
 	waiting := 0
 	for _, other := range l.memory.Installs {
-		same := other.URL == r.URL && other.Repo == r.Repo && other.File == r.File && other.Revision == r.Revision
-		switch active := !other.State.Ended(); {
-		case same && other.FileName == r.FileName && active && (r.Wanted == "" || r.Wanted == other.Wanted):
-			return other, false, nil, nil
-		case active && strings.EqualFold(stem(other.FileName), stem(r.FileName)):
-			return nil, false, nil, fmt.Errorf("%w: a model named %q is being installed; give another name", ErrExists, stem(r.FileName))
-		case same && other.FileName == r.FileName && other.State == model.Failed && !taken:
-			other.Wanted, other.SHA, other.Device, other.State, other.Error, other.Ended = r.Wanted, r.Wanted, r.Device, model.Waiting, "", time.Time{}
-			return other, false, nil, nil
-		case active:
+		if !other.State.Ended() {
 			waiting++
 		}
 	}
-	if taken {
-		return nil, false, nil, fmt.Errorf("%w: a model named %q is in the models folder; remove it first, or give another name", ErrExists, stem(r.FileName))
+	if len(fresh) > 0 && waiting+len(fresh) > maxWaiting {
+		return nil, nil, nil, fmt.Errorf("%w: %d; wait for some, or stop them", ErrFull, waiting)
 	}
-	if waiting >= maxWaiting {
-		return nil, false, nil, fmt.Errorf("%w: %d; wait for some, or stop them", ErrFull, waiting)
+	for i, r := range entered {
+		if r.State == model.Failed {
+			asked := order[i]
+			r.Wanted, r.SHA, r.Device, r.State, r.Error, r.Ended = asked.Wanted, asked.Wanted, asked.Device, model.Waiting, "", time.Time{}
+		}
 	}
-	r.ID = newID()
-	l.memory.Installs = append([]*record{r}, l.memory.Installs...)
-	return r, true, l.trim(), nil
+	for _, r := range fresh {
+		r.ID = newID()
+		l.memory.Installs = append([]*record{r}, l.memory.Installs...)
+	}
+	return entered, fresh, l.trim(), nil
 }
 
-// accompany has the parts installed that a model of the catalogue needs and the folder lacks, before the model itself. It gives those that
-// it added.
-func (l *Library) accompany(r *record) (added []*record) {
+// standing finds the installation that a request asks for again: one that is under way, or one that failed and can go on. nil: it is a
+// new one. It is called with mu held.
+func (l *Library) standing(r *record, taken bool) (*record, error) {
+	for _, other := range l.memory.Installs {
+		same := other.URL == r.URL && other.Repo == r.Repo && other.File == r.File && other.Revision == r.Revision && other.FileName == r.FileName
+		switch active := !other.State.Ended(); {
+		case same && active && (r.Wanted == "" || r.Wanted == other.Wanted):
+			return other, nil
+		case active && strings.EqualFold(stem(other.FileName), stem(r.FileName)):
+			return nil, fmt.Errorf("%w: a model named %q is being installed; give another name", ErrExists, stem(r.FileName))
+		case same && other.State == model.Failed && !taken:
+			return other, nil
+		}
+	}
+	if taken {
+		return nil, fmt.Errorf("%w: a model named %q is in the models folder; remove it first, or give another name", ErrExists, stem(r.FileName))
+	}
+	return nil, nil
+}
+
+// partsFor gives requests for the parts that a model of the catalogue needs and the folder lacks. Its error is ErrExists when a file
+// that is of no use has the name of one.
+func (l *Library) partsFor(ctx context.Context, r *record) (parts []*record, err error) {
 	at := slices.IndexFunc(catalogue, func(k known) bool { return k.repo == r.Repo && k.file == r.File })
 	if at < 0 {
-		return nil
+		return nil, nil
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	files := slices.Concat(l.files, l.parts)
+	l.mu.Unlock()
 	for _, s := range catalogue[at].with {
-		there := func(f seenFile) bool { return f.problem == "" && partOf(&f) == s.part }
-		comes := func(other *record) bool { return other.Repo == s.repo && other.File == s.file && !other.State.Ended() }
-		if slices.ContainsFunc(l.files, there) || slices.ContainsFunc(l.parts, there) || slices.ContainsFunc(l.memory.Installs, comes) {
+		if slices.ContainsFunc(files, func(f seenFile) bool { return f.serves(s.part) }) {
 			continue
 		}
-		one, err := l.parse(Request{Repo: s.repo, File: s.file, Name: s.name})
+		part, err := l.parse(Request{Repo: s.repo, File: s.file, Name: s.name})
 		if err != nil { // a mistake in the catalogue, see TestCatalogue
-			l.log.Error("a part can't be asked for", "file", s.file, "error", err)
-			continue
+			return nil, err
 		}
-		one.ID = newID()
-		added = append(added, one)
+		var taken bool
+		if err := within(ctx, func() error { taken = l.taken(part.FileName); return nil }); err != nil {
+			return nil, err
+		}
+		name := stem(part.FileName)
+		switch seen := slices.ContainsFunc(files, func(f seenFile) bool { return strings.EqualFold(stem(f.fileName()), name) }); {
+		case taken && seen:
+			return nil, fmt.Errorf("%w: %s needs %s, and %q in the models folder is none that can be used; remove it first", ErrExists, stem(r.FileName), s.part.Title(), name)
+		case !taken: // else it has come since the last look at the folder
+			parts = append(parts, part)
+		}
 	}
-	behind := slices.Index(l.memory.Installs, r) + 1 // the oldest, which is the last, comes first
-	l.memory.Installs = slices.Insert(l.memory.Installs, behind, added...)
-	return added
+	return parts, nil
 }
 
 // taken says whether a model of that name is in the folder. Two that differ by their extension alone would change each other's names.

@@ -3,10 +3,13 @@ package models
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -305,4 +308,111 @@ func TestCatalogueBringsParts(t *testing.T) {
 			t.Errorf("asked for %q", asked)
 		}
 	})
+}
+
+// zImage puts the catalogue's Z-Image into the folder, with its text encoder.
+func zImage(t *testing.T, s *shelf) Request {
+	t.Helper()
+	sparse(t, filepath.Join(s.dir, "z_image_turbo-Q8_0.safetensors"), one("noise_refiner.0.attention.qkv.weight", 4), one("cap_embedder.1.weight", 3840, 1))
+	sparse(t, filepath.Join(s.dir, "text_encoders", "qwen.safetensors"), partTensors["Qwen3-4B"]...)
+	s.scan(t.Context())
+	q, ok := CatalogueRequest("z-image-turbo")
+	if !ok {
+		t.Fatal("it is not in the catalogue")
+	}
+	return q
+}
+
+// Where a model of the catalogue lacks a part, asking for it brings that part, which goes on where it failed.
+func TestMissingPartsComeForAModelThatIsHere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, vae := newWorld(t), safetensors(one("decoder.conv_in.weight", 2, 16, 1, 1), one("encoder.down.0.block.0.conv1.weight", 1<<20))
+		var mu sync.Mutex
+		var ranges []string
+		mended := false
+		w.host("hub.test", func(out http.ResponseWriter, in *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case strings.Contains(in.URL.Path, "/tree/"):
+				_, _ = out.Write([]byte(hubTree(map[string][]byte{"split_files/vae/ae.safetensors": vae})))
+				return
+			case mended:
+				ranges = append(ranges, in.Header.Get("Range"))
+				serveFile(vae, `"a"`)(out, in)
+				return
+			case in.Header.Get("Range") != "":
+				http.NotFound(out, in)
+				return
+			}
+			out.Header().Set("ETag", `"a"`)
+			out.Header().Set("Content-Length", strconv.Itoa(len(vae)))
+			_, _ = out.Write(vae[:1<<20])
+			out.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		})
+		s := newShelf(t, w)
+		q := zImage(t, s)
+		installed := func() bool {
+			all := Recommend(nil, s.Library.Library())
+			return all[slices.IndexFunc(all, func(r model.Recommendation) bool { return r.Name == "z-image-turbo" })].Installed
+		}
+		in := s.ended(s.ask(q).ID)
+		if in.Name != "ae" || in.State != model.Failed || installed() {
+			t.Fatalf("%+v; installed: %v", in, installed())
+		}
+		mu.Lock()
+		mended = true
+		mu.Unlock()
+		again := s.ask(q)
+		if now := s.ended(again.ID); again.ID != in.ID || now.State != model.Installed {
+			t.Fatalf("%+v after %+v", now, in)
+		}
+		s.scan(t.Context())
+		if all := s.Library.Library(); len(all.Installs) != 1 || !installed() {
+			t.Errorf("%+v; installed: %v", all.Installs, installed())
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if want := fmt.Sprintf("bytes=%d-", 1<<20); len(ranges) != 1 || ranges[0] != want {
+			t.Errorf("asked for %q, want %q", ranges, want)
+		}
+		if _, err := s.Install(t.Context(), q); !errors.Is(err, ErrExists) {
+			t.Errorf("with nothing missing: %v", err)
+		}
+	})
+}
+
+// A model and its parts are taken all or none: they count as many as they are, and a name that is taken by something else is said.
+func TestPartsAreTakenAllOrNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host("files.test", func(_ http.ResponseWriter, in *http.Request) { <-in.Context().Done() })
+		s := newShelf(t, w)
+		for i := range maxWaiting - 2 {
+			s.ask(Request{URL: fmt.Sprintf("https://files.test/m/%d.gguf", i)})
+		}
+		q, _ := CatalogueRequest("z-image-turbo") // of three files
+		if _, err := s.Install(t.Context(), q); !errors.Is(err, ErrFull) {
+			t.Errorf("with room for two: %v", err)
+		}
+		sparse(t, filepath.Join(s.dir, "vae", "mine.safetensors"), partTensors["ae"]...)
+		s.scan(t.Context())
+		s.ask(q)
+		if got := len(s.Library.Library().Installs); got != maxWaiting {
+			t.Errorf("%d installations", got)
+		}
+	})
+	s := newShelf(t, nil)
+	q := zImage(t, s)
+	sparse(t, filepath.Join(s.dir, "ae.safetensors"), partTensors["t5xxl_fp16"]...)
+	s.scan(t.Context())
+	if _, err := s.Install(t.Context(), q); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), `z_image_turbo-Q8_0 needs the FLUX VAE, and "ae" in the models folder is none`) {
+		t.Errorf("%v", err)
+	}
+	if got := s.Library.Library().Installs; len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
 }

@@ -19,7 +19,7 @@ func Recommend(devices []gpu.Device, library model.Library) []model.Recommendati
 	}
 	var all []ranked
 	for _, k := range catalogue {
-		installed := slices.ContainsFunc(library.Models, func(m model.Model) bool { return m.Name == k.modelName() })
+		installed := slices.ContainsFunc(library.Models, func(m model.Model) bool { return m.Name == k.modelName() && len(m.Missing) == 0 })
 		r := k.judged(devices, installed)
 		all = append(all, ranked{r, k.worth() * math.Sqrt(share(r.Fits))})
 	}

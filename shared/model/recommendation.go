@@ -15,7 +15,7 @@ type Recommendation struct {
 	// Bytes of the file, and of those that come with it, about. NeedBytes of device memory for an image of one megapixel, about.
 	Bytes     int64  `json:"bytes"`
 	NeedBytes uint64 `json:"need_bytes"`
-	// ModelName is what a job asks for once it is installed; Installed says that it is.
+	// ModelName is what a job asks for once it is installed; Installed says that it is, with all that it needs.
 	ModelName string      `json:"model_name"`
 	Installed bool        `json:"installed"`
 	Fits      []DeviceFit `json:"fits"`
