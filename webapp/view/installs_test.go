@@ -195,6 +195,12 @@ func TestRecommendations(t *testing.T) {
 	expect(t, words(), "Not done: The repository is gone.")
 	p.shelf.offers.take(nil, nil)
 	expect(t, words(), "None of those that muster knows.")
+	lacking := sdxl()
+	lacking.Missing = []string{"the FLUX VAE (ae.safetensors)"}
+	p = shelved(&model.Library{Models: []model.Model{lacking}})
+	p.shelf.adding = true
+	p.shelf.offers.take([]model.Recommendation{of("sdxl")}, nil)
+	expect(t, words(), "Install what is missing")
 }
 
 func TestWhenRecommendationsAreAskedFor(t *testing.T) {

@@ -132,11 +132,15 @@ func offerRefusal(now *deciding) string {
 
 func (m *models) renderOfferEnd(r *model.Recommendation, now *deciding) app.UI {
 	label := "Install"
+	here := m.Page.inLibrary(r.ModelName)
+	if here != nil && len(here.Missing) > 0 {
+		label += " what is missing"
+	}
 	if now.busy {
 		label += " …"
 	}
 	switch {
-	case m.Page.inLibrary(r.ModelName):
+	case here != nil && len(here.Missing) == 0:
 		return el("p", "entry-end", nil, text("installed"))
 	case m.Page.installing(r.ModelName):
 		return el("p", "entry-end", nil, text("being installed"))
@@ -145,16 +149,17 @@ func (m *models) renderOfferEnd(r *model.Recommendation, now *deciding) app.UI {
 		"disabled", flag(!m.Page.steerable()), "aria-disabled", flag(now.busy)}, text(label), on("click", m.Page.installOffer)))
 }
 
-func (p *Page) inLibrary(name string) bool {
+// inLibrary gives the library's model of a name; nil when it has none.
+func (p *Page) inLibrary(name string) *model.Model {
 	if p.state.Library == nil {
-		return false
+		return nil
 	}
 	for i := range p.state.Library.Models {
 		if p.state.Library.Models[i].Name == name {
-			return true
+			return &p.state.Library.Models[i]
 		}
 	}
-	return false
+	return nil
 }
 
 func (p *Page) installing(name string) bool {
