@@ -41,17 +41,15 @@ func (l *Library) Enable(ctx context.Context, name string, enabled bool) error {
 	return l.keep(ctx)
 }
 
-// Remove deletes a model's file for good. Errors: ErrNotFound, ErrBusy while a device holds it or it is no file of the folder's own,
-// ErrDisk, the context's.
+// Remove deletes a model's file for good. Errors: ErrNotFound, ErrBusy while a device holds it or a model that it is a part of, or while
+// it is no file of the folder's own, ErrDisk, the context's.
 func (l *Library) Remove(ctx context.Context, name string) error {
 	file, err := l.find(name)
 	if err != nil {
 		return err
 	}
-	if l.config.Loaded != nil {
-		if held := l.config.Loaded(name); len(held) > 0 {
-			return fmt.Errorf("%w: it is loaded on %s; unload it first: muster devices drain %s", ErrBusy, labels(held), numbers(held))
-		}
+	if err := l.unheld(file); err != nil {
+		return err
 	}
 	if err := within(ctx, func() error { return removeFrom(l.config.Dir, file.fileName()) }); err != nil {
 		return err
@@ -64,6 +62,25 @@ func (l *Library) Remove(ctx context.Context, name string) error {
 	l.reckon()
 	wakeUp(l.look)
 	return l.keep(ctx)
+}
+
+// unheld gives an error while a device holds a file: as a model, or as a part of one.
+func (l *Library) unheld(file seenFile) error {
+	if l.config.Loaded == nil {
+		return nil
+	}
+	if held := l.config.Loaded(file.Name); len(held) > 0 {
+		return fmt.Errorf("%w: it is loaded on %s; unload it first: muster devices drain %s", ErrBusy, labels(held), numbers(held))
+	}
+	for _, m := range l.Usable() {
+		if !slices.ContainsFunc(m.Parts, func(p PartFile) bool { return p.Path == file.Path }) {
+			continue
+		}
+		if held := l.config.Loaded(m.Name); len(held) > 0 {
+			return fmt.Errorf("%w: %s, which is loaded on %s, needs it; unload that first: muster devices drain %s", ErrBusy, m.Name, labels(held), numbers(held))
+		}
+	}
+	return nil
 }
 
 // removeFrom deletes a regular file that lies directly in dir. Links are left to who made them: what they lead to is not ours.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -414,5 +415,39 @@ func TestPartsAreTakenAllOrNone(t *testing.T) {
 	}
 	if got := s.Library.Library().Installs; len(got) != 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A part is not taken away from a model that is loaded; from any other it is, which then says what it lacks.
+func TestPartOfALoadedModelStays(t *testing.T) {
+	t.Parallel()
+	var loaded atomic.Bool
+	s := newShelf(t, nil, func(c *Config) {
+		c.Loaded = func(name string) []gpu.Ref {
+			if name == "flux1-dev" && loaded.Load() {
+				return []gpu.Ref{0, 3}
+			}
+			return nil
+		}
+	})
+	for _, name := range []string{"flux1-dev", "t5xxl_fp16", "clip_l", "ae", "sd3_vae"} {
+		sparse(t, filepath.Join(s.dir, name+".safetensors"), partTensors[name]...)
+	}
+	s.scan(t.Context())
+	loaded.Store(true)
+	err := s.Remove(t.Context(), "ae")
+	if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "flux1-dev, which is loaded on Device 0, Device 3, needs it; unload that first: muster devices drain 0 3") {
+		t.Errorf("%v", err)
+	}
+	if err := s.Remove(t.Context(), "sd3_vae"); err != nil {
+		t.Errorf("one that it does not need: %v", err)
+	}
+	loaded.Store(false)
+	if err := s.Remove(t.Context(), "ae"); err != nil {
+		t.Error(err)
+	}
+	s.scan(t.Context()) // one that was under way may have seen it still
+	if usable := s.Usable(); len(usable) != 1 || len(usable[0].Missing) != 1 || usable[0].Parts != nil {
+		t.Errorf("%+v", usable)
 	}
 }
