@@ -10,6 +10,7 @@ import (
 
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/wire"
 )
 
@@ -37,7 +38,7 @@ func (s *Server) submit(ctx context.Context, who caller, key string, spec job.Sp
 	if unfit == nil {
 		made, unfit = s.settle(spec, made, adapt)
 	}
-	if why := s.barred(asked.Model); unfit != nil && why != "" {
+	if why := s.barred(asked.Model, capacity); unfit != nil && why != "" {
 		unfit = invalid("model", "%q %s", cut(asked.Model), why)
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
@@ -115,7 +116,7 @@ func defaultModel(capacity wire.Capacity, device *gpu.Ref) string {
 }
 
 // barred says why a model of the library can't be generated with, in words that go on after its name; "" when nothing is known.
-func (s *Server) barred(name string) string {
+func (s *Server) barred(name string, capacity wire.Capacity) string {
 	if s.config.Library == nil || name == "" {
 		return ""
 	}
@@ -126,6 +127,13 @@ func (s *Server) barred(name string) string {
 			return "is disabled: enable it with muster models enable, or on the page"
 		case m.Problem != "":
 			return "can't be used: " + m.Problem
+		case m.Part != model.NoPart:
+			return "makes no images by itself: it is " + m.Part.Title()
+		case m.Lacks() == "", slices.ContainsFunc(capacity.Models, func(has wire.Model) bool { return has.Name == name }):
+		case m.Scaled:
+			return m.Lacks() + ", and no other generator here has it"
+		default:
+			return m.Lacks() + ": install that with muster models install, or put it into the models folder"
 		}
 	}
 	return ""

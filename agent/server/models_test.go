@@ -57,6 +57,40 @@ func withLibrary(t *testing.T, files map[string][]byte) (a *testAgent, library *
 	return newAgent(t, func(c *Config) { c.Library = library }), library, dir
 }
 
+// Who asks for a model that sd-server can't load is told what it lacks, unless another generator has it.
+func TestWhatAModelLacksIsSaid(t *testing.T) {
+	t.Parallel()
+	file := func(tensors map[string][]int) []byte {
+		header, at := map[string]any{}, 0
+		for name, shape := range tensors {
+			bytes := 1
+			for _, side := range shape {
+				bytes *= side
+			}
+			header[name] = map[string]any{"dtype": "F8_E4M3", "shape": shape, "data_offsets": []int{at, at + bytes}}
+			at += bytes
+		}
+		raw, _ := json.Marshal(header)
+		return append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(raw))), raw...), make([]byte, at)...)
+	}
+	flux := map[string][]int{"double_blocks.0.img_attn.proj.weight": {4, 4}}
+	scaled := map[string][]int{"double_blocks.0.img_attn.proj.weight": {4, 4}, "scaled_fp8": {2}}
+	vae := map[string][]int{"decoder.conv_in.weight": {2, 16, 1, 1}, "encoder.down.0.block.0.conv1.weight": {4}}
+	a, _, _ := withLibrary(t, map[string][]byte{"flux.safetensors": file(flux), "scaled.safetensors": file(scaled), "ae.safetensors": file(vae), "sketch.safetensors": file(flux)})
+	for body, want := range map[string]string{
+		`{"prompt":"x","model":"flux"}`:                   `flux\" lacks a T5-XXL text encoder (t5xxl_fp16.safetensors) and the CLIP-L text encoder (clip_l.safetensors) for sd-server: install`,
+		`{"prompt":"x","model":"scaled"}`:                 `scaled\" has scaled 8-bit weights`,
+		`{"prompt":"x","model":"ae"}`:                     `makes no images by itself: it is the FLUX VAE`,
+		`{"prompt":"x","model":"sketch","device_id":"9"}`: `device`,
+		`{"prompt":"x","model":"nothing"}`:                `is not here; allowed are`,
+	} {
+		r := a.ask("POST", "/api/v1/jobs", body)
+		if r.status != 400 || !strings.Contains(string(r.body), want) || strings.Contains(want, "device") && strings.Contains(string(r.body), "lacks") {
+			t.Errorf("%s: %d %s; want %q", body, r.status, r.body, want)
+		}
+	}
+}
+
 func TestListModelsGolden(t *testing.T) {
 	t.Parallel()
 	a, _, dir := withLibrary(t, map[string][]byte{"sd15.safetensors": tinyModel(768), "xl.safetensors": tinyModel(2048), "broken.gguf": []byte("no model")})
