@@ -179,13 +179,13 @@ func TestShelf(t *testing.T) {
 	if got := shelf.complete(); len(got) != 1 || got[0].Name != "tiny" || got[0].Path != filepath.Join(dir, "tiny.safetensors") || got[0].VRAMBytes < 1<<30 {
 		t.Errorf("%+v", got)
 	}
-	now := []models.Model{{Model: model.Model{Name: "a"}, Path: "/a"}, {Model: model.Model{Name: "b", Partial: true}, Path: "/b"}}
+	now := []models.Model{{Model: model.Model{Name: "a"}, Path: "/a"}, {Model: model.Model{Name: "b", Partial: true}, Path: "/b"}, {Model: model.Model{Name: "c", Scaled: true}, Path: "/c"}}
 	shelf.open(func() []models.Model { return now }, func(name string) bool { return name == "b" })
 	if got := shelf.enabled([]backend.Model{{Name: "a"}, {Name: "b"}}); len(got) != 1 || got[0].Name != "a" {
 		t.Errorf("a disabled model is offered: %+v", got)
 	}
 	if got := shelf.complete(); len(got) != 1 || got[0].Name != "a" {
-		t.Errorf("%+v: want those that need no further file", got)
+		t.Errorf("%+v: want those that need no further file, and that sd-server can read", got)
 	}
 	now = nil
 	if got := shelf.complete(); len(got) != 0 {
@@ -270,6 +270,24 @@ func TestFitsInShort(t *testing.T) {
 	for fits, want := range map[string]string{"": "—", "?": "—", "y": "0", "n": "none", "yyyyyyyy": "all 8", "nnn": "none", "yyyn": "0–2, not 3", "yn": "0, not 1", "?ynn": "1, not 2 and 3", "y?": "0", "?n": "not 1"} {
 		if got := fitsShort(of(fits)); got != want {
 			t.Errorf("%s: %q, want %q", fits, got, want)
+		}
+	}
+}
+
+func TestNotesOfModels(t *testing.T) {
+	t.Parallel()
+	for want, m := range map[string]model.Model{
+		"":                      {},
+		"disabled":              {Disabled: true, Partial: true},
+		"the file is cut short": {Problem: "the file is cut short", Disabled: true},
+		"lacks the CLIP-L text encoder (clip_l.safetensors) and the FLUX VAE (ae.safetensors) for sd-server": {Partial: true, With: []string{"t5"}, Missing: []string{"the CLIP-L text encoder (clip_l.safetensors)", "the FLUX VAE (ae.safetensors)"}},
+		"has scaled 8-bit weights, which ComfyUI can read but sd-server can't":                               {Scaled: true},
+		"with t5 and ae":                          {Partial: true, With: []string{"t5", "ae"}},
+		"the FLUX VAE, a part of models":          {Part: model.FluxVAE},
+		"needs text encoders and a VAE beside it": {Partial: true},
+	} {
+		if got := noteWords(model.Offer{Model: m, InLibrary: true}); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
