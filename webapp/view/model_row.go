@@ -81,6 +81,8 @@ func (r *modelRow) badges() []app.UI {
 func (r *modelRow) files() string {
 	m := &r.Model
 	switch {
+	case m.Part != model.NoPart && m.Scaled:
+		return sentenceOf(m.Part.Title() + " whose scaled 8-bit weights sd-server can't read")
 	case m.Part != model.NoPart:
 		return sentenceOf(m.Part.Title() + " for the models here that need it")
 	case m.Scaled:

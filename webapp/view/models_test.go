@@ -72,6 +72,8 @@ func TestAModelSaysWhatItIsAndWhere(t *testing.T) {
 			[]string{"needs more files", "For sd-server it lacks the FLUX VAE (ae.safetensors) and the CLIP-L text encoder (clip_l.safetensors): its place is beside the model"}, nil, "well"},
 		{"of several files", with(func(m *model.Model) { m.Partial, m.With = true, []string{"t5xxl_fp16", "clip_l", "ae"} }), []string{"Loaded with t5xxl_fp16, clip_l and ae."}, []string{"needs more files"}, "well"},
 		{"a part", model.Model{Name: "ae", Part: model.FluxVAE, Bytes: gigabyte}, []string{"part of models", "The FLUX VAE for the models here that need it.", "Remove"}, []string{"no generator has it", "Disable", "Load"}, "well"},
+		{"a part that sd-server can't read", model.Model{Name: "t5", Part: model.T5, Scaled: true, Bytes: gigabyte}, []string{"part of models", "A T5-XXL text encoder whose scaled 8-bit weights sd-server"}, nil, "well"},
+		{"what sd-server can't read", with(func(m *model.Model) { m.Scaled = true }), []string{"It has scaled 8-bit weights, which ComfyUI can read but sd-server"}, []string{"needs more files"}, "well"},
 		{"of no generator", with(func(m *model.Model) { m.Name, m.Title = "lone", "" }), []string{"lone", "no generator has it"}, []string{"Load"}, "well"},
 		{"need and family not known", model.Model{Name: "x", Bytes: 2 * gigabyte}, []string{"2.0 GB"}, []string{"Fits", "needs about", "unknown family"}, "well"},
 		{"what a file calls itself is text", model.Model{Name: "x", Title: `<img src=x onerror=alert(1)>`}, []string{"&lt;img src=x"}, nil, "well"},
