@@ -42,6 +42,8 @@ type Hardware struct {
 	Slots func(gpu.Inventory) []scheduler.Slot
 	// Generators gives the programs behind the slots, and those that can't take work yet; it must not block. nil: none are told of.
 	Generators func() []wire.Generator
+	// Awaited gives the models of generators that are away or have no device yet; it must not block. nil: there are none.
+	Awaited func() []scheduler.Awaited
 	// Workflows are those of ComfyUI; the zero value has none.
 	Workflows server.Workflows
 	// See is shown every new inventory and report, either of which may be nil; it must not block. nil: nobody looks.
@@ -51,6 +53,8 @@ type Hardware struct {
 	Models func(usable func() []models.Model, barred func(name string) bool)
 	// Run supervises the generators' processes until ctx ends; nil when there are none.
 	Run func(context.Context) error
+	// Remember keeps what is known of generators beyond the agent's end, until ctx ends; nil when nothing is.
+	Remember func(context.Context) error
 	// Collect supervises the processes that readers read through, as long as the sampler runs; nil when there are none.
 	Collect func(context.Context) error
 }
@@ -141,7 +145,7 @@ func assemble(ctx context.Context, config Config, hardware Hardware, site fs.FS,
 	})
 	p.spread = scheduler.New(scheduler.Config{
 		Policy: scheduler.Policy(config.Policy), Queue: p.jobs, Images: p.store, Slots: hardware.Slots,
-		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, Report: p.sampler.Report, Steering: p.jobs.Steering, Log: log, Generators: hardware.Generators,
+		Inventory: p.sampler.Inventory, Snapshot: p.sampler.Snapshot, Report: p.sampler.Report, Steering: p.jobs.Steering, Log: log, Generators: hardware.Generators, Awaited: hardware.Awaited,
 		Preview: func(id string, preview backend.Preview) { p.previews.Put(id, images.Preview(preview)) },
 		Publish: func(c wire.Capacity) { p.feed.Capacity(&c) },
 	})
@@ -203,6 +207,9 @@ func (p *parts) run(ctx context.Context, hardware Hardware, log *slog.Logger) er
 	group.Go(func() error { return p.edge.Serve(ctx, p.listener) })
 	if hardware.Run != nil {
 		group.Go(func() error { return hardware.Run(generatorsCtx) })
+	}
+	if hardware.Remember != nil {
+		group.Go(func() error { return hardware.Remember(generatorsCtx) })
 	}
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {

@@ -229,6 +229,79 @@ func TestImagesWaitForAComfyUIThatComesLater(t *testing.T) {
 	}
 }
 
+// What a ComfyUI had is known when it is away at the start: its models can be asked for, and wait for it, on whichever card it is then.
+func TestModelsOfAComfyUIThatIsAwayAtTheStart(t *testing.T) {
+	python, folder := backendtest.BuildFakeComfyUI(t, backendtest.ComfySettings{Settings: backendtest.MI25x8()})
+	addModel(t, folder, "dreams")
+	comfy := backendtest.RunComfyUI(t, python, folder, "--cuda-device", "0")
+	data, id := t.TempDir(), "comfyui "+comfy.Address()
+	root := fixture.Root(t, "amd-mi25x8")
+	agent, err := harness.Start(data, "--sysroot", root, "--comfyui", comfy.Base()+"#3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ComfyUI is ready", func() bool { return generatorsOf(t, agent)[id].State == wire.GeneratorReady })
+	comfy.Stop()
+	if err := agent.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := harness.Start(data, "--sysroot", root, "--comfyui", comfy.Base()+"#5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "its absence is seen", func() bool { return generatorsOf(t, again)[id].State == wire.GeneratorUnreachable })
+	if g := generatorsOf(t, again)[id]; g.Models != 1 || g.Seen == nil || time.Since(*g.Seen) > time.Minute || *g.Device != 5 {
+		t.Errorf("%+v", g)
+	}
+	waiting := ordered(t, again, job.Spec{Prompt: "x", Model: "dreams", Steps: 4})
+	eventually(t, "the image says why it waits", func() bool {
+		var j job.Job
+		get(t, again, "/api/v1/jobs/"+waiting[0].ID, &j)
+		return j.State == job.Queued && strings.Contains(j.Reason, "is not there")
+	})
+	if out, err := again.Command(t.Context(), "doctor", "--sysroot", root, "--comfyui", comfy.Base()+"#5"); err == nil || !strings.Contains(out, "with 1 model(s)") {
+		t.Errorf("doctor: %s, %v", out, err)
+	}
+	comfy.Start(t, "--cuda-device", "0")
+	if j := settled(t, again, waiting)[0]; j.State != job.Succeeded || *j.DeviceID != 5 {
+		t.Errorf("%+v", j)
+	}
+	if err := again.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	comfy.Stop()
+	if err := os.Remove(filepath.Join(folder, "models", "checkpoints", "dreams.safetensors")); err != nil {
+		t.Fatal(err)
+	}
+	addModel(t, folder, "nightmares")
+	unplaced, err := harness.Start(data, "--sysroot", root, "--comfyui", comfy.Base()) // eight equal cards: nobody knows which
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "its absence is seen", func() bool { return generatorsOf(t, unplaced)[id].State == wire.GeneratorUnreachable })
+	if g := generatorsOf(t, unplaced)[id]; g.Models != 1 || g.Device != nil {
+		t.Errorf("after a kill, without its device: %+v", g)
+	}
+	late := ordered(t, unplaced, job.Spec{Prompt: "x", Model: "dreams", Steps: 4})
+	if err := unplaced.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	last := startOn(t, data, "--sysroot", root, "--comfyui", comfy.Base()+"#5")
+	comfy.Start(t, "--cuda-device", "0")
+	eventually(t, "ComfyUI is taken as it is", func() bool {
+		g := generatorsOf(t, last)[id]
+		return g.State == wire.GeneratorReady && g.Models == 1 && g.Seen == nil
+	})
+	eventually(t, "a model that is gone is not waited for at ComfyUI any more", func() bool { // minutes later it fails
+		var j job.Job
+		get(t, last, "/api/v1/jobs/"+late[0].ID, &j)
+		return strings.HasSuffix(j.Reason, `no device has a generator for model "dreams" now`) || strings.HasSuffix(j.Reason, `no generator for model "dreams" now`)
+	})
+	if out, err := last.Command(t.Context(), "generate", "x", "--model", "dreams"); err == nil || !strings.Contains(out, "is not here") {
+		t.Errorf("a model that is gone: %s, %v", out, err)
+	}
+}
+
 // A ComfyUI that dies during an image is away at once, costs the image one try, and makes it when it is back.
 func TestComfyUIThatDiesDuringAnImage(t *testing.T) {
 	python, folder := backendtest.BuildFakeComfyUI(t, backendtest.ComfySettings{Settings: backendtest.MI25x8()})

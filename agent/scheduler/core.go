@@ -25,6 +25,7 @@ type Core struct {
 	report    *gpu.Report
 	steering  *pool.Steering
 	programs  []wire.Generator // what is behind the slots, or will be
+	awaited   []Awaited        // those that have no slot yet
 	seq       uint64           // of the newest snapshot
 	seqAt     time.Time        // when it came
 	slots     []*slotState
@@ -79,6 +80,7 @@ type View struct {
 	Steering  *pool.Steering
 	// Generators are the programs behind the slots, and those that can't take work yet.
 	Generators []wire.Generator
+	Awaited    []Awaited
 }
 
 // Orders are what to do now.
@@ -157,7 +159,7 @@ func (c *Core) Plan(v View) Orders {
 
 // look takes the newest inventory, slots, readings and decisions.
 func (c *Core) look(v View) {
-	c.inventory, c.report, c.steering, c.programs = v.Inventory, v.Report, v.Steering, v.Generators
+	c.inventory, c.report, c.steering, c.programs, c.awaited = v.Inventory, v.Report, v.Steering, v.Generators, v.Awaited
 	if c.steering == nil {
 		c.steering = &pool.Steering{}
 	}

@@ -163,7 +163,7 @@ func (c *Core) stations(now time.Time) []Station {
 }
 
 func (c *Core) kind(d demand) Kind {
-	kind := Kind{Model: d.model, Sampler: d.sampler, Costs: make([]Cost, len(c.slots))}
+	kind := Kind{Model: d.model, Sampler: d.sampler, Costs: make([]Cost, len(c.slots)), Away: c.awayWith(d.model)}
 	for i, st := range c.slots {
 		model, ok := st.model(d.model)
 		if !ok || !model.Samplers.Knows(d.sampler) {
@@ -208,6 +208,17 @@ func (c *Core) away() *wire.Generator {
 		}
 	}
 	return nil
+}
+
+// awayWith says why the generator without a slot that had a model is away, in words for people; "" when none had it.
+func (c *Core) awayWith(model string) string {
+	for _, a := range c.awaited {
+		at := slices.IndexFunc(c.programs, func(g wire.Generator) bool { return g.ID == a.Generator })
+		if at >= 0 && slices.ContainsFunc(a.Models, func(m backend.Model) bool { return m.Name == model }) {
+			return c.programs[at].Problem
+		}
+	}
+	return ""
 }
 
 func (c *Core) forgetMissing(kinds []Kind) {

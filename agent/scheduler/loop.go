@@ -64,7 +64,7 @@ func (l *loop) step(ctx context.Context) time.Duration {
 	if len(orders.Outlooks) > 0 {
 		l.s.config.Queue.Explain(orders.Outlooks)
 	}
-	l.s.publish(orders.Capacity, view.Slots)
+	l.s.publish(orders.Capacity, view.Slots, view.Awaited)
 	return orders.Next
 }
 
@@ -111,14 +111,17 @@ func (s *Scheduler) view() View {
 	if s.config.Generators != nil {
 		v.Generators = s.config.Generators()
 	}
+	if s.config.Awaited != nil {
+		v.Awaited = s.config.Awaited()
+	}
 	return v
 }
 
 // publish tells what can generate, when that has changed.
-func (s *Scheduler) publish(capacity wire.Capacity, slots []Slot) {
+func (s *Scheduler) publish(capacity wire.Capacity, slots []Slot, awaited []Awaited) {
 	s.mu.Lock()
 	same := reflect.DeepEqual(capacity, s.capacity)
-	s.capacity, s.slots = capacity, slots
+	s.capacity, s.slots, s.awaited = capacity, slots, awaited
 	s.mu.Unlock()
 	if !same && s.config.Publish != nil {
 		s.config.Publish(capacity)

@@ -24,19 +24,29 @@ type Offer struct {
 // Offer says what can be asked of a model now. device is the only one that is meant; nil means all. Any goroutine may call it.
 func (s *Scheduler) Offer(name string, device *gpu.Ref) Offer {
 	s.mu.Lock()
-	slots := s.slots
+	slots, awaited := s.slots, s.awaited
 	s.mu.Unlock()
 	offer := Offer{Grid: 1}
-	for _, slot := range slots {
-		at := slices.IndexFunc(slot.Models, func(m backend.Model) bool { return m.Name == name })
-		if at < 0 || slot.Fallback || device != nil && slot.Device.Index != *device {
-			continue
+	have := func(models []backend.Model) {
+		at := slices.IndexFunc(models, func(m backend.Model) bool { return m.Name == name })
+		if at < 0 {
+			return
 		}
-		m := slot.Models[at]
+		m := models[at]
 		offer.Family = cmp.Or(offer.Family, m.Family)
 		offer.Grid = common(offer.Grid, max(1, m.Grid))
 		if !slices.Contains(offer.Samplers, m.Samplers) {
 			offer.Samplers = append(offer.Samplers, m.Samplers)
+		}
+	}
+	for _, slot := range slots {
+		if !slot.Fallback && (device == nil || slot.Device.Index == *device) {
+			have(slot.Models)
+		}
+	}
+	if device == nil { // where they will be is not known
+		for _, a := range awaited {
+			have(a.Models)
 		}
 	}
 	return offer

@@ -27,6 +27,7 @@ func TestOffer(t *testing.T) {
 		slot(2, false, backend.Model{Name: "a", Samplers: one}, backend.Model{Name: "c", Samplers: &sampler.List{}}),
 		slot(gpu.CPU, true, backend.Model{Name: "d", Grid: 1000}),
 	}
+	s.awaited = []Awaited{{"comfyui x", []backend.Model{{Name: "f", Grid: 16, Samplers: one}, {Name: "c", Grid: 8, Samplers: one}}}}
 	for _, tt := range []struct {
 		model    string
 		device   *gpu.Ref
@@ -34,7 +35,7 @@ func TestOffer(t *testing.T) {
 		samplers string // of each list; "?" is not known
 	}{
 		{"a", nil, 64, "Euler,Euler a|Euler,DDIM"}, {"a", new(gpu.Ref(0)), 8, "Euler,Euler a"}, {"a", new(gpu.Ref(1)), 64, "Euler,DDIM"}, {"a", new(gpu.Ref(2)), 1, "Euler,Euler a"},
-		{"b", nil, 192, "Euler,Euler a|?"}, {"b", new(gpu.Ref(1)), 64, "?"}, {"c", nil, 1, "none"}, {"c", new(gpu.Ref(0)), 1, ""}, {"d", nil, 1, ""}, {"e", nil, 1, ""},
+		{"b", nil, 192, "Euler,Euler a|?"}, {"b", new(gpu.Ref(1)), 64, "?"}, {"c", nil, 8, "none|Euler,Euler a"}, {"c", new(gpu.Ref(2)), 1, "none"}, {"f", nil, 16, "Euler,Euler a"}, {"f", new(gpu.Ref(0)), 1, ""}, {"c", new(gpu.Ref(0)), 1, ""}, {"d", nil, 1, ""}, {"e", nil, 1, ""},
 	} {
 		offer := s.Offer(tt.model, tt.device)
 		var got []string

@@ -46,6 +46,8 @@ type Kind struct {
 	Model   string
 	Sampler string // "" for each generator's own default
 	Costs   []Cost // by position in Input.Stations
+	// Away is why a generator that has no station and had the model does not answer; "" when none had it.
+	Away string
 }
 
 // want is what a generator must have for an image.

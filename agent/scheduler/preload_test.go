@@ -228,6 +228,48 @@ func TestImagesWaitForAGeneratorThatIsAway(t *testing.T) {
 	})
 }
 
+// What a generator without a slot had is offered while it is away, and waited for; when it is back without it, that is said.
+func TestModelsOfAGeneratorThatIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, Predicted)
+		var there atomic.Bool
+		r.config.Generators = func() []wire.Generator {
+			list := []wire.Generator{{ID: "sdapi y", State: wire.GeneratorUnreachable, Problem: "A1111 at y is not there"},
+				{ID: "comfyui x", State: wire.GeneratorUnreachable, Problem: "ComfyUI at x is not there"}}
+			if there.Load() {
+				list = nil
+			}
+			return list
+		}
+		r.config.Awaited = func() []Awaited {
+			if there.Load() {
+				return nil
+			}
+			return []Awaited{{"sdapi y", nil}, {"comfyui x", []backend.Model{{Name: "dreams", Title: "Dreams", Bytes: 7}, {Name: "sdxl"}}}}
+		}
+		r.run()
+		ids := r.jobs.add(1, func(j *job.Job) { j.Model = "dreams" })
+		pass(time.Hour)
+		if j := r.expect(ids[0], job.Queued); !strings.Contains(j.Reason, "ComfyUI at x is not there") {
+			t.Errorf("it waits because %q", j.Reason)
+		}
+		now := r.Capacity()
+		if want := (wire.Model{Name: "dreams", Title: "Dreams", Bytes: 7, Grid: 1, Away: "comfyui x"}); !slices.Contains(now.Models, want) || len(now.Models) != 2 || now.Models[0].Away != "" {
+			t.Errorf("offered are %+v", now.Models)
+		}
+		if now.DefaultModel != "sdxl" || slices.Contains(now.Slots[0].Models, "dreams") {
+			t.Errorf("%+v", now)
+		}
+		there.Store(true)
+		pass(missingAfter + time.Minute)
+		if j := r.expect(ids[0], job.Failed); !strings.Contains(j.Error, "choose another") {
+			t.Errorf("it failed because %q", j.Error)
+		}
+		r.end()
+	})
+}
+
 func TestPreviewsAreHandedOnAndEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

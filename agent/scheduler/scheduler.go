@@ -36,6 +36,12 @@ type Slot struct {
 	Fallback bool
 }
 
+// Awaited is a generator without a slot, which has these models when it is back. Images of them are taken, and wait.
+type Awaited struct {
+	Generator string // ID of one of the Generators, which says why it is away
+	Models    []backend.Model
+}
+
 // Jobs is what the scheduler needs of *queue.Queue.
 type Jobs interface {
 	Active() []job.Job
@@ -64,6 +70,8 @@ type Config struct {
 	Steering  func() *pool.Steering      // what people decided about the devices; may be nil
 	// Generators are the programs behind the slots, and those that can't take work yet; it must not block, and may be nil.
 	Generators func() []wire.Generator
+	// Awaited are those of the Generators that are away, as far as it is known what they have; it must not block, and may be nil.
+	Awaited func() []Awaited
 	// Preview takes a picture of a job's unfinished image; nil data tells that there will be no further one. It must not block, and
 	// may be nil.
 	Preview func(jobID string, p backend.Preview)
@@ -83,6 +91,7 @@ type Scheduler struct {
 	mu       sync.Mutex
 	capacity wire.Capacity
 	slots    []Slot // that it stands for
+	awaited  []Awaited
 }
 
 // New gives a Scheduler; nothing happens before Run.

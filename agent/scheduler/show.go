@@ -149,6 +149,17 @@ func (c *Core) capacity(now time.Time) wire.Capacity {
 		}
 		out.Slots = append(out.Slots, slot)
 	}
+	for _, a := range c.awaited {
+		for _, m := range a.Models {
+			at := slices.IndexFunc(out.Models, func(known wire.Model) bool { return known.Name == m.Name })
+			if at < 0 {
+				at = len(out.Models)
+				out.Models = append(out.Models, wire.Model{Name: m.Name, Title: m.Title, Bytes: m.Bytes, Grid: 1, Away: a.Generator})
+			}
+			out.Models[at].Family = cmp.Or(out.Models[at].Family, m.Family)
+			out.Models[at].Grid = common(out.Models[at].Grid, max(1, m.Grid))
+		}
+	}
 	out.DefaultModel = c.defaultModel()
 	out.Devices = c.steeredDevices(now)
 	return out
@@ -228,6 +239,9 @@ func (c *Core) defaultModel() string {
 		case fallback == "":
 			fallback = st.Models[0].Name
 		}
+	}
+	if len(c.awaited) > 0 && len(c.awaited[0].Models) > 0 {
+		away = cmp.Or(away, c.awaited[0].Models[0].Name)
 	}
 	return cmp.Or(fallback, away)
 }

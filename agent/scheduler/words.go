@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
@@ -67,8 +68,8 @@ func (p *planner) stranded(j int) Wait {
 		w.Detail = p.pinned(job.Pin, kind.wants())
 	default:
 		w.Detail = fmt.Sprintf("no device has a generator for %s now", kind.wants())
-		if p.Away != "" {
-			w.Detail += "; " + p.Away
+		if away := cmp.Or(kind.Away, p.Away); away != "" {
+			w.Detail += "; " + away
 		}
 	}
 	return w

@@ -71,7 +71,7 @@ var errNoBackend = &refusal{status: http.StatusServiceUnavailable, code: "no_bac
 // fit chooses the model where none was named, completes the pin, and refuses models and devices that are not there. One that is
 // paused, drained or reserved is: the images wait for it, and say so.
 func fit(spec job.Spec, capacity wire.Capacity, inventory *gpu.Inventory) (job.Spec, error) {
-	if len(capacity.Slots) == 0 || len(capacity.Models) == 0 {
+	if !capacity.TakesOrders() {
 		return spec, errNoBackend
 	}
 	field := "device_id"

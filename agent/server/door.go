@@ -99,14 +99,14 @@ func (s *Server) order(r *http.Request, spec job.Spec, adapt adapter) (jobs []jo
 
 // canMake says why waiting for the set would not end: what has the model is paused, or broken.
 func canMake(capacity wire.Capacity, spec job.Spec) error {
-	if len(capacity.Slots) == 0 || len(capacity.Models) == 0 {
+	if !capacity.TakesOrders() {
 		return errNoBackend
 	}
 	name := modelFor(spec.Model, capacity, spec.DeviceID)
 	able := capacity
 	able.Slots = slices.DeleteFunc(slices.Clone(capacity.Slots), func(slot wire.Slot) bool { return !slices.Contains(slot.Models, name) })
 	if len(able.Slots) == 0 {
-		return nil // no such model: submit says which are
+		return absent(capacity, name)
 	}
 	err := canGenerate(able, spec.DeviceID)
 	if err == nil {
@@ -119,6 +119,22 @@ func canMake(capacity wire.Capacity, spec job.Spec) error {
 	}
 	refused.status, refused.retry = http.StatusServiceUnavailable, errNoBackend.retry
 	return &refused
+}
+
+// absent refuses a model that only a generator has which is away; nil when it is none: submit says which are.
+func absent(capacity wire.Capacity, name string) error {
+	for _, m := range capacity.Models {
+		if m.Name != name || m.Away == "" {
+			continue
+		}
+		for _, g := range capacity.Generators {
+			if g.ID == m.Away {
+				return &refusal{status: http.StatusServiceUnavailable, code: "no_backend", retry: errNoBackend.retry,
+					message: "no backend can generate images with " + cut(name) + " now: " + g.Problem}
+			}
+		}
+	}
+	return nil
 }
 
 // modelFor gives the model that a command with this name is made with; "" when nothing can generate.

@@ -21,6 +21,35 @@ type setAnswer struct {
 	Jobs  []job.Job `json:"jobs"`
 }
 
+// A model that only a generator has which is away can be asked for, also where nothing else is; whoever waits for the answer is refused.
+func TestModelOfAGeneratorThatIsAway(t *testing.T) {
+	t.Parallel()
+	for _, slots := range [][]wire.Slot{nil, {{Device: 0, Backend: "builtin", Models: []string{"sketch"}}}} {
+		a := newAgent(t)
+		a.set(func() {
+			a.capacity = wire.Capacity{Slots: slots, DefaultModel: "dreams", Models: []wire.Model{{Name: "dreams", Away: "comfyui x"}},
+				Generators: []wire.Generator{{ID: "comfyui x", Attached: true, State: wire.GeneratorUnreachable, Models: 1, Problem: "ComfyUI at x is not there"}}}
+		})
+		if r := a.ask("POST", "/api/v1/jobs", `{"prompt":"x","model":"dreams"}`); r.status != 202 {
+			t.Errorf("slots %v: %d %s", slots, r.status, r.body)
+		}
+		if r := a.ask("POST", "/api/v1/jobs", `{"prompt":"x","model":"other"}`); r.status != 400 || !strings.Contains(r.message(), "allowed are dreams") || strings.Contains(r.message(), "not known") {
+			t.Errorf("slots %v: %d %s", slots, r.status, r.body)
+		}
+		if r := a.ask("POST", "/api/v1/jobs", `{"prompt":"x","model":"dreams","device_id":1}`); r.status != 400 || !strings.Contains(r.message(), "can") {
+			t.Errorf("slots %v: pinned: %d %s", slots, r.status, r.body)
+		}
+		for path, body := range map[string]string{"/v1/images/generations": `{"prompt":"x","model":"dreams"}`, "/sdapi/v1/txt2img": `{"prompt":"x","override_settings":{"sd_model_checkpoint":"dreams"}}`} {
+			if r := a.ask("POST", path, body); r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(string(r.body), "ComfyUI at x is not there") {
+				t.Errorf("slots %v: %s: %d %s", slots, path, r.status, r.body)
+			}
+		}
+		if r := a.ask("GET", "/api/v1/models", ""); !strings.Contains(string(r.body), "its generator is away: ComfyUI at x is not there") {
+			t.Errorf("slots %v: %s", slots, r.body)
+		}
+	}
+}
+
 func TestSubmit(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)

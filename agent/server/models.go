@@ -52,10 +52,20 @@ func offersOf(library model.Library, capacity wire.Capacity, devices []gpu.Devic
 	}
 	for _, m := range capacity.Models {
 		if !known[m.Name] {
-			offers.Models = append(offers.Models, offerOf(model.Model{Name: m.Name, Title: m.Title, Family: m.Family, Bytes: m.Bytes}, false, capacity, devices))
+			offers.Models = append(offers.Models, offerOf(model.Model{Name: m.Name, Title: m.Title, Family: m.Family, Bytes: m.Bytes, Problem: awayWords(capacity, m)}, false, capacity, devices))
 		}
 	}
 	return offers
+}
+
+// awayWords say why nothing has a model now; "" when something has.
+func awayWords(capacity wire.Capacity, m wire.Model) string {
+	for _, g := range capacity.Generators {
+		if m.Away != "" && g.ID == m.Away {
+			return "its generator is away: " + g.Problem
+		}
+	}
+	return ""
 }
 
 func offerOf(m model.Model, inLibrary bool, capacity wire.Capacity, devices []gpu.Device) model.Offer {

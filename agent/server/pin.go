@@ -54,6 +54,8 @@ func notPinnable(spec job.Spec, able []gpu.Device) error {
 	}
 	const otherwise = "or none for the scheduler to choose"
 	switch known := slices.Contains(keys, spec.DeviceKey); {
+	case len(able) == 0:
+		return invalid("device_id", "no device can generate now; allowed is none, for the scheduler to choose")
 	case spec.DeviceKey == "":
 		return invalid("device_id", "%s can't generate; allowed are %s, %s", *spec.DeviceID, strings.Join(refs, ", "), otherwise)
 	case !known:

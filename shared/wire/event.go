@@ -64,6 +64,11 @@ type Capacity struct {
 	Devices []Steered     `json:"devices,omitempty"`
 }
 
+// TakesOrders says whether an image can be asked for: something can make it, or will when it is back.
+func (c Capacity) TakesOrders() bool {
+	return len(c.Models) > 0 && (len(c.Slots) > 0 || slices.ContainsFunc(c.Models, func(m Model) bool { return m.Away != "" }))
+}
+
 // LoadedOn gives the devices that hold a model, by what the slots know and by what the generators themselves say: a slot knows
 // nothing while it can't be used, as when its last model was disabled.
 func (c Capacity) LoadedOn(model string) (devices []gpu.Ref) {
@@ -110,7 +115,7 @@ const (
 	PhaseLimited  Phase = "limited"  // by temperature, power or time of day
 )
 
-// Model is a model that at least one slot can use.
+// Model is a model that at least one slot can use, or will when a generator is back.
 type Model struct {
 	Name string `json:"name"`
 	// Title is for people: "built-in sketch renderer, no AI model".
@@ -121,6 +126,8 @@ type Model struct {
 	// Grid is what both sides of its images are whole multiples of, in pixels; other sizes are rounded up when a command is taken. 1 is
 	// any size, and so is 0, of agents that do not tell.
 	Grid int `json:"grid,omitempty"`
+	// Away is the ID of the generator that had it when it was seen last, where no slot has it; "" when one has. Images of it wait.
+	Away string `json:"away,omitempty"`
 }
 
 // Slot is a device with a generator: what takes one image at a time.

@@ -20,8 +20,11 @@ type Generator struct {
 	Attached bool           `json:"attached,omitempty"`
 	Device   *gpu.Ref       `json:"device_id"` // that it works on; nil while that is not known
 	State    GeneratorState `json:"state"`
-	// Models counts those that it has.
+	// Models counts those that it has; of an attached one that does not answer, those that it had when it was seen last.
 	Models int `json:"models"`
+	// Seen is when an attached one that does not answer now did last, before the agent's start too; nil for one that answers, or never
+	// did.
+	Seen *time.Time `json:"seen,omitempty"`
 	// Loaded is the model that it holds in memory, as far as that is known; "" for none.
 	Loaded string `json:"loaded,omitempty"`
 	// Problem is why it takes no work and what would help, in words for people; "" when it does.

@@ -47,7 +47,7 @@ var fieldIDs = map[string]string{
 
 // Render shows the form.
 func (f *form) Render() app.UI {
-	able := f.Page.state.Capacity == nil || len(f.Page.state.Capacity.Slots) > 0
+	able := f.Page.state.Capacity == nil || f.Page.state.Capacity.TakesOrders()
 	prompt := el("textarea", "", f.input("prompt", at{"rows", "4", "required", "true", "maxlength", strconv.Itoa(job.MaxPrompt),
 		"placeholder", "A lighthouse keeper, weathered face, storm light"}), on("keydown", f.keyDown))
 	count := void("input", "", f.input("count", at{"type", "number", "min", "1", "max", strconv.Itoa(job.MaxCount), "step", "1", "inputmode", "numeric",

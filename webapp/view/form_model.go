@@ -77,6 +77,8 @@ func (f *form) modelLabel(m *wire.Model, known *state.Model) string {
 		size = fileSize(known.Bytes)
 	}
 	switch {
+	case m.Away != "":
+		hand = "its generator is away"
 	case len(known.Able) == 0:
 		hand = "no active device has it"
 	case len(known.Loaded) > 0:

@@ -151,6 +151,7 @@ func (g *generators) row(one *wire.Generator) app.UI {
 		el("div", "entry-body", nil,
 			el("p", "entry-head", nil, el("strong", "", nil, text(generatorTitle(one))), el("span", "badge state", nil, text(generatorState(one)))),
 			el("p", "entry-meta", nil, text(g.about(one))),
+			el("p", "entry-meta", nil, text(seenWords(one))),
 			el("p", "entry-problem", nil, text(sentenceOf(one.Problem))),
 			el("p", "entry-meta", nil, text(breakerWords(one)))))
 }
@@ -206,8 +207,13 @@ func (g *generators) about(one *wire.Generator) string {
 	} else if one.Kind != "builtin" {
 		device = "device not known"
 	}
-	if one.Models == 0 {
+	switch {
+	case one.Models == 0 && one.State == wire.GeneratorUnreachable && one.Seen == nil:
+		models = "models not known"
+	case one.Models == 0:
 		models = "no model"
+	case one.Seen != nil:
+		models = "had " + models
 	}
 	if one.Kind == "builtin" {
 		models = ""
@@ -216,6 +222,14 @@ func (g *generators) about(one *wire.Generator) string {
 		loaded = "holds " + g.Page.modelTitle(one.Loaded)
 	}
 	return listed(kindName(one), device, one.Address, who, models, loaded)
+}
+
+// seenWords say since when one that does not answer is away; "" for all others.
+func seenWords(g *wire.Generator) string {
+	if g.Seen == nil {
+		return ""
+	}
+	return "Answered last at " + clockOr(*g.Seen, "")
 }
 
 // breakerWords say what the breaker of a generator has seen, and when it is tried again; "" while it has seen nothing.

@@ -55,6 +55,14 @@ func TestStatesOfAGenerator(t *testing.T) {
 			"away", wire.Generator{ID: "comfyui 127.0.0.1:1", Kind: "comfyui", Attached: true, Address: "127.0.0.1:1", State: wire.GeneratorUnreachable, Problem: "127.0.0.1:1 is not there: start it"},
 			[]string{"comfyui 127.0.0.1:1 does not answer", "127.0.0.1:1 is not there: start it."}, "trouble",
 		},
+		{
+			"away, and known from before", wire.Generator{ID: "a", Kind: "comfyui", Attached: true, State: wire.GeneratorUnreachable, Problem: "it is not there", Models: 3, Seen: &retry},
+			[]string{"ComfyUI · device not known · attached: somebody else runs it · had 3 models", "Answered last at " + retry.Local().Format("15:04:05")}, "trouble",
+		},
+		{
+			"away, and never known", wire.Generator{ID: "a", Kind: "comfyui", Attached: true, State: wire.GeneratorUnreachable, Problem: "it is not there"},
+			[]string{"somebody else runs it · models not known"}, "trouble",
+		},
 		{"on no known device", wire.Generator{ID: "a", Kind: "openai", Attached: true, State: wire.GeneratorUnplaced, Problem: "write #0 behind its address"}, []string{"a device not known", "OpenAI images API", "Write #0 behind its address."}, "trouble"},
 		{"of no use", wire.Generator{ID: "a", Kind: "comfyui", Attached: true, Device: ptr(gpu.Ref(1)), State: wire.GeneratorUnusable, Problem: "leave one of the two out"}, []string{"a can't be used", "Leave one of the two out."}, "trouble"},
 		{"ready with a problem", wire.Generator{ID: "a", Kind: "comfyui", Device: ptr(gpu.Ref(1)), State: wire.GeneratorReady, Problem: "it has no model"}, []string{"It has no model."}, "trouble"},

@@ -325,7 +325,7 @@ func TestUnplacedServerAsksAPerson(t *testing.T) {
 
 func TestConfiguredModels(t *testing.T) {
 	t.Parallel()
-	s := New(Config{Models: []string{"flux", "mine"}}, &Machine{}, nil, nil)
+	s := New(Config{Base: "http://127.0.0.1:1", Models: []string{"flux", "mine"}}, &Machine{}, nil, nil)
 	got := s.restrict(Facts{Models: []backend.Model{{Name: "llama"}, {Name: "flux", Title: "FLUX"}}})
 	names := []string{}
 	for _, m := range got.Models {

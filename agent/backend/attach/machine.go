@@ -12,6 +12,8 @@ import (
 type Machine struct {
 	// CanTell says that drivers number processes as this program does: not so in some containers. Set before the first use.
 	CanTell bool
+	// Memory is what the servers had before this agent was started; nil for nothing. Set before the first use.
+	Memory *Memory
 
 	inventory atomic.Pointer[gpu.Inventory]
 	report    atomic.Pointer[gpu.Report]

@@ -75,10 +75,12 @@ type Server struct {
 	wake    chan struct{} // of size 1: look at once
 
 	mu      sync.Mutex
-	facts   Facts // the last that were told, also while it does not answer
-	asked   bool  // ever
-	reached bool  // it has answered, ever
-	fault   error // why it can't be used; nil when it answered last
+	facts   Facts     // the last that were told, also while it does not answer; of the agent's last life before it was reached
+	asked   bool      // ever
+	reached bool      // it has answered, ever
+	seen    time.Time // when it answered last, in the agent's last life too; zero for never
+	was     string    // stable ID of the device that it worked on then; "" when not known
+	fault   error     // why it can't be used; nil when it answered last
 	device  gpu.Device
 	placed  bool  // device is known, from now or before
 	unsure  error // why it is not certain now
@@ -95,11 +97,16 @@ func New(config Config, machine *Machine, probe Probe, log *slog.Logger) *Server
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{
+	s := &Server{
 		Turn: calls.NewTurn(), Life: calls.NewLife(),
 		config: config, machine: machine, probe: probe, log: log, wake: make(chan struct{}, 1),
 		fault: errNotAsked, breaker: process.Breaker{Window: breakerWindow},
 	}
+	if before, known := machine.Memory.recall(config.ID()); known {
+		s.facts = s.restrict(Facts{Title: before.Title, Models: before.Models})
+		s.seen, s.was = before.Seen, before.Device
+	}
+	return s
 }
 
 var errNotAsked = errors.New("it has not been asked yet")
@@ -177,6 +184,9 @@ func (s *Server) look(ctx context.Context) bool {
 	if err == nil {
 		s.facts, s.reached, s.pid = s.restrict(facts), true, pid
 		s.settle()
+		s.remember(facts)
+	} else {
+		s.machine.Memory.gone(s.config.ID())
 	}
 	if after := s.problem(time.Now()); words(after) != words(before) {
 		s.log.Info("attached generator", "generator", s.config.ID(), "title", s.facts.Title, "device", s.label(), "problem", words(after))
@@ -184,11 +194,36 @@ func (s *Server) look(ctx context.Context) bool {
 	return err == nil
 }
 
+// remember notes that it answers, and what it has: as it says, for the settings may be others tomorrow. It needs mu.
+func (s *Server) remember(facts Facts) {
+	s.seen = time.Now()
+	if s.unsure == nil {
+		s.was = s.device.ID
+	}
+	s.machine.Memory.note(s.config.ID(), past{Seen: s.seen.UTC().Truncate(time.Second), Title: facts.Title, Device: s.was, Models: facts.complete().Models})
+}
+
+// Was gives the stable ID of the device that it worked on when it was seen last, while it is away and nobody knows where it will work
+// when it comes back; "" otherwise.
+func (s *Server) Was() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.placed || s.fault == nil {
+		return ""
+	}
+	return s.was
+}
+
 // restrict leaves the models that were configured, and completes them. One that the server does not name is kept: some name none.
 func (s *Server) restrict(facts Facts) Facts {
 	if len(s.config.Models) > 0 {
 		facts.Models = s.configured(facts)
 	}
+	return facts.complete()
+}
+
+// complete tells of each model what holds for all.
+func (facts Facts) complete() Facts {
 	if facts.Grid == 0 && facts.Samplers == nil {
 		return facts
 	}
@@ -243,7 +278,7 @@ func (s *Server) end(err error) {
 	switch {
 	case err == nil:
 		s.breaker.Succeed()
-		s.failed, s.rising = "", 0
+		s.failed, s.rising, s.seen = "", 0, time.Now()
 	case errors.Is(err, syscall.ECONNREFUSED): // nobody listens there any more: it is away until it answers again
 		s.fault = errors.New("connection refused")
 	case errors.Is(err, backend.ErrUnavailable) && !errors.Is(err, ErrNotItsFault):

@@ -62,6 +62,9 @@ func (s *Server) Status() wire.Generator {
 		ID: s.config.ID(), Kind: s.config.Kind, Title: s.facts.Title, Address: s.config.Address(), Attached: true, State: s.state(now),
 		Models: len(s.facts.Models), Loaded: s.facts.Loaded, Failures: s.rising, Problem: words(s.problem(now)),
 	}
+	if s.fault != nil && !s.seen.IsZero() {
+		g.Seen = new(s.seen.UTC().Truncate(time.Second))
+	}
 	if g.Title == "" {
 		g.Title = s.config.Kind
 	}

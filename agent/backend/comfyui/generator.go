@@ -95,6 +95,9 @@ func (g *Generator) Server() *attach.Server { return g.attached }
 // Device is the device that it works on; false while that is not known.
 func (g *Generator) Device() (gpu.Device, bool) { return g.attached.Device() }
 
+// Was is the stable ID of the device that it worked on when it was seen last, while it is away and not known to have one.
+func (g *Generator) Was() string { return g.attached.Was() }
+
 // Problem is why it takes no work now and what would help; nil when it does.
 func (g *Generator) Problem() error { return g.attached.Problem() }
 

@@ -44,7 +44,7 @@ func examineGenerators(list []wire.Generator, devices []gpu.Device, report *repo
 		where := places(found[key])
 		switch {
 		case found[key][0].Problem != "":
-			report.fault("%s%s%s", key.title, where, trouble(found[key][0]))
+			report.fault("%s%s%s%s", key.title, where, trouble(found[key][0]), seenWords(found[key][0]))
 		case key.kind == sketchName:
 			report.note("%s draws%s", key.title, cmp.Or(where, " on every device"))
 		default:
@@ -68,6 +68,14 @@ func examineGenerators(list []wire.Generator, devices []gpu.Device, report *repo
 	default:
 		report.note("%s have no generator: they stay idle", gpu.Named(idle))
 	}
+}
+
+// seenWords say since when an attached generator is away, and what it had; "" for all others.
+func seenWords(g wire.Generator) string {
+	if g.Seen == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (it answered last at %s, with %d model(s))", g.Seen.Local().Format("2006-01-02 15:04"), g.Models)
 }
 
 // trouble is a generator's problem, as its name would continue: what the agent says of an attached one begins with that.

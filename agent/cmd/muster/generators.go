@@ -27,6 +27,8 @@ type attached interface {
 	Models() []backend.Model
 	Status() wire.Generator
 	Owns(pid int) bool
+	// Was is the stable ID of the device that it worked on when it was seen last, while it is away and not known to have one; "" otherwise.
+	Was() string
 }
 
 // fleet starts a generator for each device.
@@ -74,11 +76,41 @@ func (g *generators) claims() map[string]attached {
 	return claimed
 }
 
+// returning gives by ID of a device that nobody claims the attached generator that worked there when it was seen last, and is away. It
+// may work elsewhere when it is back, so it takes the device from nobody.
+func (g *generators) returning(claimed map[string]attached) map[string]attached {
+	expected := map[string]attached{}
+	for _, a := range g.attached {
+		if id := a.Was(); id != "" && claimed[id] == nil && expected[id] == nil {
+			expected[id] = a
+		}
+	}
+	return expected
+}
+
+// awaited gives the models of the attached generators that are away, or whose device is not known yet.
+func (g *generators) awaited() []scheduler.Awaited {
+	var list []scheduler.Awaited
+	for _, a := range g.attached {
+		if _, known := a.Device(); known {
+			continue // it has a slot, or never gets one: another generator has its device
+		}
+		switch status := a.Status(); status.State {
+		case wire.GeneratorStarting, wire.GeneratorUnreachable:
+			if models := g.shelf.enabled(a.Models()); len(models) > 0 {
+				list = append(list, scheduler.Awaited{Generator: status.ID, Models: models})
+			}
+		}
+	}
+	return list
+}
+
 // slots gives every device that has a generator, those that can't be given work with the reason, and the CPU: while a device serves, or
 // somebody's own generator is only away, the sketch renderer there goes on with what was accepted before and takes nothing new.
 func (g *generators) slots(inventory gpu.Inventory) []scheduler.Slot {
 	var slots []scheduler.Slot
 	claimed := g.claims()
+	expected := g.returning(claimed)
 	served := false
 	add := func(slot scheduler.Slot, problem error, owns func(int) bool) {
 		if g.machine.CanTell { // numbers of processes that may be another PID namespace's say nothing
@@ -102,6 +134,11 @@ func (g *generators) slots(inventory gpu.Inventory) []scheduler.Slot {
 				problem = errNoModel
 			}
 			add(slot, problem, g.fleet.Owns)
+		case expected[device.ID] != nil:
+			a := expected[device.ID]
+			if problem := a.Problem(); problem != nil { // else it is back this very moment, perhaps elsewhere
+				add(scheduler.Slot{Device: device, Backend: a, Generator: a.Status().ID, Models: g.shelf.enabled(a.Models())}, problem, a.Owns)
+			}
 		}
 	}
 	return append(slots, scheduler.Slot{Device: backend.CPU(), Backend: g.sketch, Models: []backend.Model{builtin.Model()}, Fallback: served || len(g.attached) > 0})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"muster/agent/backend/backendtest"
 	"muster/agent/backend/builtin"
 	"muster/agent/backend/sdserver"
+	"muster/agent/models"
 	"muster/shared/gpu"
 	"muster/shared/wire"
 )
@@ -20,6 +22,8 @@ type someones struct {
 	backend.Backend
 	device  *gpu.Device
 	problem error
+	was     string
+	state   wire.GeneratorState
 }
 
 func (s someones) Name() string              { return "comfyui" }
@@ -27,6 +31,7 @@ func (s someones) Run(context.Context) error { return nil }
 func (s someones) Problem() error            { return s.problem }
 func (s someones) Models() []backend.Model   { return []backend.Model{{Name: "sdxl"}} }
 func (s someones) Owns(int) bool             { return false }
+func (s someones) Was() string               { return s.was }
 func (s someones) Device() (gpu.Device, bool) {
 	if s.device == nil {
 		return gpu.Device{}, false
@@ -34,7 +39,36 @@ func (s someones) Device() (gpu.Device, bool) {
 	return *s.device, true
 }
 func (s someones) Status() wire.Generator {
-	return wire.Generator{ID: "comfyui " + s.device.ID, Kind: "comfyui", State: wire.GeneratorReady}
+	g := wire.Generator{ID: "comfyui", Kind: "comfyui", State: cmp.Or(s.state, wire.GeneratorReady)}
+	if s.device != nil {
+		g.ID += " " + s.device.ID
+	}
+	return g
+}
+
+// Models are waited for where a generator is away and has no device, unless somebody has disabled them.
+func TestModelsThatAreAwaited(t *testing.T) {
+	t.Parallel()
+	device := gpu.Device{ID: "GPU-1"}
+	for _, tt := range []struct {
+		name   string
+		in     someones
+		barred bool
+		want   int
+	}{
+		{"away, on no known device", someones{state: wire.GeneratorUnreachable}, false, 1},
+		{"not asked yet", someones{state: wire.GeneratorStarting}, false, 1},
+		{"disabled", someones{state: wire.GeneratorUnreachable}, true, 0},
+		{"away, with a slot", someones{state: wire.GeneratorUnreachable, device: &device}, false, 0},
+		{"here, on no known device", someones{state: wire.GeneratorUnplaced}, false, 0},
+		{"of no use", someones{state: wire.GeneratorUnusable}, false, 0},
+	} {
+		g := &generators{machine: &attach.Machine{}, shelf: &shelf{}, attached: []attached{&tt.in}}
+		g.shelf.open(func() []models.Model { return nil }, func(string) bool { return tt.barred })
+		if got := g.awaited(); len(got) != tt.want || tt.want == 1 && (got[0].Generator != "comfyui" || got[0].Models[0].Name != "sdxl") {
+			t.Errorf("%s: %+v", tt.name, got)
+		}
+	}
 }
 
 func TestEveryDeviceHasOneGenerator(t *testing.T) {
@@ -72,6 +106,15 @@ func TestEveryDeviceHasOneGenerator(t *testing.T) {
 		{"an attached one whose device has left", nil, []attached{&someones{device: &second}}, []gpu.Device{first}, "cpu:builtin-", "?:comfyui cpu:builtin"},
 		{"two on one device", nil, []attached{&someones{device: &first}, &someones{device: &first}}, []gpu.Device{first},
 			"0:comfyui cpu:builtin-", "?:comfyui ?:comfyui! cpu:builtin"},
+		{"one that worked there and is away", nil, []attached{&someones{was: first.ID, problem: errors.New("gone")}}, []gpu.Device{first, second},
+			"0:comfyui! cpu:builtin-", "?:comfyui cpu:builtin"},
+		{"one that is back this very moment", nil, []attached{&someones{was: first.ID}}, []gpu.Device{first}, "cpu:builtin-", "?:comfyui cpu:builtin"},
+		{"one that is away takes no device from another", nil, []attached{&someones{was: first.ID, problem: errors.New("gone")}, &someones{device: &first}}, []gpu.Device{first},
+			"0:comfyui cpu:builtin-", "?:comfyui ?:comfyui cpu:builtin"},
+		{"nor from one that is started", sdServers, []attached{&someones{was: first.ID, problem: errors.New("gone")}}, []gpu.Device{first},
+			"0:sdserver cpu:builtin-", "?:comfyui 0:sdserver cpu:builtin"},
+		{"two that worked on one device", nil, []attached{&someones{was: first.ID, problem: errors.New("gone")}, &someones{was: first.ID, problem: errors.New("gone")}},
+			[]gpu.Device{first}, "0:comfyui! cpu:builtin-", "?:comfyui ?:comfyui cpu:builtin"},
 		{"one on the processor", nil, []attached{&someones{device: &cpu}}, []gpu.Device{first}, "cpu:comfyui cpu:builtin-", "?:comfyui"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -70,7 +70,8 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		}
 		return running.Wait()
 	}}
-	hardware.Run, hardware.See, hardware.Slots, hardware.Generators = made.Run, made.machine.See, made.slots, made.list
+	hardware.Run, hardware.See, hardware.Slots, hardware.Generators, hardware.Awaited = made.Run, made.machine.See, made.slots, made.list, made.awaited
+	hardware.Remember = made.machine.Memory.Run
 	hardware.Workflows = made.imports()
 	hardware.Models = shelf.open
 	return hardware, nil
@@ -79,7 +80,8 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 // newGenerators lists the generators that the configuration names, which find model files on the shelf. canTell says that drivers
 // number processes as this program does.
 func newGenerators(config *agent.Config, shelf *shelf, canTell bool, log *slog.Logger) (*generators, error) {
-	made := &generators{machine: &attach.Machine{CanTell: canTell}, shelf: shelf, sketch: builtin.New(builtin.Config{})}
+	memory := attach.Remember(filepath.Join(config.Data, "generators.json"), log)
+	made := &generators{machine: &attach.Machine{CanTell: canTell, Memory: memory}, shelf: shelf, sketch: builtin.New(builtin.Config{})}
 	if err := made.attach(config, log); err != nil {
 		return nil, err
 	}
