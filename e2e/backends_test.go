@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"fmt"
 	"image/png"
@@ -441,5 +442,43 @@ func TestDoctorTellsOfGenerators(t *testing.T) {
 		if !strings.Contains(out, words) {
 			t.Errorf("doctor does not say %q:\n%s", words, out)
 		}
+	}
+}
+
+// A model that does not get onto its device after all, long after the agent's first answer: who asked is told, and whoever looks later.
+func TestLoadThatFailsLate(t *testing.T) {
+	program := backendtest.BuildFakeSDServer(t, backendtest.MI25x8())
+	models := t.TempDir()
+	backendtest.WriteModel(t, models, "heavy", backendtest.Scenario{Faults: []backendtest.Fault{{Do: backendtest.LoadOutOfMemory}}})
+	backendtest.WriteModel(t, models, "light", backendtest.Scenario{StepMilliseconds: 500})
+	agent := start(t, "--sysroot", fixture.Root(t, "amd-mi25x8"), "--sd-server", program, "--models", models)
+	eventually(t, "the model is there", func() bool {
+		out, err := agent.Command(t.Context(), "models")
+		return err == nil && strings.Contains(out, "sdserver")
+	})
+	busy := ordered(t, agent, job.Spec{Prompt: "x", Model: "light", Steps: 48, DeviceID: new(gpu.Ref(2))}) // longer than an answer is kept back
+	eventually(t, "the device is at work", func() bool {
+		var j job.Job
+		get(t, agent, "/api/v1/jobs/"+busy[0].ID, &j)
+		return j.Progress.Step > 0
+	})
+	out, err := agent.Command(t.Context(), "models", "load", "heavy", "--device", "2")
+	if err == nil || !strings.Contains(out, "heavy is to be loaded on Device 2: it waits for the image") || !strings.Contains(out, "heavy was not loaded on Device 2: ") || !strings.Contains(out, "choose another device") {
+		t.Errorf("who asked: %v, %s", err, out)
+	}
+	if out, err := agent.Command(t.Context(), "models"); err != nil || !strings.Contains(out, "heavy was not loaded on Device 2: ") {
+		t.Errorf("who looks later: %v, %s", err, out)
+	}
+	var seen []model.Load
+	ctx, enough := context.WithTimeout(t.Context(), time.Minute)
+	defer enough()
+	_ = agent.View(ctx, wire.SubprotocolBinary, func(event wire.Event, _ int) {
+		if event.Capacity != nil {
+			seen = event.Capacity.Loads
+			enough()
+		}
+	})
+	if len(seen) != 1 || seen[0].Model != "heavy" || seen[0].Device != 2 || seen[0].State != model.LoadFailed || seen[0].Words == "" {
+		t.Errorf("a page that is opened later sees %+v", seen)
 	}
 }

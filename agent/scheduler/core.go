@@ -31,19 +31,20 @@ type Core struct {
 	slots     []*slotState
 	byKey     map[string]*slotState
 
-	attempts   map[string]*Attempt        // by job, until the queue knows their end
-	avoid      map[string]map[string]bool // by job: slots on which it failed
-	bound      map[string]string          // by job: slot that round robin dealt it to
-	failing    map[string]bool            // jobs that are being failed
-	returns    map[string]bool            // jobs without an attempt that are being given back
-	missing    map[want]time.Time         // since when no slot has it
-	wishes     []*wish                    // models that people want loaded
-	told       map[string]*telling        // by job: what was explained
-	toldBefore map[string]*telling        // the one before that
-	names      uint64                     // of the stations that told names
-	usage      usage                      // of the machine by clients
-	lastSet    string                     // of which an image was finished
-	sets       int                        // of which images were finished, one after the other
+	attempts    map[string]*Attempt        // by job, until the queue knows their end
+	avoid       map[string]map[string]bool // by job: slots on which it failed
+	bound       map[string]string          // by job: slot that round robin dealt it to
+	failing     map[string]bool            // jobs that are being failed
+	returns     map[string]bool            // jobs without an attempt that are being given back
+	missing     map[want]time.Time         // since when no slot has it
+	wishes      []*wish                    // models that people want loaded
+	failedLoads []failedLoad               // oldest first
+	told        map[string]*telling        // by job: what was explained
+	toldBefore  map[string]*telling        // the one before that
+	names       uint64                     // of the stations that told names
+	usage       usage                      // of the machine by clients
+	lastSet     string                     // of which an image was finished
+	sets        int                        // of which images were finished, one after the other
 
 	// guessedUntil is when a device's speed, or its time of loading, was measured for the first time: how far predictions from before
 	// were off tells nothing of those since.
@@ -142,7 +143,7 @@ func (c *Core) Plan(v View) Orders {
 	c.adopt(v.Jobs, &orders)
 	c.watch(v.Now, &orders)
 	c.giveWay(v.Now, &orders)
-	c.preload(&orders)
+	c.preload(v.Now, &orders)
 	in := c.input(v.Jobs, v.Now, &orders)
 	plan := Place(in.Input)
 	for _, d := range plan.Deals {

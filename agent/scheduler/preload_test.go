@@ -14,6 +14,7 @@ import (
 	"muster/agent/backend"
 	"muster/shared/gpu"
 	"muster/shared/job"
+	"muster/shared/model"
 	"muster/shared/pool"
 	"muster/shared/wire"
 )
@@ -154,6 +155,125 @@ func TestLoadThatCannotBe(t *testing.T) {
 				r.end()
 			})
 		})
+	}
+}
+
+// What failed is told to whoever looks later, with what to do, until the model is there, is asked for anew, or a day has passed.
+func TestFailedLoadsAreKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, l := newLoadingRig(t, 2)
+		r.run()
+		loads := func() (states []string) {
+			for _, load := range r.Capacity().Loads {
+				states = append(states, fmt.Sprintf("%s on %s %s", load.Model, load.Device, load.State))
+			}
+			return states
+		}
+		expect := func(when string, want ...string) {
+			t.Helper()
+			if got := loads(); !slices.Equal(got, want) {
+				t.Errorf("%s: %q, want %q", when, got, want)
+			}
+		}
+		r.jobs.add(2)
+		pass(time.Second)
+		l.fault.Store(new(fmt.Errorf("it died: %w", backend.ErrUnavailable)))
+		first := r.load(t.Context(), "sdxl", 1)
+		pass(time.Second)
+		expect("behind an image", "sdxl on 1 waiting")
+		if words := r.Capacity().Loads[0].Words; words != "waits for the image that is being made there" {
+			t.Errorf("it %s", words)
+		}
+		pass(15 * time.Second)
+		expect("under way", "sdxl on 1 loading")
+		pass(30 * time.Second)
+		if err := <-first; err == nil {
+			t.Fatal("it did not fail")
+		}
+		expect("failed", "sdxl on 1 failed")
+		if words := r.Capacity().Loads[0].Words; !strings.Contains(words, "it died") || !strings.Contains(words, "load it again") {
+			t.Errorf("it failed because %s", words)
+		}
+		pass(time.Hour)
+		expect("an hour later", "sdxl on 1 failed")
+		again := r.load(t.Context(), "sdxl", 1)
+		pass(time.Second)
+		expect("asked for again", "sdxl on 1 loading")
+		l.fault.Store(nil)
+		pass(30 * time.Second)
+		if err := <-again; err != nil {
+			t.Error(err)
+		}
+		expect("loaded")
+		if err := <-r.load(t.Context(), "nothing", 0); err == nil {
+			t.Error("a model that is not there was loaded")
+		}
+		pass(time.Second)
+		expect("refused at once", "nothing on 0 failed")
+		pass(failedLoadKept)
+		expect("a day later")
+		l.fault.Store(new(fmt.Errorf("full: %w", backend.ErrOutOfMemory)))
+		late := r.load(t.Context(), "sdxl", 0)
+		pass(time.Minute)
+		if err := <-late; err == nil {
+			t.Error("it did not fail")
+		}
+		expect("without memory", "sdxl on 0 failed")
+		if words := r.Capacity().Loads[0].Words; !strings.Contains(words, "choose another device") {
+			t.Errorf("it failed because %s", words)
+		}
+		r.jobs.add(2)
+		pass(5 * time.Minute)
+		expect("an image has loaded it")
+		r.end()
+	})
+}
+
+// A device that never comes free fails what waits for it, once nobody waits any longer; one who goes before is no failure.
+func TestLoadThatWaitsTooLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, l := newLoadingRig(t, 1)
+		r.run()
+		r.jobs.add(1)
+		pass(time.Second)
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		gone, leave := context.WithCancel(t.Context())
+		waits, left := r.load(short, "sdxl", 0), r.load(gone, "sdxl", 0)
+		leave()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if err := <-waits; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		pass(2 * time.Second)
+		got := r.Capacity().Loads
+		if len(got) != 1 || got[0].State != model.LoadFailed || !strings.Contains(got[0].Words, "not free in time: it waits for the image") || l.loads.Load() != 0 {
+			t.Errorf("%+v", got)
+		}
+		r.end()
+	})
+}
+
+func TestLoadsAreBounded(t *testing.T) {
+	t.Parallel()
+	c := NewCore(Predicted)
+	wishes := make([]*wish, maxWishes+1)
+	for i := range wishes {
+		wishes[i] = &wish{model: fmt.Sprint(i), done: make(chan error, 1), gone: t.Context().Done(), why: t.Context().Err}
+		c.Want(wishes[i])
+	}
+	if err := <-wishes[maxWishes].done; err == nil || !strings.Contains(err.Error(), "64 models wait") || len(c.wishes) != maxWishes {
+		t.Errorf("%v, %d wait", err, len(c.wishes))
+	}
+	for i := range 2 * maxFailedLoads {
+		c.noteLoad(&wish{model: fmt.Sprint(i)}, errors.New(strings.Repeat("ä", maxFailureBytes)), time.Now())
+	}
+	if n, last := len(c.failedLoads), c.failedLoads[maxFailedLoads-1]; n != maxFailedLoads || last.model != fmt.Sprint(2*maxFailedLoads-1) || len(last.why) > maxFailureBytes+4 || !strings.HasSuffix(last.why, "ä…") {
+		t.Errorf("%d are kept, the last %+v", n, last)
 	}
 }
 

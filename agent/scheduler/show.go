@@ -160,6 +160,7 @@ func (c *Core) capacity(now time.Time) wire.Capacity {
 			out.Models[at].Grid = common(out.Models[at].Grid, max(1, m.Grid))
 		}
 	}
+	out.Loads = c.loads()
 	out.DefaultModel = c.defaultModel()
 	out.Devices = c.steeredDevices(now)
 	return out

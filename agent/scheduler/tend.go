@@ -162,6 +162,7 @@ func (c *Core) Settled(a *Attempt, o Outcome, now time.Time) {
 	case st == nil:
 	case o.Succeeded:
 		st.failures, st.fault = 0, ""
+		c.forgetLoad(a.Job.Model, st.Device.ID)
 	case o.Fault != "":
 		st.failed(o.Fault, now)
 		st.loaded, st.holds = "", 0

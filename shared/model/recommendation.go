@@ -43,6 +43,8 @@ type Offers struct {
 	FreeBytes *uint64 `json:"free_bytes"`
 	Problem   string  `json:"problem,omitempty"`
 	Models    []Offer `json:"models"`
+	// Loads are the models that somebody wants loaded, and those that could not be; oldest first.
+	Loads []Load `json:"loads,omitempty"`
 }
 
 // Installs is the answer of GET /api/v1/models/installs.

@@ -57,7 +57,9 @@ type Capacity struct {
 	Slots        []Slot  `json:"slots"`
 	// Generators are the programs behind the slots, and those that can't take work yet: not reached, or on a device not known.
 	Generators []Generator `json:"generators,omitempty"`
-	Policy     string      `json:"policy"` // "predicted", "least-loaded" or "round-robin"
+	// Loads are the models that somebody wants loaded ahead of the first image, and those that could not be; oldest first.
+	Loads  []model.Load `json:"loads,omitempty"`
+	Policy string       `json:"policy"` // "predicted", "least-loaded" or "round-robin"
 	// Pool is what people decided about all devices together, Devices about each: those with a decision, and those that are
 	// limited or give way now.
 	Pool    pool.Settings `json:"pool"`

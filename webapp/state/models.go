@@ -20,6 +20,8 @@ type Model struct {
 	Slots, Able []gpu.Ref
 	// Loaded are the devices that hold it in memory; of a model that was disabled they may be more than Slots.
 	Loaded []gpu.Ref
+	// Loads are those that somebody has asked for, and those that failed; oldest first.
+	Loads []model.Load
 }
 
 // Models gives the library's models in its order, then those that only generators have.
@@ -50,6 +52,11 @@ func (s State) Models() []Model {
 			if i, known := at[name]; known {
 				out[i].has(slot, able)
 			}
+		}
+	}
+	for _, load := range s.Capacity.Loads {
+		if i, known := at[load.Model]; known {
+			out[i].Loads = append(out[i].Loads, load)
 		}
 	}
 	for i := range out {

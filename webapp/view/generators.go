@@ -265,10 +265,7 @@ func sentenceOf(words string) string {
 	if words == "" {
 		return ""
 	}
-	last := words[len(words)-1]
-	if last != '.' && last != '!' && last != '?' {
-		words += "."
-	}
+	words = endSentence(words)
 	if first, _, _ := strings.Cut(words, " "); strings.ContainsAny(first, ".:/-_0123456789") || wire.KindTitle(first) != first {
 		return words
 	}

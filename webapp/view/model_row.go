@@ -34,6 +34,7 @@ func (r *modelRow) Render() app.UI {
 			el("p", "entry-meta", nil, text(fitWords(m.VRAMBytes, r.Page.inventoryDevices()))),
 			el("p", "entry-meta", nil, text(r.files())),
 			el("p", "entry-problem", nil, text(sentenceOf(m.Problem))),
+			r.renderFailedLoads(now),
 			el("p", "field-error", at{"role", "alert"}, text(now.refusal))),
 		r.renderEnd(now))
 }
@@ -47,7 +48,7 @@ func modelName(m *state.Model) string {
 
 func (r *modelRow) tone() string {
 	switch {
-	case r.Model.Problem != "":
+	case r.Model.Problem != "" || len(r.loads(model.LoadFailed)) > 0:
 		return "trouble"
 	case r.Model.Disabled:
 		return "off"
@@ -111,9 +112,7 @@ func (r *modelRow) about() string {
 	if len(m.Loaded) > 0 {
 		loaded = "loaded on " + devicesText(m.Loaded)
 	}
-	if now := r.Page.asking(modelKey(m.Name)); now.busy && now.what == string(live.LoadModel) {
-		loaded = listed("is being loaded", loaded)
-	}
+	loaded = listed(r.loading(), loaded)
 	if !m.InLibrary {
 		source = "of " + r.generators()
 	} else if len(m.Slots) == 0 && !m.Disabled && m.Problem == "" && m.Part == model.NoPart {

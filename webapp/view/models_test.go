@@ -230,3 +230,45 @@ func TestIDsOfRowsHaveNoBlanks(t *testing.T) {
 		seen[id] = fmt.Sprintf("%q", name)
 	}
 }
+
+// What was asked for is shown until it is there, and what failed is kept: which device, why, and what to do.
+func TestLoadsOfAModel(t *testing.T) {
+	t.Parallel()
+	on := func(state model.LoadState, device gpu.Ref, words string) model.Load {
+		return model.Load{Model: "sdxl", Device: device, State: state, Asked: noon, Words: words}
+	}
+	asked := "at " + hourOr(noon, noon)
+	for name, test := range map[string]struct {
+		loads []model.Load
+		want  []string
+		none  []string
+		tone  string
+	}{
+		"none":      {nil, nil, []string{"loaded on Device 1", "not loaded"}, "well"},
+		"under way": {[]model.Load{on(model.LoadRuns, 1, ""), on(model.LoadRuns, 2, "")}, []string{"is being loaded on devices 1 and 2"}, []string{"not loaded"}, "well"},
+		"waits":     {[]model.Load{on(model.LoadWaits, 1, "waits for the image that is being made there")}, []string{"is to be loaded on Device 1: waits for the image that is being made there"}, nil, "well"},
+		"failed":    {[]model.Load{on(model.LoadFailed, 1, "it died; load it again")}, []string{"Was not loaded on Device 1 " + asked + ": it died; load it again."}, nil, "trouble"},
+		"failed often": {[]model.Load{on(model.LoadFailed, 0, "first"), on(model.LoadFailed, 1, "second"), on(model.LoadFailed, 2, "third")},
+			[]string{"Was not loaded on Device 2 " + asked + ": third. Was not loaded on Device 1 " + asked + ": second. and on 1 more"}, []string{"first"}, "trouble"},
+		"of another model": {[]model.Load{{Model: "other", State: model.LoadFailed, Words: "it died"}}, nil, []string{"it died"}, "well"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := shelved(libraryOf(sdxl()))
+			capacity := *p.state.Capacity
+			capacity.Loads = test.loads
+			p.take(live.News{Link: state.Connected, Since: noon, Events: []wire.Event{{Capacity: &capacity}}})
+			markup, words := part(t, p, "models")
+			expect(t, words, test.want...)
+			refuse(t, words, test.none...)
+			element(t, rowOf(t, markup, "sdxl"), `data-tone="`+test.tone+`"`)
+			p.answered(modelKey("sdxl"), p.asking(modelKey("sdxl")), nil)
+			refused := &deciding{busy: true, what: string(live.LoadModel)}
+			p.setAsking(modelKey("sdxl"), refused)
+			p.answered(modelKey("sdxl"), refused, errors.New("it was refused"))
+			if _, words := part(t, p, "models"); strings.Contains(words, "Was not loaded") || !strings.Contains(words, "It was refused") {
+				t.Errorf("beside the answer to this page: %s", words)
+			}
+		})
+	}
+}

@@ -106,38 +106,6 @@ func (l *library) recommendCommand() *cobra.Command {
 	}
 }
 
-func (l *library) loadCommand() *cobra.Command {
-	var device string
-	cmd := &cobra.Command{
-		Use: "load NAME --device N", Short: "Load a model on a device ahead of the first image",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: complete(l.config, suggestOffers),
-		RunE: func(cmd *cobra.Command, names []string) error {
-			client, err := newClient(cmd, l.config)
-			if err != nil {
-				return err
-			}
-			to, err := namedDevice(cmd.Context(), client, device)
-			if err != nil {
-				return err
-			}
-			var answer struct{ Loaded bool }
-			if err := client.do(cmd.Context(), "POST", modelPath(names[0])+"/load", map[string]any{"device_id": to.Index}, &answer); err != nil {
-				return err
-			}
-			word := "is loaded"
-			if !answer.Loaded {
-				word = "is being loaded"
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s on %s\n", names[0], word, to.Index.Label())
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&device, "device", "", "where: a device's number, or its stable ID")
-	_ = cmd.MarkFlagRequired("device")
-	completeFlag(cmd, "device", complete(l.config, suggestDevices))
-	return cmd
-}
-
 func (l *library) stopCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "stop ID|NAME...", Short: "End installations, and remove what they have downloaded",

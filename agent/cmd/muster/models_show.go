@@ -47,6 +47,9 @@ func (l *library) show(cmd *cobra.Command, client *client) error {
 			fmt.Fprintf(&text, "%s: %s\n", in.ID, oneLine(installWords(in)))
 		}
 	}
+	for _, load := range offers.Loads {
+		fmt.Fprintln(&text, loadWords(load))
+	}
 	if offers.Problem != "" {
 		fmt.Fprintln(&text, offers.Problem)
 	}
