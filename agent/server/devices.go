@@ -66,10 +66,16 @@ func (s *Server) leastLoaded(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, struct {
-		DeviceID *gpu.Ref `json:"device_id"`
-	}{gpu.LeastLoaded(loads)})
+	writeJSON(w, http.StatusOK, leastLoaded{gpu.LeastLoaded(loads)})
 	return nil
+}
+
+type leastLoaded struct {
+	DeviceID *gpu.Ref `json:"device_id"`
+}
+
+type byLoad struct {
+	DeviceIDs []gpu.Ref `json:"device_ids"`
 }
 
 // byLoad answers GET /api/v1/devices/by-load.
@@ -78,9 +84,7 @@ func (s *Server) byLoad(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, struct {
-		DeviceIDs []gpu.Ref `json:"device_ids"`
-	}{gpu.OrderByLoad(loads)})
+	writeJSON(w, http.StatusOK, byLoad{gpu.OrderByLoad(loads)})
 	return nil
 }
 

@@ -12,8 +12,10 @@ func (s *Server) generators(w http.ResponseWriter, r *http.Request) error {
 	if list == nil {
 		list = []wire.Generator{}
 	}
-	writeJSON(w, http.StatusOK, struct {
-		Generators []wire.Generator `json:"generators"`
-	}{list})
+	writeJSON(w, http.StatusOK, generatorList{list})
 	return nil
+}
+
+type generatorList struct {
+	Generators []wire.Generator `json:"generators"`
 }

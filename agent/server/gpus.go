@@ -151,10 +151,13 @@ type historyPoint struct {
 }
 
 type historyAnswer struct {
-	Available bool     `json:"available"`
-	DeviceID  *gpu.Ref `json:"device_id"` // null: all devices
-	History   any      `json:"history"`   // a list, or a map of lists by device id
+	Available bool        `json:"available"`
+	DeviceID  *gpu.Ref    `json:"device_id"` // null: all devices
+	History   listOrLists `json:"history"`
 }
+
+// listOrLists is a []historyPoint, or a map of them by device id.
+type listOrLists any
 
 // gpuHistory answers GET /api/v1/system/gpu/temperature/history[?device_id=N].
 func (s *Server) gpuHistory(w http.ResponseWriter, r *http.Request) error {
@@ -217,11 +220,13 @@ func (s *Server) gpuMax(w http.ResponseWriter, r *http.Request) error {
 	for _, m := range all {
 		found[m.device.Index.String()] = maxOf(s.config.Temperatures(m.device.Index))
 	}
-	writeJSON(w, http.StatusOK, struct {
-		Available bool                `json:"available"`
-		Max       map[string]maxOfGPU `json:"max_temperatures"`
-	}{true, found})
+	writeJSON(w, http.StatusOK, maxAnswer{true, found})
 	return nil
+}
+
+type maxAnswer struct {
+	Available bool                `json:"available"`
+	Max       map[string]maxOfGPU `json:"max_temperatures"` // by device id
 }
 
 func maxOf(points []TemperaturePoint) maxOfGPU {

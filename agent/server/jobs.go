@@ -41,11 +41,7 @@ func (s *Server) postJobs(w http.ResponseWriter, r *http.Request) error {
 	if created {
 		status = http.StatusAccepted
 	}
-	writeJSON(w, status, struct {
-		SetID string    `json:"set_id"`
-		Jobs  []job.Job `json:"jobs"`
-		Notes []string  `json:"notes,omitempty"` // what is not as it was asked for, for people
-	}{jobs[0].SetID, jobs, notes(spec, jobs[0])})
+	writeJSON(w, status, accepted{jobs[0].SetID, jobs, notes(spec, jobs[0])})
 	return nil
 }
 
@@ -55,6 +51,21 @@ func notes(asked job.Spec, made job.Job) []string {
 		return nil
 	}
 	return []string{fmt.Sprintf("%dx%d becomes %dx%d: that is what the model %s is made in", cmp.Or(asked.Width, made.Width), cmp.Or(asked.Height, made.Height), made.Width, made.Height, made.Model)}
+}
+
+// accepted is the answer to a command.
+type accepted struct {
+	SetID string    `json:"set_id"`
+	Jobs  []job.Job `json:"jobs"`
+	Notes []string  `json:"notes,omitempty"` // what is not as it was asked for, for people
+}
+
+// jobList is a page of jobs.
+type jobList struct {
+	Jobs []job.Job `json:"jobs"`
+	Next string    `json:"next"` // what to give as after for the page behind it; "" for none
+	// Expected is when the last of a whole set is predicted to be done.
+	Expected *job.Expected `json:"expected,omitempty"`
 }
 
 // listJobs answers GET /api/v1/jobs?state=&set_id=&limit=&after=&order=. With set_id alone it says when the set is expected too.
@@ -74,11 +85,7 @@ func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if whole := filter.SetID != "" && filter.State == "" && filter.After == "" && next == ""; whole {
 		expected = job.SetExpected(jobs)
 	}
-	writeJSON(w, http.StatusOK, struct {
-		Jobs     []job.Job     `json:"jobs"`
-		Next     string        `json:"next"`
-		Expected *job.Expected `json:"expected,omitempty"`
-	}{jobs, next, expected})
+	writeJSON(w, http.StatusOK, jobList{jobs, next, expected})
 	return nil
 }
 

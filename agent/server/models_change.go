@@ -17,11 +17,13 @@ func (s *Server) removeModel(w http.ResponseWriter, r *http.Request) error {
 	if err := s.remove(r.Context(), name); err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, struct {
-		Name    string `json:"name"`
-		Removed bool   `json:"removed"`
-	}{name, true})
+	writeJSON(w, http.StatusOK, removedModel{name, true})
 	return nil
+}
+
+type removedModel struct {
+	Name    string `json:"name"`
+	Removed bool   `json:"removed"`
 }
 
 func (s *Server) remove(ctx context.Context, name string) error {

@@ -18,11 +18,21 @@ const (
 
 var errNoLoader = &refusal{status: http.StatusServiceUnavailable, code: "no_loader", message: "no generator of this agent can load a model ahead: it is loaded with the first image that asks for it"}
 
+// loadAsk is the body of POST /api/v1/models/{name}/load.
+type loadAsk struct {
+	DeviceID *gpu.Ref `json:"device_id"`
+}
+
+// loading is its answer.
+type loading struct {
+	Name   string  `json:"name"`
+	Device gpu.Ref `json:"device_id"`
+	Loaded bool    `json:"loaded"` // false: it goes on
+}
+
 // loadModel answers POST /api/v1/models/{name}/load: 200 when it is loaded, 202 when that takes longer and goes on.
 func (s *Server) loadModel(w http.ResponseWriter, r *http.Request, name string) error {
-	var ask struct {
-		DeviceID *gpu.Ref `json:"device_id"`
-	}
+	var ask loadAsk
 	if err := decodeBody(w, r, &ask); err != nil {
 		return err
 	}
@@ -41,11 +51,7 @@ func (s *Server) loadModel(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.loadFor(name, *ask.DeviceID) }()
-	answer := struct {
-		Name   string  `json:"name"`
-		Device gpu.Ref `json:"device_id"`
-		Loaded bool    `json:"loaded"`
-	}{Name: name, Device: *ask.DeviceID}
+	answer := loading{Name: name, Device: *ask.DeviceID}
 	select {
 	case err := <-done:
 		if err != nil {

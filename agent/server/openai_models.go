@@ -33,11 +33,13 @@ func (s *Server) openAIModels(w http.ResponseWriter, r *http.Request) error {
 	for _, m := range s.capacity(r.Context()).Models {
 		models = append(models, s.openAIEntry(m.Name))
 	}
-	writeJSON(w, http.StatusOK, struct {
-		Object string             `json:"object"`
-		Data   []openAIModelEntry `json:"data"`
-	}{"list", models})
+	writeJSON(w, http.StatusOK, openAIModelList{"list", models})
 	return nil
+}
+
+type openAIModelList struct {
+	Object string             `json:"object"` // "list"
+	Data   []openAIModelEntry `json:"data"`
 }
 
 // openAIModel answers GET /v1/models/{id}, for every name that a request may give.

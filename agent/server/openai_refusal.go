@@ -38,9 +38,11 @@ func (r *refusal) writeOpenAI(w http.ResponseWriter) {
 	r.headers(w.Header())
 	// Its clients repeat requests that failed by themselves; making every image once more mends nothing.
 	w.Header().Set("X-Should-Retry", strconv.FormatBool(r.retry > 0))
-	writeJSON(w, r.status, struct {
-		Error openAIError `json:"error"`
-	}{r.openAI()})
+	writeJSON(w, r.status, openAIRefusal{r.openAI()})
+}
+
+type openAIRefusal struct {
+	Error openAIError `json:"error"`
 }
 
 // openAIUnknown answers what is not there below /v1/, the chat and audio that its clients can ask for too.

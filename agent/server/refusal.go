@@ -111,19 +111,26 @@ func (r *refusal) event(id string) wire.Event {
 func (r *refusal) write(w http.ResponseWriter, legacy bool) {
 	r.headers(w.Header())
 	if legacy {
-		writeJSON(w, r.status, struct {
-			Detail string `json:"detail"`
-		}{r.Error()})
+		writeJSON(w, r.status, legacyError{r.Error()})
 		return
 	}
-	type content struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-		Field   string `json:"field,omitempty"`
-	}
-	writeJSON(w, r.status, struct {
-		Error content `json:"error"`
-	}{content{r.code, r.message, r.field}})
+	writeJSON(w, r.status, apiError{errorContent{r.code, r.message, r.field}})
+}
+
+// apiError is an error of muster's own routes.
+type apiError struct {
+	Error errorContent `json:"error"`
+}
+
+type errorContent struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Field   string `json:"field,omitempty"`
+}
+
+// legacyError is one of the earlier system's routes.
+type legacyError struct {
+	Detail string `json:"detail"`
 }
 
 // headers sets what an error says beside its body.

@@ -39,6 +39,7 @@ func (s *Server) ownRoutes() []route {
 		{method: "GET", path: "/healthz", access: public, serve: s.healthz},
 		{method: "GET", path: "/readyz", access: public, serve: s.readyz},
 		{method: "GET", path: "/metrics", serve: s.metrics},
+		{method: "GET", path: "/api/v1/openapi.json", serve: s.openAPI},
 
 		{method: "POST", path: "/api/v1/session", access: public, serve: s.pair},
 		{method: "GET", path: "/api/v1/session", serve: s.session},

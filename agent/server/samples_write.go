@@ -29,6 +29,12 @@ type sample struct {
 	imageFile
 }
 
+// samplesFailed is the answer when no image could be made.
+type samplesFailed struct {
+	Detail string        `json:"detail"`
+	Errors []sampleError `json:"errors"`
+}
+
 // writeSamples answers with head, an open JSON object, and "images", "count" and "errors" in it; 500 when every image failed.
 func (s *Server) writeSamples(w http.ResponseWriter, head []byte, jobs []job.Job) error {
 	samples, failed := s.openSamples(jobs)
@@ -38,10 +44,7 @@ func (s *Server) writeSamples(w http.ResponseWriter, head []byte, jobs []job.Job
 		}
 	}()
 	if len(samples) == 0 {
-		writeJSON(w, http.StatusInternalServerError, struct {
-			Detail string        `json:"detail"`
-			Errors []sampleError `json:"errors"`
-		}{fmt.Sprintf("no image could be made: %s", failed[0].Error), failed})
+		writeJSON(w, http.StatusInternalServerError, samplesFailed{fmt.Sprintf("no image could be made: %s", failed[0].Error), failed})
 		return nil
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -77,6 +80,15 @@ func writeImages(out *bufio.Writer, samples []sample, failed []sampleError) erro
 	return out.Flush() // a bufio.Writer keeps its first error for this
 }
 
+// sampleFacts is what stands behind the data of an image.
+type sampleFacts struct {
+	Size      int64   `json:"size"` // bytes
+	GPUID     gpu.Ref `json:"gpu_id"`
+	Seed      int64   `json:"seed"`
+	JobID     string  `json:"job_id"`
+	Simulated bool    `json:"simulated,omitempty"`
+}
+
 // write writes one image, its data as base64 straight from the file.
 func (one sample) write(out io.Writer) error {
 	device := gpu.CPU
@@ -87,13 +99,7 @@ func (one sample) write(out io.Writer) error {
 	if err := writeBase64(out, one.file); err != nil {
 		return err
 	}
-	rest, err := json.Marshal(struct {
-		Size      int64   `json:"size"`
-		GPUID     gpu.Ref `json:"gpu_id"`
-		Seed      int64   `json:"seed"`
-		JobID     string  `json:"job_id"`
-		Simulated bool    `json:"simulated,omitempty"`
-	}{one.size, device, one.job.Seed, one.job.ID, one.job.Simulated})
+	rest, err := json.Marshal(sampleFacts{one.size, device, one.job.Seed, one.job.ID, one.job.Simulated})
 	if err != nil {
 		return err
 	}

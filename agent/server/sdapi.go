@@ -126,14 +126,17 @@ func (s *Server) writeSdapi(out reply, r *http.Request, ask sdapiAsk, jobs []job
 		out.WriteByte('"')
 	}
 	out.WriteByte(']')
-	if err := writeRest(out, struct {
-		Parameters sdapiParameters `json:"parameters"`
-		Info       string          `json:"info"`
-	}{ask.parameters(jobs[0]), info}); err != nil {
+	if err := writeRest(out, sdapiRest{ask.parameters(jobs[0]), info}); err != nil {
 		return err
 	}
 	io.WriteString(out, "}\n")
 	return out.Flush() // a bufio.Writer keeps its first error for this
+}
+
+// sdapiRest is what stands behind the images of an answer.
+type sdapiRest struct {
+	Parameters sdapiParameters `json:"parameters"`
+	Info       string          `json:"info"` // a JSON object as text
 }
 
 // sdapiInterrupt answers POST /sdapi/v1/interrupt: every request of this client at this door ends with what it has. Jobs of others go

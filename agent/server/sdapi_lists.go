@@ -38,17 +38,23 @@ func (s *Server) sdapiRoutes() []route {
 		get(gradioStatus, constant(object{"msg": "estimation", "queue_size": 0})),
 		{path: "/sdapi/", serve: s.sdapiUnknown},
 	}
-	for _, nothing := range []string{
-		"upscalers", "latent-upscale-modes", "sd-vae", "sd-modules", "loras", "hypernetworks", "prompt-styles", "face-restorers",
-		"realesrgan-models", "extensions",
-	} {
+	for _, nothing := range sdapiNothing {
 		routes = append(routes, get("/sdapi/v1/"+nothing, constant(empty{})))
 	}
-	for _, image := range []string{"img2img", "extra-single-image", "extra-batch-images", "interrogate", "png-info"} {
+	for _, image := range sdapiFromImages {
 		routes = append(routes, post("/sdapi/v1/"+image, s.sdapiUnsupported))
 	}
 	return routes
 }
+
+// sdapiNothing are the lists of which there is nothing here, sdapiFromImages what begins with an image.
+var (
+	sdapiNothing = []string{
+		"upscalers", "latent-upscale-modes", "sd-vae", "sd-modules", "loras", "hypernetworks", "prompt-styles", "face-restorers",
+		"realesrgan-models", "extensions",
+	}
+	sdapiFromImages = []string{"img2img", "extra-single-image", "extra-batch-images", "interrogate", "png-info"}
+)
 
 // gradioStatus is asked by a plug-in for Krita, to see whether anybody is there.
 const gradioStatus = "/queue/status"

@@ -16,13 +16,16 @@ func (r *refusal) writeSdapi(w http.ResponseWriter) {
 	if status >= http.StatusInternalServerError {
 		kind = "RuntimeError"
 	}
-	writeJSON(w, status, struct {
-		Error  string `json:"error"`
-		Detail string `json:"detail"`
-		Body   string `json:"body"`
-		Errors string `json:"errors"`
-		Code   string `json:"code"` // is only here
-	}{kind, r.Error(), "", r.Error(), r.code})
+	writeJSON(w, status, sdapiError{kind, r.Error(), "", r.Error(), r.code})
+}
+
+// sdapiError is an error in the form of stable-diffusion-webui.
+type sdapiError struct {
+	Error  string `json:"error"`
+	Detail string `json:"detail"`
+	Body   string `json:"body"`
+	Errors string `json:"errors"`
+	Code   string `json:"code"` // is only here
 }
 
 // sdapiUnknown answers what is not there below /sdapi/.

@@ -132,6 +132,11 @@ type Server struct {
 	links       linkKey
 	sdapi       sdapiRuns
 
+	// The description of the API, made when it is asked for first.
+	described      sync.Once
+	description    []byte
+	descriptionErr error
+
 	stopping chan struct{} // closed when the agent stops: what waits for images gives up
 	stopOnce sync.Once
 }

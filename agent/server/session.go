@@ -133,9 +133,7 @@ func cookieName(r *http.Request) string {
 
 // pair answers POST /api/v1/session: a one-time code becomes a session.
 func (s *Server) pair(w http.ResponseWriter, r *http.Request) error {
-	var ask struct {
-		Code string `json:"code"`
-	}
+	var ask pairAsk
 	if err := decodeBody(w, r, &ask); err != nil {
 		return err
 	}
@@ -157,6 +155,11 @@ func (s *Server) pair(w http.ResponseWriter, r *http.Request) error {
 	s.log.Info("a browser was paired", "from", r.RemoteAddr)
 	writeJSON(w, http.StatusOK, okAnswer{OK: true})
 	return nil
+}
+
+// pairAsk is the body of POST /api/v1/session.
+type pairAsk struct {
+	Code string `json:"code"`
 }
 
 type okAnswer struct {
@@ -184,8 +187,10 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 
 // link answers POST /api/v1/session/link: a new one-time link, for muster link.
 func (s *Server) link(w http.ResponseWriter, r *http.Request) error {
-	writeJSON(w, http.StatusOK, struct {
-		URL string `json:"url"`
-	}{s.NewLink()})
+	writeJSON(w, http.StatusOK, newLink{s.NewLink()})
 	return nil
+}
+
+type newLink struct {
+	URL string `json:"url"`
 }

@@ -56,21 +56,24 @@ type setupStatus struct {
 }
 
 type setupSystem struct {
-	Platform         string    `json:"platform"`
-	GPUAvailable     bool      `json:"gpu_available"`
-	GPUType          string    `json:"gpu_type"` // "cuda", "rocm" or "cpu"
-	GPUCount         int       `json:"gpu_count"`
-	GPUName          *string   `json:"gpu_name"` // of the first device, for old clients
-	GPUDevices       []any     `json:"gpu_devices"`
-	TotalGPUMemoryGB gigabytes `json:"total_gpu_memory_gb"`
-	MultiGPU         bool      `json:"multi_gpu"`
-	ROCmVersion      *string   `json:"rocm_version"`
-	IsROCmBuild      bool      `json:"is_rocm_build"`
-	TorchInstalled   bool      `json:"torch_installed"`
-	TorchVersion     *string   `json:"torch_version"`
+	Platform         string         `json:"platform"`
+	GPUAvailable     bool           `json:"gpu_available"`
+	GPUType          string         `json:"gpu_type"` // "cuda", "rocm" or "cpu"
+	GPUCount         int            `json:"gpu_count"`
+	GPUName          *string        `json:"gpu_name"` // of the first device, for old clients
+	GPUDevices       []listedDevice `json:"gpu_devices"`
+	TotalGPUMemoryGB gigabytes      `json:"total_gpu_memory_gb"`
+	MultiGPU         bool           `json:"multi_gpu"`
+	ROCmVersion      *string        `json:"rocm_version"`
+	IsROCmBuild      bool           `json:"is_rocm_build"`
+	TorchInstalled   bool           `json:"torch_installed"`
+	TorchVersion     *string        `json:"torch_version"`
 	// OtherAdapters are displays without a GPU driver: never among the devices.
 	OtherAdapters []gpu.Adapter `json:"other_adapters"`
 }
+
+// listedDevice is a setupDevice or an unreadableDevice.
+type listedDevice any
 
 type setupDevice struct {
 	DeviceID            gpu.Ref    `json:"device_id"`
@@ -156,7 +159,7 @@ func loadedModels(capacity wire.Capacity) int {
 func systemOf(inventory gpu.Inventory) setupSystem {
 	host, devices := inventory.Host, inventory.Devices
 	system := setupSystem{
-		Platform: host.Platform, GPUAvailable: len(devices) > 0, GPUType: gpuType(devices), GPUCount: len(devices), GPUDevices: []any{},
+		Platform: host.Platform, GPUAvailable: len(devices) > 0, GPUType: gpuType(devices), GPUCount: len(devices), GPUDevices: []listedDevice{},
 		TotalGPUMemoryGB: gib(inventory.TotalMemoryBytes()), MultiGPU: len(devices) > 1,
 		OtherAdapters: append([]gpu.Adapter{}, inventory.OtherAdapters...),
 	}

@@ -127,13 +127,23 @@ func largestMemory(devices []gpu.Device) (most uint64) {
 	return most
 }
 
+// setupInstallAsk names models of the catalogue, or one other source.
+type setupInstallAsk struct {
+	Names     []string `json:"model_names"`
+	ModelType string   `json:"model_type"`
+	installAsk
+}
+
+type setupInstalls struct {
+	Success  bool            `json:"success"`
+	Message  string          `json:"message"`
+	Models   []string        `json:"models"`
+	Installs []model.Install `json:"installs"`
+}
+
 // setupInstall answers POST /api/v1/setup/ai-models/install: it starts, and returns at once.
 func (s *Server) setupInstall(w http.ResponseWriter, r *http.Request) error {
-	var ask struct {
-		Names     []string `json:"model_names"`
-		ModelType string   `json:"model_type"`
-		installAsk
-	}
+	var ask setupInstallAsk
 	if err := decodeBody(w, r, &ask); err != nil {
 		return err
 	}
@@ -157,12 +167,7 @@ func (s *Server) setupInstall(w http.ResponseWriter, r *http.Request) error {
 	if here > 0 {
 		message += fmt.Sprintf(", %d installed already", here)
 	}
-	writeJSON(w, http.StatusOK, struct {
-		Success  bool            `json:"success"`
-		Message  string          `json:"message"`
-		Models   []string        `json:"models"`
-		Installs []model.Install `json:"installs"`
-	}{true, message, append([]string{}, ask.Names...), started})
+	writeJSON(w, http.StatusOK, setupInstalls{true, message, append([]string{}, ask.Names...), started})
 	return nil
 }
 
@@ -218,12 +223,18 @@ type setupChange struct {
 	Enabled bool   `json:"enabled"`
 }
 
+type setupEnableAsk struct {
+	Name    string `json:"model_name"`
+	Enabled *bool  `json:"enabled"` // nil is true
+}
+
+type setupUninstallAsk struct {
+	Name string `json:"model_name"`
+}
+
 // setupEnable answers POST /api/v1/setup/ai-models/enable.
 func (s *Server) setupEnable(w http.ResponseWriter, r *http.Request) error {
-	var ask struct {
-		Name    string `json:"model_name"`
-		Enabled *bool  `json:"enabled"`
-	}
+	var ask setupEnableAsk
 	if err := decodeBody(w, r, &ask); err != nil {
 		return err
 	}
@@ -244,9 +255,7 @@ func (s *Server) setupEnable(w http.ResponseWriter, r *http.Request) error {
 
 // setupUninstall answers POST /api/v1/setup/ai-models/uninstall.
 func (s *Server) setupUninstall(w http.ResponseWriter, r *http.Request) error {
-	var ask struct {
-		Name string `json:"model_name"`
-	}
+	var ask setupUninstallAsk
 	if err := decodeBody(w, r, &ask); err != nil {
 		return err
 	}

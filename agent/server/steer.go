@@ -56,12 +56,15 @@ func (s *Server) setMode(mode pool.Mode) func(http.ResponseWriter, *http.Request
 		if err != nil {
 			return err
 		}
-		writeJSON(w, http.StatusOK, struct {
-			wire.Steered
-			Paused bool `json:"paused"`
-		}{now, mode != pool.Active})
+		writeJSON(w, http.StatusOK, steeredDevice{now, mode != pool.Active})
 		return nil
 	}
+}
+
+// steeredDevice is the answer to a mode.
+type steeredDevice struct {
+	wire.Steered
+	Paused bool `json:"paused"` // by whatever mode
 }
 
 // readTerm reads when a mode ends by itself: nothing, {"for_s"} or {"until"}. nil is when a person says so.
@@ -79,11 +82,14 @@ func readTerm(w http.ResponseWriter, r *http.Request, mode pool.Mode) (*time.Tim
 	return parseTerm(body, time.Now())
 }
 
+// termAsk is the body of what sets a mode: one of the two, or nothing for until a person says otherwise.
+type termAsk struct {
+	ForSeconds *int64     `json:"for_s"`
+	Until      *time.Time `json:"until"`
+}
+
 func parseTerm(body []byte, now time.Time) (*time.Time, error) {
-	var term struct {
-		ForSeconds *int64     `json:"for_s"`
-		Until      *time.Time `json:"until"`
-	}
+	var term termAsk
 	if err := decodeJSON(body, &term); err != nil {
 		return nil, err
 	}

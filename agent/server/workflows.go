@@ -32,10 +32,12 @@ func (s *Server) listWorkflows(w http.ResponseWriter, _ *http.Request) error {
 	if s.config.Workflows.List == nil {
 		return errNoComfyUI
 	}
-	writeJSON(w, http.StatusOK, struct {
-		Workflows []wire.Workflow `json:"workflows"`
-	}{append([]wire.Workflow{}, s.config.Workflows.List()...)})
+	writeJSON(w, http.StatusOK, workflowList{append([]wire.Workflow{}, s.config.Workflows.List()...)})
 	return nil
+}
+
+type workflowList struct {
+	Workflows []wire.Workflow `json:"workflows"`
 }
 
 // putWorkflow answers PUT /api/v1/workflows/{name}: the body is what ComfyUI's "Export (API)" writes. With "If-None-Match: *" (RFC 9110,
