@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"muster/agent/queue"
 	"muster/shared/job"
 )
 
@@ -40,10 +41,8 @@ func (s *Server) sdapiTxt2img(w http.ResponseWriter, r *http.Request) error {
 		return renamed(err, sdapiNames)
 	}
 	if s.sdapi.submitted(run, jobs) {
-		for _, j := range jobs {
-			if err := s.sdapiCancel(r.Context(), j.ID); err != nil {
-				return err
-			}
+		if err := s.cancelAll(r.Context(), jobs); err != nil {
+			return err
 		}
 	}
 	err = s.each(r, jobs, wait{keep: keep, done: func(i int, j job.Job) error {
@@ -159,22 +158,20 @@ func (s *Server) sdapiStop(w http.ResponseWriter, r *http.Request, skip bool) er
 	if f, err := parseFields(body, true); err == nil { // none is needed, and clients send what they like
 		user = f.text("user")
 	}
+	var meant []job.Job
 	for _, id := range s.sdapi.stop(sdapiCaller(r, user), skip) {
-		if now, err := s.config.Queue.Job(r.Context(), id); skip && (err != nil || now.State != job.Running) {
-			continue
-		}
-		if err := s.sdapiCancel(r.Context(), id); err != nil {
+		now, err := s.config.Queue.Job(r.Context(), id)
+		switch {
+		case errors.Is(err, queue.ErrNotFound): // it has ended, and was dropped since
+		case err != nil:
 			return err
+		case !skip || now.State == job.Running:
+			meant = append(meant, now)
 		}
 	}
-	writeJSON(w, http.StatusOK, struct{}{})
-	return nil
-}
-
-// sdapiCancel gives up a job; one that has ended is none to give up.
-func (s *Server) sdapiCancel(ctx context.Context, id string) error {
-	if _, _, err := s.cancel(ctx, id); err != nil && !errors.Is(err, job.ErrTransition) {
+	if err := s.cancelAll(r.Context(), meant); err != nil {
 		return err
 	}
+	writeJSON(w, http.StatusOK, struct{}{})
 	return nil
 }

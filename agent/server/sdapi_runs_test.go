@@ -228,6 +228,31 @@ func TestSdapiInterrupt(t *testing.T) {
 	}
 }
 
+// What waits is cancelled before what runs: the device that it leaves would take it.
+func TestSdapiInterruptLeavesTheRunningForLast(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	answered := a.asking("POST", txt2imgPath, `{"prompt":"x","batch_size":4}`)
+	a.inFlight(4)
+	jobs := a.queue.Active()
+	a.startAll(jobs[:2])
+	if r := a.ask("POST", "/sdapi/v1/interrupt", ""); r.status != 200 {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	<-answered
+	seq := make([]uint64, len(jobs))
+	for i, j := range jobs {
+		now, err := a.queue.Job(t.Context(), j.ID)
+		if err != nil || now.State != job.Cancelled {
+			t.Fatalf("%+v, %v", now, err)
+		}
+		seq[i] = now.Seq
+	}
+	if max(seq[2], seq[3]) > min(seq[0], seq[1]) {
+		t.Errorf("those that waited were cancelled as events %v, those that ran as %v", seq[2:], seq[:2])
+	}
+}
+
 // Nobody interrupts what another one waits for; the ones without a name are one.
 func TestSdapiInterruptIsOnesOwn(t *testing.T) {
 	t.Parallel()

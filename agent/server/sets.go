@@ -41,18 +41,25 @@ func (s *Server) deleteSet(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// What waits goes first: a device that a running one leaves would take it.
+	if err := s.cancelAll(r.Context(), found.Jobs); err != nil {
+		return err
+	}
+	return s.getSet(w, r)
+}
+
+// cancelAll gives up those of these jobs that have not ended. What waits goes first: a device that a running one leaves would take it.
+func (s *Server) cancelAll(ctx context.Context, jobs []job.Job) error {
 	for _, state := range []job.State{job.Queued, job.Running} {
-		for _, j := range found.Jobs {
+		for _, j := range jobs {
 			if j.State != state {
 				continue
 			}
-			if _, _, err := s.cancel(r.Context(), j.ID); err != nil && !errors.Is(err, job.ErrTransition) {
+			if _, _, err := s.cancel(ctx, j.ID); err != nil && !errors.Is(err, job.ErrTransition) {
 				return err
 			}
 		}
 	}
-	return s.getSet(w, r)
+	return nil
 }
 
 func (s *Server) set(ctx context.Context, id string) (set, error) {
