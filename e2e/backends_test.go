@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"image/png"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"muster/agent/backend/backendtest/fakeopenai"
 	"muster/agent/backend/backendtest/fakesdapi"
 	"muster/agent/fixture"
+	"muster/e2e/disk"
 	"muster/e2e/harness"
 	"muster/e2e/ordeal"
 	"muster/shared/gpu"
@@ -480,5 +482,46 @@ func TestLoadThatFailsLate(t *testing.T) {
 	})
 	if len(seen) != 1 || seen[0].Model != "heavy" || seen[0].Device != 2 || seen[0].State != model.LoadFailed || seen[0].Words == "" {
 		t.Errorf("a page that is opened later sees %+v", seen)
+	}
+}
+
+// A folder of ComfyUI on a disk that hangs does not keep the agent from starting; ComfyUI is used when the disk answers.
+func TestComfyUIFolderThatHangsAtTheStart(t *testing.T) {
+	python, folder := backendtest.BuildFakeComfyUI(t, backendtest.ComfySettings{Settings: backendtest.MI25x8()})
+	addModel(t, folder, "dreams")
+	hanging, err := disk.NewHanging(folder, t.TempDir())
+	if errors.Is(err, disk.ErrNotHere) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := hanging.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	root, data := fixture.Root(t, "amd-mi25x8"), t.TempDir()
+	agent, err := harness.Start(data, "--sysroot", root, "--comfyui-dir", hanging.Dir, "--comfyui-python", python)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		hanging.LetGo() // a program that waits for it can't end
+		_ = agent.Stop()
+	})
+	if hanging.Waits() == 0 {
+		t.Fatal("nobody waits for the folder")
+	}
+	eventually(t, "people are told", func() bool {
+		return strings.Contains(generatorsOf(t, agent)["comfyui 0"].Problem, "does not answer: its disk or network may hang")
+	})
+	hanging.LetGo()
+	eventually(t, "ComfyUI is found", func() bool {
+		g := generatorsOf(t, agent)["comfyui 0"]
+		return g.Problem == "" && g.Models == 1
+	})
+	if j := settled(t, agent, ordered(t, agent, job.Spec{Prompt: "x", Model: "dreams", Steps: 4}))[0]; j.State != job.Succeeded {
+		t.Errorf("%+v", j)
 	}
 }

@@ -46,7 +46,7 @@ func (f *Fleet) launch(dev gpu.Device, masks []string) (*child, error) {
 	label := dev.Index.Label()
 	c := &child{fleet: f, dir: dir, out: newOutput()}
 	started, err := f.children.Start(process.Command{
-		Path: f.cfg.Python, Args: append([]string{f.main()}, i.arguments(dir, port, f.cfg.Models != "", dev.Index == gpu.CPU)...),
+		Path: i.python, Args: append([]string{f.main()}, i.arguments(dir, port, f.cfg.Models != "", dev.Index == gpu.CPU)...),
 		Env: append(f.environment(dir), masks...), Dir: dir, Stdout: c.out.line, Stderr: c.out.line, Grace: f.limits.grace,
 	})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -31,7 +30,8 @@ type Config struct {
 	// "HSA_OVERRIDE_GFX_VERSION=…"). Device masks are refused: they are what this package sets.
 	Env []string
 
-	scan func() listing // looks at the models folders; nil for the disk's. Tests have others.
+	scan    func() listing  // looks at the models folders; nil for the disk's. Tests have others.
+	examine func() premises // looks at ComfyUI's folder; nil for the disk's. Tests have others.
 }
 
 // Fleet owns every ComfyUI that this agent starts: one for each device, when it is needed.
@@ -52,9 +52,11 @@ type Fleet struct {
 	stock    atomic.Pointer[stock] // changed under stocking; never nil
 	stocking sync.Mutex
 	scanning chan listing // the scan under way; nil for none. NewFleet uses it, then Run.
+
+	examining chan premises // the look at ComfyUI's folder under way; nil for none. NewFleet uses it, then Run.
 }
 
-// NewFleet checks the configuration, asks ComfyUI for its options, for at most 10 s, and looks at the models folders, for at most 2 s.
+// NewFleet checks the configuration, asks ComfyUI for its options, for at most 10 s, and looks at its folder and at those of models, for at most 2 s each.
 // What does not answer is no error here: Serves or Generators say why, and Run asks again.
 func NewFleet(cfg Config) (*Fleet, error) {
 	l := defaultLimits()
@@ -72,12 +74,6 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 			return nil, err
 		}
 	}
-	if info, err := os.Stat(filepath.Join(cfg.Folder, "main.py")); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("there is no main.py in %s: give the folder of ComfyUI that has it", cfg.Folder)
-	}
-	if cfg.Python, err = findPython(cfg.Folder, cfg.Python); err != nil {
-		return nil, err
-	}
 	if err := mask.Refuse("ComfyUI", cfg.Env); err != nil {
 		return nil, err
 	}
@@ -92,8 +88,14 @@ func newFleet(cfg Config, limits limits) (*Fleet, error) {
 	if f.cfg.scan == nil {
 		f.cfg.scan = f.scan
 	}
-	f.look(context.Background())
+	if f.cfg.examine == nil {
+		f.cfg.examine = f.examine
+	}
 	f.ask(context.Background())
+	if err := f.install.Load().fault; err != nil {
+		return nil, err
+	}
+	f.look(context.Background())
 	return f, nil
 }
 

@@ -106,7 +106,7 @@ func TestFleetConformance(t *testing.T) {
 	backendtest.Exercise(t, func(t *testing.T) backend.Backend {
 		return newFleetBench(t, fleetSetup{settings: settings, models: map[string]backendtest.Scenario{"model": {StepMilliseconds: 10}}}).Backend()
 	}, backendtest.Subject{Devices: backendtest.Devices(settings.Settings, gpu.AMD), Model: "model", Models: func(b backend.Backend) []backend.Model { return b.(*fleetGenerator).fleet.Models() }, Resident: func(b backend.Backend, dev gpu.Device) bool {
-		return slices.ContainsFunc(backendtest.Serving(t, b.(*fleetGenerator).fleet.cfg.Python), func(start backendtest.Start) bool {
+		return slices.ContainsFunc(backendtest.Serving(t, b.(*fleetGenerator).fleet.install.Load().python), func(start backendtest.Start) bool {
 			return start.Device == dev.ID && exists(start.PID)
 		})
 	}})

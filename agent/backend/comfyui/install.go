@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"muster/agent/backend/exchange"
 	"muster/agent/backend/fleet"
@@ -19,9 +20,59 @@ import (
 
 // install is a ComfyUI on this machine, as far as it is known without starting it.
 type install struct {
-	version string          // "0.3.64"; "" when it does not say
-	flags   map[string]bool // that it knows
-	err     error           // why it could not be asked; nil when it could
+	premises
+	flags map[string]bool // that it knows
+	err   error           // why it could not be asked; nil when it could
+}
+
+// premises are what its folder has.
+type premises struct {
+	python  string // the interpreter that it is run with
+	version string // "0.3.64"; "" when it does not say
+	fault   error  // why it can't be run from there; nil when it can
+}
+
+// examine looks at the folder and at the interpreter. It lasts as long as their disks do: both are read, for a program that is started from
+// a disk that hangs would hold up every other start of one.
+func (f *Fleet) examine() premises {
+	if info, err := os.Stat(f.main()); err != nil || !info.Mode().IsRegular() {
+		return premises{fault: fmt.Errorf("there is no main.py in %s: give the folder of ComfyUI that has it", f.cfg.Folder)}
+	}
+	python, err := findPython(f.cfg.Folder, f.cfg.Python)
+	if err != nil {
+		return premises{fault: err}
+	}
+	touch(f.main())
+	touch(python)
+	return premises{python: python, version: readVersion(f.cfg.Folder)}
+}
+
+// touch reads the beginning of a file, whatever comes of it.
+func touch(path string) {
+	if file, err := os.Open(path); err == nil {
+		_, _ = file.Read(make([]byte, 1))
+		_ = file.Close()
+	}
+}
+
+// examined has the folder looked at by a goroutine, and waits for it for a while. One that does not return is waited for again the next
+// time. ok is false when it did not.
+func (f *Fleet) examined(ctx context.Context) (found premises, ok bool) {
+	if f.examining == nil {
+		examined := make(chan premises, 1)
+		f.examining = examined
+		go func() { examined <- f.cfg.examine() }()
+	}
+	patience := time.NewTimer(f.limits.scanned)
+	defer patience.Stop()
+	select {
+	case found = <-f.examining:
+		f.examining = nil
+		return found, true
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	return premises{}, false
 }
 
 func (i install) title() string { return strings.TrimSpace("ComfyUI " + i.version) }
@@ -81,34 +132,48 @@ var needed = []string{"--listen", "--port", "--output-directory", "--temp-direct
 
 // ask asks ComfyUI which options it knows, and keeps what it learnt.
 func (f *Fleet) ask(ctx context.Context) {
+	found, ok := f.examined(ctx)
+	if ctx.Err() != nil {
+		return // the agent stops
+	}
+	i := install{premises: found, err: found.fault}
+	if !ok {
+		i.err = fmt.Errorf("the folder of ComfyUI, %s, does not answer: its disk or network may hang; it is asked again and again", f.cfg.Folder)
+	}
+	if i.err == nil {
+		i.flags, i.err = f.options(ctx, found.python)
+	}
+	if i.err != nil {
+		f.cfg.Log.Warn("ComfyUI can't be used", "folder", f.cfg.Folder, "error", i.err)
+	} else {
+		f.cfg.Log.Info("ComfyUI found", "folder", f.cfg.Folder, "version", i.version, "python", i.python)
+	}
+	f.install.Store(&i)
+}
+
+// options gives those that ComfyUI knows.
+func (f *Fleet) options(ctx context.Context, python string) (map[string]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.limits.probe)
 	defer cancel()
-	i := install{version: readVersion(f.cfg.Folder)}
-	help, err := f.help(ctx)
-	i.flags = parseFlags(help)
+	help, err := f.help(ctx, python)
+	flags := parseFlags(help)
 	if err == nil {
 		for _, flag := range needed {
-			if !i.flags[flag] {
+			if !flags[flag] {
 				err = fmt.Errorf("this ComfyUI has no %s: update it", flag)
 				break
 			}
 		}
 	}
-	i.err = err
-	if err != nil {
-		f.cfg.Log.Warn("ComfyUI can't be used", "folder", f.cfg.Folder, "error", err)
-	} else {
-		f.cfg.Log.Info("ComfyUI found", "folder", f.cfg.Folder, "version", i.version, "python", f.cfg.Python)
-	}
-	f.install.Store(&i)
+	return flags, err
 }
 
 // help runs main.py --help, which ends before PyTorch is imported.
-func (f *Fleet) help(ctx context.Context) (string, error) {
+func (f *Fleet) help(ctx context.Context, python string) (string, error) {
 	said := newOutput()
 	dir := filepath.Join(f.cfg.Dir, "probe")
 	out, exit, err := fleet.Answer(ctx, process.Command{
-		Path: f.cfg.Python, Args: []string{f.main(), "--help"}, Env: f.environment(dir), Dir: dir, Stderr: said.line,
+		Path: python, Args: []string{f.main(), "--help"}, Env: f.environment(dir), Dir: dir, Stderr: said.line,
 	})
 	switch {
 	case errors.Is(err, fleet.ErrSilent):
@@ -117,7 +182,7 @@ func (f *Fleet) help(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("ComfyUI does not start: %w", err)
 	case exit.Code != 0:
 		return "", fmt.Errorf("ComfyUI can't be run with %s (%s): %s: name the Python of its own environment with --comfyui-python, or install what it needs with %s -m pip install -r %s",
-			f.cfg.Python, exit, orNothing(said.complaint()), f.cfg.Python, filepath.Join(f.cfg.Folder, "requirements.txt"))
+			python, exit, orNothing(said.complaint()), python, filepath.Join(f.cfg.Folder, "requirements.txt"))
 	}
 	return out, nil
 }

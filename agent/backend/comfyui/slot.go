@@ -85,7 +85,7 @@ func (s *slot) startFault(masks []string) error {
 	switch {
 	case strings.Contains(said, "ModuleNotFoundError"), strings.Contains(said, "ImportError"):
 		return s.Broken(fmt.Errorf("ComfyUI can't be run with %s: %s: name the interpreter of ComfyUI's own environment, or install its requirements there: %w",
-			s.fleet.cfg.Python, said, backend.ErrUnavailable))
+			s.fleet.install.Load().python, said, backend.ErrUnavailable))
 	case strings.Contains(said, "unrecognized arguments"), strings.Contains(said, ": error: argument"):
 		return s.Broken(fmt.Errorf("this ComfyUI does not know what muster asks of it (%s): update it: %w", said, backend.ErrUnavailable))
 	case tells(said, []string{"no cuda gpus", "no hip gpus", "not compiled with cuda", "found no nvidia driver", "torch not compiled"}):

@@ -116,3 +116,44 @@ func BenchmarkModels(b *testing.B) {
 		}
 	}
 }
+
+// ComfyUI's own folder that hangs keeps nobody either: the agent starts, people are told, one goroutine waits, and it is used when it is
+// there.
+func TestComfyUIFolderThatHangs(t *testing.T) {
+	t.Parallel()
+	l := quick()
+	l.scanned = 50 * time.Millisecond
+	held, begun := make(chan struct{}), atomic.Int32{}
+	b := newFleetBench(t, fleetSetup{limits: l, change: func(c *Config) {
+		folder := &Fleet{cfg: *c}
+		c.examine = func() premises {
+			begun.Add(1)
+			<-held
+			return folder.examine()
+		}
+	}})
+	if err := b.Serves(b.devices[0]); err == nil || !strings.Contains(err.Error(), "does not answer: its disk or network may hang") {
+		t.Errorf("it serves: %v", err)
+	}
+	if problem := b.Generators(b.devices)[0].Problem; !strings.Contains(problem, "the folder of ComfyUI") {
+		t.Errorf("people are told %q", problem)
+	}
+	if n := begun.Load(); n != 1 {
+		t.Errorf("%d looks", n)
+	}
+	close(held)
+	await(t, "ComfyUI is found", func() bool { return b.Serves(b.devices[0]) == nil })
+	if i := b.install.Load(); i.python == "" || len(i.flags) == 0 || begun.Load() != 1 {
+		t.Errorf("%+v after %d looks", i, begun.Load())
+	}
+}
+
+// What is wrong with the folder ends the agent's start, with what to do.
+func TestFolderWithoutComfyUI(t *testing.T) {
+	t.Parallel()
+	for folder, words := range map[string]string{t.TempDir(): "there is no main.py", "/dev/null": "there is no main.py"} {
+		if _, err := NewFleet(Config{Folder: folder, Dir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: %v", folder, err)
+		}
+	}
+}
