@@ -25,6 +25,13 @@ type source struct {
 	name       string // that it gets in the folder; "" is its own
 }
 
+// flux1 are the parts of FLUX.1. The whole files in one have weights of 8 bits that sd-server widens to 16, too much for most cards.
+var flux1 = []source{
+	{model.T5, "city96/t5-v1_1-xxl-encoder-gguf", "t5-v1_1-xxl-encoder-Q8_0.gguf", 5_060_000_000, ""},
+	{model.CLIPL, "comfyanonymous/flux_text_encoders", "clip_l.safetensors", 246_144_152, ""},
+	{model.FluxVAE, "Comfy-Org/z_image_turbo", "split_files/vae/ae.safetensors", 335_304_388, ""},
+}
+
 // sd35 are the parts of Stable Diffusion 3.5, whose whole files in one have weights that sd-server can't read (scaled.go).
 var sd35 = []source{
 	{model.CLIPL, "Comfy-Org/stable-diffusion-3.5-fp8", "text_encoders/clip_l.safetensors", 246_144_152, ""},
@@ -35,10 +42,10 @@ var sd35 = []source{
 
 // catalogue is well-known models that every generator reads. Most are published as one whole file.
 var catalogue = []known{
-	{"flux1-dev-fp8", "FLUX.1 dev (fp8)", "detailed and true to the prompt, writes words; 20 to 30 steps", model.Flux, "FLUX.1 [dev] Non-Commercial",
-		"Comfy-Org/flux1-dev", "flux1-dev-fp8.safetensors", 17_246_524_772, 9.5, nil},
-	{"flux1-schnell-fp8", "FLUX.1 schnell (fp8)", "true to the prompt in 4 steps", model.Flux, "Apache 2.0",
-		"Comfy-Org/flux1-schnell", "flux1-schnell-fp8.safetensors", 17_236_328_572, 9, nil},
+	{"flux1-dev", "FLUX.1 dev (Q8)", "detailed and true to the prompt, writes words, 20 to 30 steps; for sd-server, with two text encoders and a VAE", model.Flux, "FLUX.1 [dev] Non-Commercial",
+		"city96/FLUX.1-dev-gguf", "flux1-dev-Q8_0.gguf", 12_700_000_000, 9.5, flux1},
+	{"flux1-schnell", "FLUX.1 schnell (Q8)", "true to the prompt in 4 steps; for sd-server, with two text encoders and a VAE", model.Flux, "Apache 2.0",
+		"city96/FLUX.1-schnell-gguf", "flux1-schnell-Q8_0.gguf", 12_700_000_000, 9, flux1},
 	{"z-image-turbo", "Z-Image Turbo (Q8)", "photographs and words in 8 steps, on cards from 12 GiB; for sd-server, with a text encoder and a VAE", model.ZImage, "Apache 2.0",
 		"leejet/Z-Image-Turbo-GGUF", "z_image_turbo-Q8_0.gguf", 6_577_440_704, 9.2, []source{
 			{model.Qwen3, "unsloth/Qwen3-4B-Instruct-2507-GGUF", "Qwen3-4B-Instruct-2507-Q4_K_M.gguf", 2_497_281_120, ""},

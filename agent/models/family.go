@@ -12,7 +12,7 @@ type traits struct {
 	architecture string // what a gguf file says of itself; "" when it does not
 
 	tensors, lora int
-	weights       uint64 // bytes, without copies of the weights that only training needs
+	weights       uint64 // bytes in memory, without copies of the weights that only training needs
 
 	// What is inside.
 	textEncoder, vae                                                     bool
@@ -41,6 +41,9 @@ func (t *traits) see(one tensor) {
 		return // a copy for training, which generators leave on the disk
 	}
 	t.weights += one.bytes
+	if strings.HasPrefix(one.dtype, "F8_") {
+		t.weights += one.bytes // sd-server has 16 bits for each (src/model_io/safetensors_io.cpp); ComfyUI would keep 8
+	}
 	t.seeScales(one)
 	t.seeEncoder(one)
 	if anyIn(one.name, ".lora_", ".lora.", "_lora.", "lora_unet_", "lora_te", ".hada_w", ".lokr_w", ".oft_", ".boft_") {
@@ -148,7 +151,7 @@ func (t *traits) judge() inspection {
 	family, diffusion := t.family()
 	if problem := t.noModel(diffusion); problem != "" {
 		if part := t.part(); part != model.NoPart {
-			return inspection{part: part, scaled: t.scaled()}
+			return inspection{part: part, scaled: t.scaled(), weights: t.weights}
 		}
 		return inspection{problem: problem}
 	}

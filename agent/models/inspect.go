@@ -19,7 +19,7 @@ type inspection struct {
 	// part is what the file is a part of models as; NoPart for a model.
 	part    model.Part
 	scaled  bool   // weights of 8 bits with scales beside them that sd-server leaves out
-	weights uint64 // bytes of the tensors that a generator loads; 0 when not known
+	weights uint64 // bytes of the tensors in the memory of a generator; 0 when not known
 	problem string // why it is no model that can be used, as "the file" would continue; "" when it may be one
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,7 +18,7 @@ import (
 type PartFile struct {
 	Part  model.Part
 	Path  string // where a generator opens it; never shown
-	Bytes int64
+	Bytes int64  // in memory
 }
 
 // partFolders are where text encoders and VAEs stand, within the models folder and besides it itself: ComfyUI's names, and those of
@@ -132,7 +133,7 @@ func complete(i *inspection, there []seenFile) (files []PartFile, missing []stri
 			missing = append(missing, lackOf(p, there))
 			continue
 		}
-		files = append(files, PartFile{p, best.Path, best.Bytes})
+		files = append(files, PartFile{p, best.Path, max(best.Bytes, int64(min(best.weights, math.MaxInt64)))})
 	}
 	return files, missing
 }

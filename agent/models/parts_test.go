@@ -1,6 +1,7 @@
 package models
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -449,5 +450,17 @@ func TestPartOfALoadedModelStays(t *testing.T) {
 	s.scan(t.Context()) // one that was under way may have seen it still
 	if usable := s.Usable(); len(usable) != 1 || len(usable[0].Missing) != 1 || usable[0].Parts != nil {
 		t.Errorf("%+v", usable)
+	}
+}
+
+// sd-server widens weights of 8 bits to 16: what it needs is twice the file.
+func TestWeightsOfEightBitsTakeTwiceTheirFile(t *testing.T) {
+	t.Parallel()
+	for dtype, want := range map[string]uint64{"F8_E4M3": 256, "F16": 128} {
+		text := `{"double_blocks.0.img_attn.norm.key_norm.scale":{"dtype":"` + dtype + `","shape":[` + map[string]string{"F8_E4M3": "128", "F16": "64"}[dtype] + `],"data_offsets":[0,128]}}`
+		content := raw(text, 128)
+		if found, err := inspect(bytes.NewReader(content), int64(len(content)), formatSafetensors); err != nil || found.weights != want {
+			t.Errorf("%s: %d bytes, want %d, %v", dtype, found.weights, want, err)
+		}
 	}
 }

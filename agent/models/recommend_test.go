@@ -28,12 +28,12 @@ func TestRecommend(t *testing.T) {
 		first   string // the best
 		words   string // of SDXL
 	}{
-		{"two large cards", cards(24, 24), "flux1-dev-fp8", "fits both GPUs"},
+		{"two large cards", cards(24, 24), "flux1-dev", "fits both GPUs"},
 		{"MI25s", cards(16, 16, 16, 16), "z-image-turbo", "fits all 4 GPUs"},
 		{"a large and a small one", cards(24, 8), "sd-3.5-medium", "fits Device 0, not Device 1: needs 9.5 GiB, has 8.0 GiB"},
 		{"a large and three small ones", cards(12, 4, 4, 4), "dreamshaper-8", "fits Device 0, not devices 1–3: needs 9.5 GiB"},
 		{"one small card", cards(8), "sd-3.5-medium", "does not fit Device 0: needs 9.5 GiB, has 8.0 GiB"},
-		{"one that does not say", cards(0), "flux1-dev-fp8", "not known for Device 0"},
+		{"one that does not say", cards(0), "flux1-dev", "not known for Device 0"},
 		{"no card", nil, "sd-1.5", "this machine has no GPU that could run it"},
 		{"a tiny card", cards(2), "sd-1.5", "does not fit Device 0: needs 9.5 GiB, has 2.0 GiB"},
 	} {

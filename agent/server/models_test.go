@@ -258,7 +258,7 @@ func TestSetupRecommendations(t *testing.T) {
 	}
 	for _, m := range got.To["requires_upgrade"] {
 		checks := m["requirements_check"].([]any)
-		if m["name"] == "flux1-schnell-fp8" && (len(checks) != 1 || checks[0] != "Need 20.1GB GPU memory (have 16.0GB)") {
+		if m["name"] == "flux1-schnell" && (len(checks) != 1 || checks[0] != "Need 16.1GB GPU memory (have 16.0GB)") {
 			t.Errorf("%v", m)
 		}
 	}
