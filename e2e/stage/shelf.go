@@ -20,7 +20,7 @@ func Shelf(now time.Time) []wire.Event {
 		}
 		if capacity := events[i].Capacity; capacity != nil {
 			capacity.Pool, capacity.Devices = pool.Settings{}, nil
-			offered(capacity)
+			offered(capacity, now)
 			capacity.Generators = generators(now)
 		}
 		if j := events[i].Job; j != nil {
@@ -34,7 +34,7 @@ func Shelf(now time.Time) []wire.Event {
 }
 
 // offered lets the first six devices have sd-server's models, the seventh ComfyUI's, and the last one's generator be away.
-func offered(c *wire.Capacity) {
+func offered(c *wire.Capacity, now time.Time) {
 	c.DefaultModel, c.Models = "sd_xl_turbo_1.0", nil
 	var names []string
 	for _, m := range shelf().Models {
@@ -42,6 +42,11 @@ func offered(c *wire.Capacity) {
 			c.Models = append(c.Models, wire.Model{Name: m.Name, Title: m.Title, Bytes: m.Bytes})
 			names = append(names, m.Name)
 		}
+	}
+	c.Loads = []model.Load{
+		{Model: "z_image_turbo-Q8_0", Device: 3, State: model.LoadFailed, Asked: now.Add(-4 * time.Minute), Words: "sd-server on Device 3 ended three times while it loaded: the device is out of memory; close what else runs there, or choose another device"},
+		{Model: "sd_xl_base_1.0", Device: 1, State: model.LoadWaits, Asked: now.Add(-20 * time.Second), Words: "an image is being made there"},
+		{Model: "v1-5-pruned-emaonly", Device: 5, State: model.LoadRuns, Asked: now.Add(-5 * time.Second)},
 	}
 	c.Models = append(c.Models, wire.Model{Name: "juggernautXL_v9", Title: "juggernautXL_v9"}, wire.Model{Name: "dreamshaper_8", Title: "dreamshaper_8"})
 	for i := range c.Slots {
@@ -109,7 +114,7 @@ func generators(now time.Time) []wire.Generator {
 	}
 	return append(list,
 		wire.Generator{ID: "comfyui 127.0.0.1:8188", Kind: "comfyui", Title: "ComfyUI 0.3.62", Address: "127.0.0.1:8188", Attached: true, Device: ptr(gpu.Ref(6)), State: wire.GeneratorReady, Models: 2, Loaded: "juggernautXL_v9"},
-		wire.Generator{ID: "sdapi 127.0.0.1:7860", Kind: "sdapi", Title: "A1111 v1.10.1", Address: "127.0.0.1:7860", Attached: true, Device: ptr(gpu.Ref(7)), State: wire.GeneratorUnreachable, Models: 1, Failures: 2, Problem: "A1111 on 127.0.0.1:7860 does not answer any more: connection refused; it is used again as soon as it does"},
+		wire.Generator{ID: "sdapi 127.0.0.1:7860", Kind: "sdapi", Title: "A1111 v1.10.1", Address: "127.0.0.1:7860", Attached: true, Device: ptr(gpu.Ref(7)), State: wire.GeneratorUnreachable, Models: 1, Failures: 2, Seen: ptr(now.Add(-7 * time.Minute)), Problem: "A1111 on 127.0.0.1:7860 does not answer any more: connection refused; it is used again as soon as it does"},
 		wire.Generator{ID: "openai 10.0.0.7:8080", Kind: "openai", Title: "LocalAI", Address: "10.0.0.7:8080", Attached: true, State: wire.GeneratorUnplaced, Models: 3, Problem: "it is not known which device LocalAI uses: write #0 behind its address, with the number of the device"},
 		wire.Generator{ID: "builtin", Kind: "builtin", Title: "built-in sketch renderer, no AI model", Device: ptr(gpu.CPU), State: wire.GeneratorReady, Models: 1})
 }

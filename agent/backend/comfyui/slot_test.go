@@ -88,10 +88,7 @@ func TestCancelWhileStartingKeepsTheChild(t *testing.T) {
 		_, err := b.Backend().Generate(ctx, b.devices[0], request("model"), func(job.Progress) {})
 		done <- err
 	}()
-	await(t, "a start", func() bool { return b.starts(t) > 0 })
-	if g := b.Generators(b.devices)[0]; g.State != wire.GeneratorStarting {
-		t.Errorf("while it starts: %+v", g)
-	}
+	await(t, "a start that is told", func() bool { return b.starts(t) > 0 && b.Generators(b.devices)[0].State == wire.GeneratorStarting })
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
