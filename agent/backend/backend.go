@@ -91,6 +91,8 @@ type Model struct {
 	// VRAMBytes estimates the device memory it needs for an image of one megapixel; 0 when it needs none, or when the generator
 	// makes room by itself.
 	VRAMBytes uint64
+	// Refused says that the generator could not load it and does not try it now: it is nobody's default.
+	Refused bool
 	// Grid says that the sides of its images are whole multiples of so many pixels; 0 and 1 are any.
 	Grid int
 	// Samplers are those that it can be told to use; nil when they are not known before it is tried. Nobody changes them.

@@ -26,6 +26,7 @@ type Core struct {
 	steering  *pool.Steering
 	programs  []wire.Generator // what is behind the slots, or will be
 	awaited   []Awaited        // those that have no slot yet
+	byDefault string           // the default model; "" for none
 	seq       uint64           // of the newest snapshot
 	seqAt     time.Time        // when it came
 	slots     []*slotState

@@ -93,3 +93,39 @@ func TestSamplerChoosesTheDevice(t *testing.T) {
 		r.end()
 	})
 }
+
+// The default model does not change by itself: not when its generator is away for a while, and it is none that could not be loaded.
+func TestDefaultModelStays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, Predicted)
+		var first Slot // what is said of the first device
+		first.Models = []backend.Model{{Name: "broken", Refused: true}, {Name: "dreams"}}
+		slots := r.config.Slots
+		r.config.Slots = func(inventory gpu.Inventory) []Slot {
+			all := slots(inventory)
+			all[0].Models, all[0].Problem = first.Models, first.Problem
+			all[1].Models = []backend.Model{{Name: "flux"}}
+			return all
+		}
+		r.run()
+		check := func(when, want string) {
+			t.Helper()
+			r.Wake()
+			pass(2 * time.Second)
+			if got := r.Capacity().DefaultModel; got != want {
+				t.Errorf("%s it is %q, want %q", when, got, want)
+			}
+		}
+		check("beside a broken one", "dreams")
+		first.Problem = "does not answer"
+		check("while its generator is away", "dreams")
+		first.Problem, first.Models = "", []backend.Model{{Name: "another"}, {Name: "dreams"}}
+		check("when another comes first", "dreams")
+		first.Models = first.Models[:1]
+		check("when it is gone", "another")
+		first.Models, first.Problem = []backend.Model{{Name: "another", Refused: true}}, ""
+		check("when it could not be loaded", "flux")
+		r.end()
+	})
+}

@@ -226,23 +226,45 @@ func (st *slotState) phase(now time.Time) (wire.Phase, string) {
 // sketcher is the name of the backend that needs no model: the default only where there is no other.
 const sketcher = "builtin"
 
-// defaultModel is the first model of the first GPU that has a real generator, else the first of any slot that can be given work, else
-// of any at all, for which images wait; "" when there is none.
+// defaultModel stays what it was as long as a generator has it, although it is away; else it is the first model of the first GPU that has
+// a real generator, else the first of any slot that can be given work, else of any at all, for which images wait; "" when there is none.
+// What a generator could not load is taken only where there is nothing else.
 func (c *Core) defaultModel() string {
-	fallback, away := "", ""
+	if !c.keepsDefault() {
+		c.byDefault = cmp.Or(c.firstModel(func(m backend.Model) bool { return !m.Refused }), c.firstModel(func(backend.Model) bool { return true }))
+	}
+	return c.byDefault
+}
+
+// keepsDefault says whether the model that was the default last is still one, and none of the sketch renderer's, which gives way to any.
+func (c *Core) keepsDefault() bool {
+	same := func(m backend.Model) bool { return m.Name == c.byDefault && !m.Refused }
 	for _, st := range c.slots {
-		switch {
-		case len(st.Models) == 0 || st.Fallback:
-		case st.Problem != "":
-			away = cmp.Or(away, st.Models[0].Name)
-		case st.Device.Index != gpu.CPU && st.Backend.Name() != sketcher:
-			return st.Models[0].Name
-		case fallback == "":
-			fallback = st.Models[0].Name
+		if !st.Fallback && st.Backend.Name() != sketcher && slices.ContainsFunc(st.Models, same) {
+			return true
 		}
 	}
-	if len(c.awaited) > 0 && len(c.awaited[0].Models) > 0 {
-		away = cmp.Or(away, c.awaited[0].Models[0].Name)
+	return slices.ContainsFunc(c.awaited, func(a Awaited) bool { return slices.ContainsFunc(a.Models, same) })
+}
+
+func (c *Core) firstModel(taken func(backend.Model) bool) string {
+	fallback, away := "", ""
+	for _, st := range c.slots {
+		at := slices.IndexFunc(st.Models, taken)
+		switch {
+		case at < 0 || st.Fallback:
+		case st.Problem != "":
+			away = cmp.Or(away, st.Models[at].Name)
+		case st.Device.Index != gpu.CPU && st.Backend.Name() != sketcher:
+			return st.Models[at].Name
+		case fallback == "":
+			fallback = st.Models[at].Name
+		}
+	}
+	for _, a := range c.awaited {
+		if at := slices.IndexFunc(a.Models, taken); at >= 0 {
+			away = cmp.Or(away, a.Models[at].Name)
+		}
 	}
 	return cmp.Or(fallback, away)
 }

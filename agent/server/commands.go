@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"muster/agent/models"
 	"muster/shared/gpu"
 	"muster/shared/job"
 	"muster/shared/model"
@@ -89,6 +90,9 @@ func fit(spec job.Spec, capacity wire.Capacity, inventory *gpu.Inventory) (job.S
 	for _, m := range capacity.Models {
 		names = append(names, m.Name)
 	}
+	if found, ok := modelNamed(spec.Model, capacity); ok {
+		spec.Model = found
+	}
 	if !slices.Contains(names, spec.Model) {
 		return spec, invalid("model", "%q is not here; allowed are %s%s", cut(spec.Model), strings.Join(names, ", "), mayHave(capacity))
 	}
@@ -100,6 +104,18 @@ func fit(spec job.Spec, capacity wire.Capacity, inventory *gpu.Inventory) (job.S
 		return spec, invalid(field, "%s has no generator for the model %q; it has %s", *spec.DeviceID, spec.Model, strings.Join(slot.Models, ", "))
 	}
 	return spec, nil
+}
+
+// modelNamed gives the model that a person means: by its name in any case, by its file's, or by that of the catalogue from which it was
+// installed.
+func modelNamed(name string, capacity wire.Capacity) (string, bool) {
+	if found, ok := sdapiModel(name, capacity); ok {
+		return found, true
+	}
+	if installed, ok := models.CatalogueModel(strings.ToLower(name)); ok {
+		return sdapiModel(installed, capacity)
+	}
+	return "", false
 }
 
 // defaultModel gives the agent's default, or the first model of the device that was asked for when it has not that one.

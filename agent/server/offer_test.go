@@ -242,3 +242,27 @@ func TestHabitsCostNoCards(t *testing.T) {
 		}
 	}
 }
+
+// A model is found by what people call it: in any case, by its file, by its name in the catalogue.
+func TestModelsGoByManyNames(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	a.set(func() {
+		a.capacity.Models = append(a.capacity.Models, wire.Model{Name: "sd_xl_base_1.0"})
+		a.capacity.Slots[0].Models = append(a.capacity.Slots[0].Models, "sd_xl_base_1.0")
+	})
+	for asked, want := range map[string]string{"sd_xl_base_1.0": "sd_xl_base_1.0", "SD_XL_Base_1.0": "sd_xl_base_1.0", "sd_xl_base_1.0.safetensors": "sd_xl_base_1.0", "SDXL-1.0": "sd_xl_base_1.0", "sdxl-turbo": "", "nope": ""} {
+		var got struct{ Jobs []job.Job }
+		r := a.ask("POST", "/api/v1/jobs", `{"prompt":"x","model":"`+asked+`"}`)
+		if want == "" {
+			if r.status != 400 {
+				t.Errorf("%s: %d %s", asked, r.status, r.body)
+			}
+			continue
+		}
+		r.into(t, &got)
+		if r.status != 202 || got.Jobs[0].Model != want {
+			t.Errorf("%s: %d %s", asked, r.status, r.body)
+		}
+	}
+}

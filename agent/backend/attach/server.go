@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -105,6 +106,9 @@ func New(config Config, machine *Machine, probe Probe, log *slog.Logger) *Server
 	if before, known := machine.Memory.recall(config.ID()); known {
 		s.facts = s.restrict(Facts{Title: before.Title, Models: before.Models})
 		s.seen, s.was = before.Seen, before.Device
+	} else {
+		// What a person named is there before it was ever seen; a path may have another name then.
+		s.facts.Models = slices.DeleteFunc(s.configured(Facts{}), func(m backend.Model) bool { return strings.ContainsAny(m.Name, `/\`) })
 	}
 	return s
 }

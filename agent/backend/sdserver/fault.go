@@ -148,6 +148,14 @@ func (f *Fleet) blame(model backend.Model, said string) error {
 	return err
 }
 
+// faulty says whether a model was refused a short time ago. It looks at no file.
+func (f *Fleet) faulty(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fault := f.faults[name]
+	return fault != nil && time.Now().Before(fault.until)
+}
+
 // refuses gives the error for which a model is not tried now; nil when it may be.
 func (f *Fleet) refuses(model backend.Model) error {
 	f.mu.Lock()

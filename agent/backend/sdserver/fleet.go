@@ -153,7 +153,7 @@ func (f *Fleet) Models() []backend.Model {
 	samplers := f.program.Load().build.samplers
 	for i := range now {
 		now[i] = absolute(now[i])
-		now[i].Grid, now[i].Samplers = grid, samplers
+		now[i].Grid, now[i].Samplers, now[i].Refused = grid, samplers, f.faulty(now[i].Name)
 		if now[i].VRAMBytes == 0 {
 			now[i].VRAMBytes = model.EstimateVRAM(model.Unknown, uint64(max(0, now[i].Bytes)))
 		}

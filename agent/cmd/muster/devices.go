@@ -99,7 +99,10 @@ func (s *steering) setCommand() *cobra.Command {
 		ValidArgsFunction: complete(s.config, suggestAllDevices),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			change := map[string]any{}
-			if yield || noYield {
+			switch typed := cmd.Flags(); {
+			case typed.Changed("no-yield"):
+				change["yield"] = !noYield
+			case typed.Changed("yield"):
 				change["yield"] = yield
 			}
 			for _, limit := range []struct{ flag, text, field string }{{"max-celsius", celsius, "max_celsius"}, {"max-watts", watts, "max_watts"}} {

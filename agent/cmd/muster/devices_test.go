@@ -34,6 +34,7 @@ func TestSteeringByCommandLine(t *testing.T) {
 		{"devices resume 0 1 0 all", []string{"MI25", "V620", "active"}, []string{"paused"}},
 		{"devices pause cpu", []string{"cpu", "has no generator"}, []string{"MI25"}},
 		{"devices set 0 --yield --max-celsius 80 --max-watts 200.5 --hours 22:00-08:00", []string{"yes", "80 °C, 200.5 W", "22:00-08:00"}, []string{"V620"}},
+		{"devices set 0 --yield=false", []string{"no", "80 °C"}, []string{"yes"}},
 		{"devices set 0 --no-yield --max-celsius none", []string{"no", " 200.5 W"}, []string{"yes", "°C"}},
 		{"devices set 0 --max-watts none --hours none", []string{"MI25"}, []string{"200.5", "22:00"}},
 		{"devices pool", []string{"all GPUs together: no limit"}, nil},

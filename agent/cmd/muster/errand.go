@@ -23,6 +23,7 @@ type errand struct {
 
 	setID    string // "" until the agent has said that it accepted the set
 	jobs     []job.Job
+	notes    []string        // what is not as it was asked for
 	expected *job.Expected   // nil when that is not known
 	saved    map[string]bool // by the job's id
 }

@@ -127,6 +127,7 @@ func generate(cmd *cobra.Command, client *client, spec job.Spec, dir string, asJ
 	e.patience = patience{client: client, tell: cmd.ErrOrStderr(), above: e.view.above, kept: e.keptWords}
 	err := e.submit(ctx)
 	if err == nil {
+		e.tellTaken()
 		err = e.follow(ctx)
 	}
 	if err != nil && ctx.Err() != nil {
@@ -144,6 +145,17 @@ func generate(cmd *cobra.Command, client *client, spec job.Spec, dir string, asJ
 		fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace(e.savedWords("")))
 	}
 	return e.failure()
+}
+
+// tellTaken says what was taken that was not asked for in so many words: the model that the agent chose, and what it had to change.
+func (e *errand) tellTaken() {
+	if len(e.jobs) > 0 && e.spec.Model == "" {
+		j := e.jobs[0]
+		fmt.Fprintf(e.tell, "model %s, %dx%d, %d steps\n", j.Model, j.Width, j.Height, j.Steps)
+	}
+	for _, note := range e.notes {
+		fmt.Fprintln(e.tell, note)
+	}
 }
 
 // failure says how many images were not made; nil when all were. On a terminal, where lines are short, it says why too.

@@ -42,6 +42,9 @@ func newHardware(config *agent.Config, log *slog.Logger) (agent.Hardware, error)
 		if err != nil {
 			return agent.Hardware{}, fmt.Errorf("--simulate: %w", err)
 		}
+		if config.SDServer != "" || config.ComfyUIDir != "" || len(config.ComfyUI)+len(config.SDAPI)+len(config.OpenAI) > 0 {
+			log.Warn("--simulate: the generators that were given are not used, for simulated devices have the sketch renderer alone")
+		}
 		sketch := builtin.New(builtin.Config{Pace: simulated.Pace, Busy: simulated.Busy})
 		return agent.Hardware{
 			Readers: []telemetry.Reader{simulated}, Host: machine, DescribeProcesses: machine.DescribeProcesses,

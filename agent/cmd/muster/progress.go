@@ -20,6 +20,7 @@ type progressView struct {
 	drawn       string          // by the last show
 	told        map[string]bool // ids of ended jobs, without a terminal
 	promised    bool            // when the set is expected was told, without a terminal
+	reason      string          // for which nothing is made, as it was told last, without a terminal
 }
 
 func newProgressView(out io.Writer, quiet bool) *progressView {
@@ -80,12 +81,29 @@ func (v *progressView) list(jobs []job.Job, when string) {
 		v.promised = true
 		fmt.Fprintln(v.out, "expected", when)
 	}
+	if reason := standstill(jobs); reason != "" && reason != v.reason && when == "" {
+		v.reason = reason
+		fmt.Fprintln(v.out, reason)
+	}
 	for _, j := range jobs {
 		if j.State.Terminal() && !v.told[j.ID] {
 			v.told[j.ID] = true
 			fmt.Fprintln(v.out, layouts[0].of(jobs).line(j, 0))
 		}
 	}
+}
+
+// standstill is why nothing of a set is being made although something of it waits; "" when it is.
+func standstill(jobs []job.Job) (reason string) {
+	for _, j := range jobs {
+		switch {
+		case j.State == job.Running:
+			return ""
+		case j.State == job.Queued && reason == "":
+			reason = oneLine(j.Reason)
+		}
+	}
+	return reason
 }
 
 // layout is what a line tells of an image beside its number, state, device and the tail.

@@ -99,3 +99,19 @@ func TestProgressWithoutATerminal(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Without a terminal it is said, once, why nothing is made.
+func TestStandstillIsTold(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	view := newProgressView(&out, false)
+	waits := []job.Job{{ID: "a", State: job.Queued, Reason: "waiting: its generator\x1b is away"}, {ID: "b", State: job.Queued, Reason: "waiting: 1 image is before it"}}
+	for range 3 {
+		view.show(waits, nil)
+	}
+	waits[0].State = job.Running
+	view.show(waits, nil)
+	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "is away") || strings.Contains(got, "\x1b") {
+		t.Errorf("%q", got)
+	}
+}

@@ -22,13 +22,14 @@ func (e *errand) post(ctx context.Context) error {
 	var accepted struct {
 		SetID string    `json:"set_id"`
 		Jobs  []job.Job `json:"jobs"`
+		Notes []string  `json:"notes"`
 	}
 	err := e.client.do(ctx, "POST", "/api/v1/jobs", e.spec, &accepted, "Idempotency-Key", e.key)
 	if away := new(awayError); !errors.As(err, &away) || !away.unsent {
 		e.sent = true
 	}
 	if err == nil {
-		e.setID, e.jobs = accepted.SetID, accepted.Jobs
+		e.setID, e.jobs, e.notes = accepted.SetID, accepted.Jobs, accepted.Notes
 	}
 	return err
 }
