@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"muster/agent/backend"
 	"muster/agent/models"
 	"muster/agent/server"
 	"muster/shared/gpu"
 	"muster/shared/model"
+	"muster/shared/wire"
 )
 
 // openLibrary opens the models folder and shows the generators where its models stand.
@@ -29,8 +31,13 @@ func (p *parts) openLibrary(config Config, hardware Hardware, log *slog.Logger) 
 	return err
 }
 
-// loadedOn gives the devices that hold a model.
-func (p *parts) loadedOn(name string) []gpu.Ref { return p.spread.Capacity().LoadedOn(name) }
+// loadedOn gives the devices that hold a model's file. Generators that somebody else runs hold one of their own.
+func (p *parts) loadedOn(name string) []gpu.Ref {
+	capacity := p.spread.Capacity()
+	return slices.DeleteFunc(capacity.LoadedOn(name), func(ref gpu.Ref) bool {
+		return slices.ContainsFunc(capacity.Generators, func(g wire.Generator) bool { return g.Attached && g.Device != nil && *g.Device == ref })
+	})
+}
 
 // load has a model on a device when it returns.
 func (p *parts) load(ctx context.Context, name string, ref gpu.Ref) error {

@@ -70,14 +70,14 @@ func (l *Library) unheld(file seenFile) error {
 		return nil
 	}
 	if held := l.config.Loaded(file.Name); len(held) > 0 {
-		return fmt.Errorf("%w: it is loaded on %s; unload it first: muster devices drain %s", ErrBusy, labels(held), numbers(held))
+		return fmt.Errorf("%w: it is loaded on %s; unload it first: muster devices drain %s, and muster devices resume %s afterwards", ErrBusy, labels(held), numbers(held), numbers(held))
 	}
 	for _, m := range l.Usable() {
 		if !slices.ContainsFunc(m.Parts, func(p PartFile) bool { return p.Path == file.Path }) {
 			continue
 		}
 		if held := l.config.Loaded(m.Name); len(held) > 0 {
-			return fmt.Errorf("%w: %s, which is loaded on %s, needs it; unload that first: muster devices drain %s", ErrBusy, m.Name, labels(held), numbers(held))
+			return fmt.Errorf("%w: %s, which is loaded on %s, needs it; unload that first: muster devices drain %s, and muster devices resume %s afterwards", ErrBusy, m.Name, labels(held), numbers(held), numbers(held))
 		}
 	}
 	return nil

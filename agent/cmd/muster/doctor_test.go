@@ -57,6 +57,31 @@ func TestGeneratorsAreToldTogether(t *testing.T) {
 	}
 }
 
+// What is given and comes to nothing is a fault, with the reason.
+func TestSettingsThatComeToNothing(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		c       agent.Config
+		devices int
+		want    string
+	}{
+		"nothing":           {agent.Config{}, 0, ""},
+		"all is well":       {agent.Config{SDServer: "x", Models: t.TempDir()}, 2, ""},
+		"no folder":         {agent.Config{Models: filepath.Join(t.TempDir(), "none")}, 2, "FAULT --models: models folder"},
+		"simulated":         {agent.Config{Simulate: "2x MI25", ComfyUI: []string{"http://127.0.0.1:8188"}}, 2, "FAULT --simulate: the generators that were given are not used"},
+		"no GPU":            {agent.Config{SDServer: "x"}, 0, "FAULT no GPU is detected"},
+		"attached, no GPU":  {agent.Config{OpenAI: []string{"http://127.0.0.1:8080"}}, 0, ""},
+		"simulated without": {agent.Config{Simulate: "2x MI25"}, 2, ""},
+	} {
+		var out strings.Builder
+		report := &report{out: &out}
+		examineSettings(&tt.c, tt.devices, report)
+		if got := out.String(); !strings.HasPrefix(got, tt.want) || (tt.want == "") != (got == "") || (report.bad > 0) != (got != "") {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
 func TestUnknownDeviceBehindAnAddress(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder

@@ -46,6 +46,7 @@ func examineMachine(ctx context.Context, config *agent.Config, running running, 
 		seen = l.inventory.Devices
 		found := findings(ctx, hardware)
 		examineInventory(l, found, report)
+		examineSettings(config, len(seen), report)
 		for _, finding := range found {
 			report.finding(finding)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"muster/agent"
 	"muster/agent/backend/attach"
+	"muster/agent/models"
 	"muster/shared/gpu"
 	"muster/shared/wire"
 )
@@ -22,6 +23,21 @@ func asking(hardware agent.Hardware) bool {
 // namesGenerators says whether a configuration says what there is to generate with.
 func namesGenerators(c *agent.Config) bool {
 	return c.Simulate != "" || c.SDServer != "" || c.ComfyUIDir != "" || len(c.ComfyUI)+len(c.SDAPI)+len(c.OpenAI) > 0
+}
+
+// examineSettings says which settings of generators come to nothing on a machine with so many devices.
+func examineSettings(c *agent.Config, devices int, report *report) {
+	if c.Models != "" {
+		if _, err := models.List(c.ModelsDir()); err != nil {
+			report.fault("--models: %v", err)
+		}
+	}
+	switch started := c.SDServer != "" || c.ComfyUIDir != ""; {
+	case c.Simulate != "" && (started || len(c.ComfyUI)+len(c.SDAPI)+len(c.OpenAI) > 0):
+		report.fault("--simulate: the generators that were given are not used, for simulated devices have the sketch renderer alone")
+	case started && devices == 0:
+		report.fault("no GPU is detected, so nothing is started for one: --sd-server and --comfyui-dir are not used")
+	}
 }
 
 // examineGenerators says of every generator whether it can be used, those of which the same is to be said together, and which devices have
