@@ -52,7 +52,7 @@ func (r *modelRow) renderFailedLoads(now *deciding) app.UI {
 	var told []app.UI
 	for i := len(failed) - 1; i >= max(0, len(failed)-shownFailures); i-- {
 		l := &failed[i]
-		told = append(told, el("p", "entry-problem", at{"data-load", string(l.State), "data-device", l.Device.String()},
+		told = append(told, el("p", "entry-problem", at{"data-load", string(l.State), "data-on", l.Device.String()},
 			text("Was not loaded on "+l.Device.Label()+" at "+hourOr(l.Asked, r.Page.now())+": "+endSentence(l.Words))))
 	}
 	if more := len(failed) - len(told); more > 0 {
