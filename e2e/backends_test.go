@@ -456,7 +456,7 @@ func TestLoadThatFailsLate(t *testing.T) {
 	agent := start(t, "--sysroot", fixture.Root(t, "amd-mi25x8"), "--sd-server", program, "--models", models)
 	eventually(t, "the model is there", func() bool {
 		out, err := agent.Command(t.Context(), "models")
-		return err == nil && strings.Contains(out, "sdserver")
+		return err == nil && strings.Contains(out, "sd-server")
 	})
 	busy := ordered(t, agent, job.Spec{Prompt: "x", Model: "light", Steps: 48, DeviceID: new(gpu.Ref(2))}) // longer than an answer is kept back
 	eventually(t, "the device is at work", func() bool {
