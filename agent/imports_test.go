@@ -110,7 +110,7 @@ func allowed(from, to string) bool {
 		return to == "muster/agent/backend"
 	case fromGroup == toGroup:
 		return !nested(to) || from == to || strings.HasPrefix(from, to) || !nested(from) // a reader may import telemetry, not its sibling
-	case toGroup == "process" || toGroup == "imagefile" || toGroup == "fixture":
+	case toGroup == "process" || toGroup == "imagefile" || toGroup == "fixture" || toGroup == "durable":
 		return true
 	}
 	return slices.Contains(beside[fromGroup], toGroup) && !nested(to)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"muster/agent/durable"
 	"muster/shared/gpu"
 	"muster/shared/model"
 )
@@ -187,29 +188,5 @@ func (l *Library) save() error {
 	if err != nil {
 		return err
 	}
-	return writeDurably(l.config.State, raw)
-}
-
-// writeDurably replaces a file: after a crash at any point the old content is there, or the new.
-func writeDurably(path string, content []byte) error {
-	tmp := path + ".tmp"
-	file, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err := errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return durable.Replace(l.config.State, raw)
 }

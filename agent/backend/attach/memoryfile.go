@@ -7,12 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"muster/agent/backend"
+	"muster/agent/durable"
 	"muster/shared/sampler"
 )
 
@@ -121,32 +121,13 @@ func parseMemory(raw []byte) (map[string]past, error) {
 	return servers, nil
 }
 
-// writeMemory replaces a Memory's file: after a crash at any point the old content is there, or the new.
+// writeMemory replaces a Memory's file.
 func writeMemory(path string, servers map[string]past) error {
 	raw, err := encodeMemory(servers)
 	if err != nil {
 		return err
 	}
-	tmp := path + ".tmp"
-	file, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(raw)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err := errors.Join(err, file.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return durable.Replace(path, raw)
 }
 
 // encodeMemory never gives a file that would not be read again: too many models of too many servers are an error.
