@@ -13,15 +13,7 @@ import (
 func TestListensAndAlive(t *testing.T) {
 	t.Parallel()
 	f, _ := newFleet(t, nil)
-	port, err := FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	process, line := start(t, f, os.Args[0], "listen", fmt.Sprint(port))
-	if line != "<nil>" {
-		t.Skipf("somebody took the port: %s", line)
-	}
-	c := &Child{Process: process, Port: port}
+	c := listening(t, f)
 	if c.Listens() != nil || c.Alive() != nil {
 		t.Errorf("it listens: %v, it lives: %v", c.Listens(), c.Alive())
 	}
@@ -30,11 +22,11 @@ func TestListensAndAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer foreign.Close()
-	taken := &Child{Process: process, Port: foreign.Addr().(*net.TCPAddr).Port}
+	taken := &Child{Process: c.Process, Port: foreign.Addr().(*net.TCPAddr).Port}
 	if !errors.Is(taken.Listens(), ErrPort) || !errors.Is(taken.Alive(), ErrPort) {
 		t.Errorf("on another's port: %v, %v", taken.Listens(), taken.Alive())
 	}
-	_ = process.Kill()
+	_ = c.Process.Kill()
 	if err := c.Listens(); err == nil || errors.Is(err, ErrPort) {
 		t.Errorf("nobody listens: %v; want that it does not listen yet", err)
 	}
@@ -85,4 +77,23 @@ func TestAwait(t *testing.T) {
 			}
 		})
 	}
+}
+
+// listening gives a child that listens. Somebody else may take a free port before it is used: another one will do.
+func listening(t *testing.T, f *Fleet) *Child {
+	t.Helper()
+	line := ""
+	for range 5 {
+		port, err := FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		process, said := start(t, f, os.Args[0], "listen", fmt.Sprint(port))
+		if said == "<nil>" {
+			return &Child{Process: process, Port: port}
+		}
+		line = said
+	}
+	t.Fatalf("no port could be listened on: %s", line)
+	return nil
 }
