@@ -32,8 +32,9 @@ func (p *parts) openLibrary(config Config, hardware Hardware, log *slog.Logger) 
 }
 
 // loadedOn gives the devices that hold a model's file. Generators that somebody else runs hold one of their own.
-func (p *parts) loadedOn(name string) []gpu.Ref {
-	capacity := p.spread.Capacity()
+func (p *parts) loadedOn(name string) []gpu.Ref { return holders(p.spread.Capacity(), name) }
+
+func holders(capacity wire.Capacity, name string) []gpu.Ref {
 	return slices.DeleteFunc(capacity.LoadedOn(name), func(ref gpu.Ref) bool {
 		return slices.ContainsFunc(capacity.Generators, func(g wire.Generator) bool { return g.Attached && g.Device != nil && *g.Device == ref })
 	})

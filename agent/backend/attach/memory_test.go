@@ -407,3 +407,17 @@ func FuzzParseMemory(f *testing.F) {
 		}
 	})
 }
+
+// What a person named behind an address is there before the server was ever seen, unless it may go by another name then.
+func TestNamedModelsAreThereAtOnce(t *testing.T) {
+	t.Parallel()
+	config := comfy("1")
+	config.Models = []string{"flux.1-schnell", "Qwen/Qwen-Image"}
+	s := New(config, seeing(mixed()), nil, nil)
+	if got := s.Models(); len(got) != 1 || got[0].Name != "flux.1-schnell" || s.Problem() == nil {
+		t.Errorf("%+v, problem %v", got, s.Problem())
+	}
+	if got := New(comfy("1"), seeing(mixed()), nil, nil).Models(); len(got) != 0 {
+		t.Errorf("%+v of a server of which nothing is known", got)
+	}
+}

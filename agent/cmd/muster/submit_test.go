@@ -162,3 +162,16 @@ func interruptAsked(r *http.Request, interrupt func()) {
 	interrupt()
 	<-r.Context().Done()
 }
+
+// Who names no model is told which one was taken, and everybody what was changed.
+func TestWhatWasTakenIsTold(t *testing.T) {
+	t.Parallel()
+	for model, want := range map[string]string{"": "model sdxl, 512x320, 20 steps\n500x300 becomes 512x320\n", "sdxl": "500x300 becomes 512x320\n"} {
+		var told strings.Builder
+		e := &errand{spec: job.Spec{Model: model}, jobs: []job.Job{{Model: "sdxl", Width: 512, Height: 320, Steps: 20}}, notes: []string{"500x300 becomes 512x320"}, patience: patience{tell: &told}}
+		e.tellTaken()
+		if told.String() != want {
+			t.Errorf("%q: %q", model, told.String())
+		}
+	}
+}
