@@ -20,9 +20,9 @@ func shelves() []scene {
 	mistake.done = `document.querySelector("#install-source-wrong").textContent != ""`
 	removing.name, removing.act = "shelf-removing", `(document.querySelector('[data-model="sd_xl_turbo_1.0"] [data-act="remove"]').click(), true)`
 	removing.done = `document.querySelector(".confirm") != null`
-	refused.name, refused.refuse = "shelf-refused", "Device 5 has room for 7.2 GiB, flux1-dev needs about 26.2 GiB"
-	refused.act = `(document.querySelector('[data-model="flux1-dev"] [data-act="load"]').click(), true)`
-	refused.done = `document.querySelector('[data-model="flux1-dev"] .field-error').textContent != ""`
+	refused.name, refused.refuse = "shelf-refused", "Device 5 has room for 7.2 GiB, chroma-unlocked-v37-Q8_0 needs about 12.8 GiB"
+	refused.act = `(document.querySelector('[data-model="chroma-unlocked-v37-Q8_0"] [data-act="load"]').click(), true)`
+	refused.done = `document.querySelector('[data-model="chroma-unlocked-v37-Q8_0"] .field-error').textContent != ""`
 	offline.name, offline.leave = "shelf-offline", true
 	offline.act = look
 	offline.done = `document.querySelector("#connection").dataset.state == "offline" && document.querySelector("#install-send").disabled`
